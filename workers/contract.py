@@ -1,0 +1,311 @@
+"""The records that cross the wire: what a job is, what a device said, and to whom its joules were booked.
+
+Sections of a job (``Adapter``, ``Training``, ...) are validated wherever they enter (a manifest, a ``job.json``);
+readings and entries are made by our own code, so they are plain frozen dataclasses and cost nothing to make.
+
+Times are integers of nanoseconds since the Unix epoch, UTC (``*_ns``); energy is integer millijoules (``*_mj``).
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import ConfigDict, Field, Strict
+
+from workers.errors import InputError
+
+JOB_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+"""A job id names a folder, a Prometheus label and a Ray actor, so it is kept to what all three take."""
+
+Names = Annotated[tuple[str, ...], Strict(False)]
+"""A list in YAML or JSON, a tuple here."""
+
+
+class Section(pydantic.BaseModel):
+    """A part of a job as its user writes it: frozen, keyword-only, and unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Adapter(Section):
+    """How the model's weights are adapted."""
+
+    method: Literal["none", "full", "lora"] = Field("none", description="none (evaluate as is), full, or lora")
+    rank: int = Field(8, ge=1, description="LoRA rank r")
+    alpha: float | None = Field(None, gt=0, description="LoRA scaling numerator; null means 2 x rank")
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout on the LoRA path, 0 to 1")
+    targets: Names | None = Field(
+        None, description="module names LoRA is attached to; null means the model's own default"
+    )
+
+
+class Training(Section):
+    """The fine-tune loop. ``max_steps`` ends it earlier when given."""
+
+    epochs: int = Field(1, ge=1, description="passes over the training split")
+    max_steps: int | None = Field(None, ge=1, description="optimiser steps at most; null means no limit")
+    batch_size: int = Field(32, ge=1, description="samples per optimiser step")
+    learning_rate: float = Field(1e-3, gt=0, description="AdamW learning rate")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW weight decay")
+
+
+class Evaluation(Section):
+    """How scores are taken, before and after training alike."""
+
+    batch_size: int = Field(64, ge=1, description="samples per forward pass")
+    max_samples: int | None = Field(None, ge=1, description="samples of the test split at most; null means all")
+    metric: str | None = Field(None, description="the score of the ledger; null means the task's own")
+
+
+class Inference(Section):
+    """An inference-cost job: what 1,000 answers cost."""
+
+    requests: int = Field(1000, ge=1, description="inferences that are counted")
+    batch_size: int = Field(1, ge=1, description="inferences per forward pass")
+    warmup: int = Field(10, ge=0, description="inferences made first and not counted")
+
+
+class Resources(Section):
+    """What a job holds while it runs."""
+
+    gpus: int = Field(1, ge=0, description="whole GPUs")
+    accelerators: Names | Literal["each"] = Field(
+        (),
+        description="accelerator types in order of preference; empty: any; 'each': one job on every type there is",
+    )
+    cpus: float = Field(1.0, gt=0, description="CPU cores reserved, and threads used")
+    memory_gb: float | None = Field(None, gt=0, description="host memory in GB; null means not reserved")
+
+
+class Power(Section):
+    """A power limit on the job's devices while it runs."""
+
+    cap_watts: float | None = Field(None, gt=0, description="limit in watts")
+    cap_percent: float | None = Field(None, gt=0, le=100, description="limit in percent of the device's default limit")
+
+
+class Accounting(Section):
+    """How the job's joules become grams."""
+
+    region: str | None = Field(None, description="region of the intensity table; null means the world's average")
+    pue: float | None = Field(None, ge=1, description="power usage effectiveness; null means the 2024 survey average")
+    cegi_scope: Literal["train", "all"] = Field("train", description="whose carbon CEGI counts: the train phase or all")
+    cegi_gain: Literal["relative", "points"] = Field("relative", description="gain in percent of the base, or in points")
+
+
+class Schedule(Section):
+    """When the job runs."""
+
+    priority: int = Field(0, description="higher runs first")
+
+
+class Retry(Section):
+    """How often a job is tried again."""
+
+    failures: int = Field(0, ge=0, le=10, description="further attempts after one that failed")
+
+
+Kind = Literal["finetune", "evaluate", "inference"]
+Quantization = Literal["none", "8bit", "4bit"]
+
+
+class JobSpec(Section):
+    """One job, complete: what ``job.json`` holds and what an attempt runs.
+
+    Only ``task`` and ``model`` are needed; everything else has a default.
+    """
+
+    job_id: str = Field("local", pattern=JOB_ID_PATTERN, description="unique in one ledger")
+    name: str = Field("local", pattern=JOB_ID_PATTERN, description="the manifest's name")
+    kind: Kind = Field("finetune", description="finetune, evaluate or inference")
+    task: str = Field(description="a task of the registry")
+    model: str = Field(description="a model of the registry")
+    dataset: str | None = Field(None, description="a data set of the task; null means the task's own")
+    adapter: Adapter = Adapter()
+    quantization: Quantization = Field("none", description="weights of the base model while it trains")
+    training: Training = Training()
+    evaluation: Evaluation = Evaluation()
+    inference: Inference = Inference()
+    resources: Resources = Resources()
+    power: Power = Power()
+    accounting: Accounting = Accounting()
+    schedule: Schedule = Schedule()
+    retry: Retry = Retry()
+    seed: int = Field(0, ge=0, le=2**32 - 1, description="seed of initialisation and order")
+
+    @classmethod
+    def from_json(cls, text: str, *, source: str = "job.json") -> JobSpec:
+        """Read a job.
+
+        Raises:
+            InputError: not JSON, or not a job; every problem is named with its path.
+        """
+        try:
+            data = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise InputError(f"{source} is not JSON: {error}. Write one object with at least task and model.") from error
+        problems = section_problems(cls, data)
+        if problems:
+            listed = "\n".join(f"  {'.'.join(map(str, path)) or 'job'}: {message}" for path, message in problems)
+            raise InputError(f"{source} cannot be used:\n{listed}")
+        return cls.model_validate_json(text)
+
+    def to_json(self) -> str:
+        """The job as one line of JSON; ``from_json`` reads it back equal."""
+        return self.model_dump_json()
+
+
+Path = tuple[str | int, ...]
+
+
+def section_problems(model: type[Section], data: object) -> list[tuple[Path, str]]:
+    """Everything that is wrong with ``data`` as ``model``: ``(path, sentence)`` pairs, empty when it is fine."""
+    try:
+        model.model_validate(data)
+    except pydantic.ValidationError as error:
+        return [(_problem_path(item["loc"]), _sentence(model, dict(item))) for item in error.errors()]
+    return []
+
+
+def _problem_path(location: tuple[str | int, ...]) -> Path:
+    """pydantic's location without the names of union branches it adds (``accelerators.tuple[...]``)."""
+    return tuple(part for part in location if isinstance(part, int) or re.fullmatch(r"[A-Za-z_][\w.-]*", part))
+
+
+def _sentence(model: type[Section], item: Mapping[str, Any]) -> str:
+    """pydantic's finding as a sentence of ours."""
+    if item["type"] == "missing":
+        return "is missing"
+    if item["type"] == "extra_forbidden":
+        known = _keys_at(model, item["loc"][:-1])
+        return f"unknown key{'; known: ' + ', '.join(known) if known else ''}"
+    given = json.dumps(item.get("input"), default=str)
+    message = str(item["msg"])
+    return f"{message[0].lower()}{message[1:]} (given {given[:80]})"
+
+
+def _keys_at(model: type[Section], path: tuple[str | int, ...]) -> list[str]:
+    """The keys a section takes at ``path`` below ``model``; empty where the path leads out of sections."""
+    here: Any = model
+    for part in path:
+        known = here.model_fields.get(str(part)) if isinstance(here, type) and issubclass(here, Section) else None
+        here = known.annotation if known is not None else None
+    return list(here.model_fields) if isinstance(here, type) and issubclass(here, Section) else []
+
+
+class Phase(enum.StrEnum):
+    """The stretches of an attempt that are booked apart, in the order they happen."""
+
+    LOAD = "load"
+    BASELINE = "baseline"
+    TRAIN = "train"
+    EVALUATE = "evaluate"
+    INFERENCE = "inference"
+
+
+class Method(enum.StrEnum):
+    """How a joule was obtained, best first. A total's method is its weakest part's."""
+
+    COUNTER = "counter"
+    INTEGRATED = "integrated"
+    MODELLED = "modelled"
+    REPLAYED = "replayed"
+    SIMULATED = "simulated"
+
+    @property
+    def weakness(self) -> int:
+        """Rank from 0 (a hardware counter) up; the higher of two is the method of their sum."""
+        return list(Method).index(self)
+
+
+class Quality(enum.StrEnum):
+    """What a reader should know of a figure."""
+
+    GAP = "gap"
+    RESET = "reset"
+    STALE = "stale"
+    SHARED = "shared"
+    FALLBACK = "fallback"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Device:
+    """One metered device of a node.
+
+    Attributes:
+        uuid: the key everywhere; never an index, which changes with the driver's mood.
+        index: position among the node's devices, as job launchers (Ray, CUDA) name it.
+        model: accelerator type (``H100``, ``T4``), as the placement labels spell it.
+        kind: ``gpu``, ``cpu`` or ``dram``.
+        method: how its energy is obtained.
+    """
+
+    uuid: str
+    index: int
+    model: str
+    kind: Literal["gpu", "cpu", "dram"] = "gpu"
+    method: Method
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reading:
+    """One look at a device. ``None`` means the device does not tell, never zero.
+
+    Attributes:
+        device: UUID.
+        time_ns: when, ns since the epoch.
+        energy_mj: cumulative hardware counter, mJ.
+        power_mw: instantaneous power, mW.
+        limit_mw: enforced power limit, mW.
+        utilization: busy share of the device, 0 to 1.
+    """
+
+    device: str
+    time_ns: int
+    energy_mj: int | None
+    power_mw: int | None
+    limit_mw: int | None = None
+    utilization: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lease:
+    """An attempt's hold on devices of a node, from ``opened_ns`` until the agent closes it."""
+
+    lease_id: str
+    job_id: str
+    attempt: int
+    devices: tuple[str, ...]
+    pid: int
+    cpus: float
+    opened_ns: int
+    phase: Phase | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EnergyEntry:
+    """Joules of one device over one span, booked to one attempt and phase, or to idle (``job_id`` is ``None``).
+
+    Attributes:
+        share: the part of the device that was this account's over the span, 0 to 1.
+        quality: what to know of the figure; empty is clean.
+    """
+
+    start_ns: int
+    end_ns: int
+    device: str
+    model: str
+    kind: str
+    energy_mj: int
+    job_id: str | None
+    attempt: int | None
+    phase: Phase | None
+    share: float
+    method: Method
+    quality: frozenset[Quality] = field(default=frozenset())

@@ -1,0 +1,79 @@
+"""Every error Wattledger raises on purpose. A message is the fact, then the remedy.
+
+    WattledgerError                      exit code
+    ├── InputError                       2   what the user gave cannot be used
+    │   ├── ManifestError                2   all problems of one manifest, each with its line
+    │   └── UnknownNameError             2   a name that is not in a registry; lists the known ones
+    ├── UnreachableError                 3   a cluster, agent or server does not answer
+    ├── MeterError                       1   a device cannot be metered or capped
+    │   └── CapError                     1   a power limit cannot be set as asked
+    └── JobError                         1   a job cannot go on
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class WattledgerError(Exception):
+    """Root of the tree; anything else that escapes is a bug."""
+
+    exit_code = 1
+
+
+class InputError(WattledgerError):
+    """What the user gave cannot be used."""
+
+    exit_code = 2
+
+
+class UnknownNameError(InputError):
+    """``name`` is not a known ``what``; the message lists the known ones and the nearest."""
+
+    def __init__(self, what: str, name: str, known: Iterable[str]) -> None:
+        self.what, self.name, self.known = what, name, tuple(sorted(known))
+        super().__init__(unknown_name(what, name, self.known))
+
+
+class UnreachableError(WattledgerError):
+    """A cluster, an agent or a server does not answer."""
+
+    exit_code = 3
+
+
+class MeterError(WattledgerError):
+    """A device cannot be read or metered."""
+
+
+class CapError(MeterError):
+    """A power limit cannot be set as asked."""
+
+
+class JobError(WattledgerError):
+    """A job cannot go on; the message is what its user reads."""
+
+
+class ManifestError(InputError):
+    """Every problem of one manifest, in the order of its lines.
+
+    Attributes:
+        source: the file's name.
+        problems: ``(line, message)`` pairs; line 0 means the problem has no single line.
+    """
+
+    def __init__(self, source: str, problems: Iterable[tuple[int, str]]) -> None:
+        self.source = source
+        self.problems = tuple(sorted(set(problems)))
+        count = len(self.problems)
+        lines = [f"{source}:{line}: {text}" if line else f"{source}: {text}" for line, text in self.problems]
+        noun = "problem" if count == 1 else "problems"
+        super().__init__("\n".join([f"{count} {noun} in {source}; nothing was submitted.", *lines]))
+
+
+def unknown_name(what: str, name: str, known: Iterable[str]) -> str:
+    """The sentence for a name that is not known: the fact, the nearest known name, and all of them."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"unknown {what} {name!r}.{hint} Known: {', '.join(names)}."

@@ -1,0 +1,73 @@
+"""The models a manifest may name: data only, so that naming one loads nothing.
+
+``tiny/*`` models are built from a configuration of the named architecture with random weights, then trained on the
+task's source split in the ``load`` phase, which stands in for a pretrained checkpoint where there is no network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from workers.errors import UnknownNameError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInfo:
+    """A model of the registry.
+
+    Attributes:
+        architecture: transformers' ``model_type``; the ``architecture`` column of a report.
+        config: keyword arguments of that architecture's configuration class.
+        lora_targets: module names LoRA is attached to when the manifest names none.
+        source_epochs: passes over the source split that make the base model.
+    """
+
+    architecture: str
+    config: Mapping[str, object]
+    lora_targets: tuple[str, ...]
+    source_epochs: int
+
+
+MODELS: dict[str, ModelInfo] = {
+    "tiny/vit": ModelInfo(
+        architecture="vit",
+        config={
+            "image_size": 8,
+            "patch_size": 2,
+            "num_channels": 1,
+            "hidden_size": 64,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "intermediate_size": 128,
+            "hidden_dropout_prob": 0.0,
+            "attention_probs_dropout_prob": 0.0,
+        },
+        lora_targets=("q_proj", "k_proj", "v_proj", "o_proj", "fc1", "fc2"),
+        source_epochs=10,
+    ),
+    "tiny/convnext": ModelInfo(
+        architecture="convnext",
+        config={
+            "image_size": 8,
+            "patch_size": 1,
+            "num_channels": 1,
+            "num_stages": 2,
+            "hidden_sizes": [32, 64],
+            "depths": [2, 2],
+        },
+        lora_targets=("dwconv", "pwconv1", "pwconv2"),
+        source_epochs=8,
+    ),
+}
+
+
+def model_info(name: str) -> ModelInfo:
+    """The entry of ``name``.
+
+    Raises:
+        UnknownNameError: lists the known models.
+    """
+    if name not in MODELS:
+        raise UnknownNameError("model", name, MODELS)
+    return MODELS[name]
