@@ -1,0 +1,1 @@
+"""What one GPU node can do: meter its devices, run an attempt, keep its logs. Works without Ray."""

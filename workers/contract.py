@@ -96,7 +96,9 @@ class Accounting(Section):
     region: str | None = Field(None, description="region of the intensity table; null means the world's average")
     pue: float | None = Field(None, ge=1, description="power usage effectiveness; null means the 2024 survey average")
     cegi_scope: Literal["train", "all"] = Field("train", description="whose carbon CEGI counts: the train phase or all")
-    cegi_gain: Literal["relative", "points"] = Field("relative", description="gain in percent of the base, or in points")
+    cegi_gain: Literal["relative", "points"] = Field(
+        "relative", description="gain in percent of the base, or in points"
+    )
 
 
 class Schedule(Section):
@@ -149,7 +151,9 @@ class JobSpec(Section):
         try:
             data = json.loads(text)
         except json.JSONDecodeError as error:
-            raise InputError(f"{source} is not JSON: {error}. Write one object with at least task and model.") from error
+            raise InputError(
+                f"{source} is not JSON: {error}. Write one object with at least task and model."
+            ) from error
         problems = section_problems(cls, data)
         if problems:
             listed = "\n".join(f"  {'.'.join(map(str, path)) or 'job'}: {message}" for path, message in problems)
@@ -174,12 +178,12 @@ def section_problems(model: type[Section], data: object) -> list[tuple[Path, str
 
 
 def _problem_path(location: tuple[str | int, ...]) -> Path:
-    """pydantic's location without the names of union branches it adds (``accelerators.tuple[...]``)."""
+    """Pydantic's location without the names of union branches it adds (``accelerators.tuple[...]``)."""
     return tuple(part for part in location if isinstance(part, int) or re.fullmatch(r"[A-Za-z_][\w.-]*", part))
 
 
 def _sentence(model: type[Section], item: Mapping[str, Any]) -> str:
-    """pydantic's finding as a sentence of ours."""
+    """Pydantic's finding as a sentence of ours."""
     if item["type"] == "missing":
         return "is missing"
     if item["type"] == "extra_forbidden":

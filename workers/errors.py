@@ -1,13 +1,13 @@
 """Every error Wattledger raises on purpose. A message is the fact, then the remedy.
 
-    WattledgerError                      exit code
-    ├── InputError                       2   what the user gave cannot be used
-    │   ├── ManifestError                2   all problems of one manifest, each with its line
-    │   └── UnknownNameError             2   a name that is not in a registry; lists the known ones
-    ├── UnreachableError                 3   a cluster, agent or server does not answer
-    ├── MeterError                       1   a device cannot be metered or capped
-    │   └── CapError                     1   a power limit cannot be set as asked
-    └── JobError                         1   a job cannot go on
+WattledgerError                      exit code
+├── InputError                       2   what the user gave cannot be used
+│   ├── ManifestError                2   all problems of one manifest, each with its line
+│   └── UnknownNameError             2   a name that is not in a registry; lists the known ones
+├── UnreachableError                 3   a cluster, agent or server does not answer
+├── MeterError                       1   a device cannot be metered or capped
+│   └── CapError                     1   a power limit cannot be set as asked
+└── JobError                         1   a job cannot go on
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""What did this job cost? The join of metric logs, energy logs and Prometheus."""

@@ -1,0 +1,1 @@
+"""How many grams is a kilowatt-hour, here and through this facility?"""

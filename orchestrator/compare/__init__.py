@@ -1,0 +1,1 @@
+"""Which architecture on which accelerator is worth it?"""

@@ -1,0 +1,1 @@
+"""Where do the watts show? Prometheus and Grafana."""

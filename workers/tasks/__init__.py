@@ -68,5 +68,5 @@ def load_task(name: str, dataset: str | None, seed: int) -> TaskData:
     chosen = dataset or info.datasets[0]
     if chosen not in info.datasets:
         raise UnknownNameError(f"data set of task {name}", chosen, info.datasets)
-    module = cast(TaskModule, importlib.import_module(info.module))
+    module = cast("TaskModule", importlib.import_module(info.module))
     return module.load(chosen, seed)

@@ -1,0 +1,1 @@
+"""How much energy did this device draw, and whose was it?"""

@@ -1,0 +1,1 @@
+"""How is this model built, adapted and trained?"""
