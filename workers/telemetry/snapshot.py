@@ -1,0 +1,51 @@
+"""What an agent knows at one instant, as values: what the exporter renders and ``status`` prints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from workers.contract import Device, Lease
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeviceStatus:
+    """A device at the last read. The figures are ``None`` when it could not be read or does not tell.
+
+    Attributes:
+        up: whether the last read worked; when not, nothing but this and the error count is exported.
+        energy_mj: cumulative energy of the device, mJ; ``power_mw``, ``limit_mw``: milliwatts.
+        utilization: busy share, 0 to 1.
+        read_errors: reads that failed since the agent started.
+    """
+
+    device: Device
+    up: bool
+    energy_mj: int | None
+    power_mw: int | None
+    limit_mw: int | None
+    utilization: float | None
+    read_errors: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LeaseStatus:
+    """A lease and what has been booked to it, mJ, over all its devices; ``open`` is false once it is closed."""
+
+    lease: Lease
+    energy_mj: int
+    open: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NodeSnapshot:
+    """Everything an agent knows now.
+
+    Attributes:
+        node: the node's name, as in the energy log.
+        read_seconds: how long the last look at all devices took, s.
+    """
+
+    node: str
+    devices: tuple[DeviceStatus, ...]
+    leases: tuple[LeaseStatus, ...]
+    read_seconds: float
