@@ -1,0 +1,20 @@
+"""What did the user ask for? A YAML manifest to checked jobs, or to all of its problems at once.
+
+``document`` reads the text and knows the lines; ``model`` says what a manifest may hold; ``fields``, ``sweep`` and
+``together`` find what is wrong; ``parse`` puts that in one message; ``expand`` makes the jobs; ``schema`` is for editors.
+"""
+
+from orchestrator.manifest.expand import expand
+from orchestrator.manifest.model import ACCELERATOR_TYPES, MAX_JOBS, Manifest
+from orchestrator.manifest.parse import load_manifest, parse_manifest
+from orchestrator.manifest.schema import manifest_schema
+
+__all__ = [
+    "ACCELERATOR_TYPES",
+    "MAX_JOBS",
+    "Manifest",
+    "expand",
+    "load_manifest",
+    "manifest_schema",
+    "parse_manifest",
+]

@@ -1,0 +1,157 @@
+"""What is wrong with single keys and values of a manifest, whatever else it says."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from orchestrator.manifest.document import dotted, shortened
+from orchestrator.manifest.model import (
+    ACCELERATOR_TYPES,
+    NAME_PATTERN,
+    UNSUPPORTED_KEYS,
+    VERSION,
+    Manifest,
+    section_at,
+)
+from workers.contract import Path as KeyPath
+from workers.contract import Section, section_problems
+from workers.errors import unknown_name
+from workers.tasks import TASKS
+from workers.training.models import MODELS
+
+
+class Finding(NamedTuple):
+    """One problem: where in the document, and the sentence for its author."""
+
+    path: KeyPath
+    text: str
+
+
+def field_findings(body: Mapping[str, object]) -> list[Finding]:
+    """Unknown and unsupported keys, wrong types, impossible values and unknown names of ``body``."""
+    found = [*_section_findings(Manifest, body, ())]
+    places = [finding.path for finding in found]
+    for path, sentence in section_problems(Manifest, body):
+        if not any(overlaps(path, place) for place in places):
+            found.append(Finding(path, f"{dotted(path)}{_joined(sentence)}"))
+    return found
+
+
+def overlaps(one: KeyPath, other: KeyPath) -> bool:
+    """Whether one path is the other, or leads to or from it."""
+    length = min(len(one), len(other))
+    return one[:length] == other[:length]
+
+
+def given(value: object) -> str:
+    """A value as a message shows it."""
+    return f"(given {shortened(json.dumps(value, default=str), length=80)})"
+
+
+def unsupported(what: str) -> str:
+    """The sentence for a part of the format that this version cannot honour."""
+    return f"{what} is not supported by this version of Wattledger; remove it"
+
+
+def _joined(sentence: str) -> str:
+    """Pydantic's sentence after its path, in the words of YAML."""
+    words = sentence.replace("a valid tuple", "a list").replace("a valid dictionary", "a mapping")
+    return f" {words}" if words == "is missing" else f": {words}"
+
+
+def _section_findings(section: type[Section], data: Mapping[str, object], at: KeyPath) -> Iterator[Finding]:
+    for key, value in data.items():
+        path = (*at, key)
+        name = dotted(path)
+        field = section.model_fields.get(key)
+        inner = section_at(field) if field is not None else None
+        if name in UNSUPPORTED_KEYS:
+            yield Finding(path, unsupported(name))
+        elif field is None:
+            where = f"{dotted(at)}: " if at else ""
+            yield Finding(path, where + unknown_name("key", shortened(key), section.model_fields))
+        elif inner is not None and isinstance(value, Mapping):
+            yield from _section_findings(inner, value, path)
+        elif inner is not None:
+            known = ", ".join(inner.model_fields)
+            yield Finding(path, f"{name}: needs keys of its own, some of {known} {given(value)}")
+        elif name in _VALUE_CHECKS:
+            yield from (Finding((*path, *below), text) for below, text in _VALUE_CHECKS[name](value))
+
+
+Found = Iterable[tuple[KeyPath, str]]
+"""Paths below the value that was checked, and sentences."""
+
+
+def _version(value: object) -> Found:
+    if type(value) is not int or value != VERSION:
+        yield (), f"version: this build reads version {VERSION} {given(value)}"
+
+
+def _name(value: object) -> Found:
+    if isinstance(value, str) and not re.fullmatch(NAME_PATTERN, value):
+        yield (
+            (),
+            "name: use letters, digits, '.', '_' and '-', the first a letter or digit, at most 103 in all "
+            + given(value),
+        )
+
+
+def _registered(what: str, known: Iterable[str]) -> Callable[[object], Found]:
+    def check(value: object) -> Found:
+        if isinstance(value, str) and value not in known:
+            yield (), unknown_name(what, shortened(value), known)
+
+    return check
+
+
+def _accelerators(value: object) -> Found:
+    """Pydantic would report a mistake here once for each branch of the union."""
+    if value == "each":
+        return
+    if not isinstance(value, list | tuple):
+        yield (), f"resources.accelerators: should be a list of accelerator types, or each {given(value)}"
+        return
+    for index, item in enumerate(value):
+        if not isinstance(item, str):
+            yield (index,), f"resources.accelerators: an accelerator type is text {given(item)}"
+        elif item not in ACCELERATOR_TYPES:
+            yield (index,), unknown_name("accelerator type", shortened(item), ACCELERATOR_TYPES)
+
+
+def _gpus(value: object) -> Found:
+    if type(value) is int and value >= 0 and value != 1:
+        yield (), unsupported(f"resources.gpus other than 1 {given(value)}")
+
+
+def _quantization(value: object) -> Found:
+    if value in ("8bit", "4bit"):
+        yield (), unsupported(f"quantization {value}")
+
+
+def _seeds(value: object) -> Found:
+    if not isinstance(value, list | tuple) or not value:
+        yield (), f"seeds: should be a list of at least one integer {given(value)}"
+        return
+    seen: set[object] = set()
+    for index, seed in enumerate(value):
+        if isinstance(seed, int) and seed in seen:
+            yield (index,), f"seeds: {seed} is given twice; remove one"
+        elif isinstance(seed, int):
+            seen.add(seed)
+
+
+_VALUE_CHECKS: dict[str, Callable[[object], Found]] = {
+    "version": _version,
+    "name": _name,
+    "task": _registered("task", TASKS),
+    "model": _registered("model", MODELS),
+    "quantization": _quantization,
+    "resources.gpus": _gpus,
+    "resources.accelerators": _accelerators,
+    "seeds": _seeds,
+}
+"""What pydantic cannot say, or says less well; where one of these finds something, pydantic is not asked."""

@@ -1,0 +1,131 @@
+"""What a manifest may say: the sections of a job, and which of its keys this version honours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, JsonValue, Strict
+from pydantic.fields import FieldInfo
+
+from workers.contract import (
+    Accounting,
+    Adapter,
+    Evaluation,
+    Inference,
+    Kind,
+    Power,
+    Quantization,
+    Resources,
+    Retry,
+    Schedule,
+    Section,
+    Training,
+)
+
+VERSION = 1
+MAX_JOBS = 100_000
+"""Jobs one manifest may expand to: far above any experiment, far below what exhausts the head."""
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,102}$"
+"""A job id is the name, a dash and up to 24 hex digits, and holds at most 128 characters."""
+
+ACCELERATOR_TYPES: tuple[str, ...] = (
+    "H200",
+    "H100",
+    "A100-80GB",
+    "A100-40GB",
+    "A40",
+    "A10G",
+    "L40S",
+    "L4",
+    "T4",
+    "V100",
+    "P100",
+    "K80",
+    "RTX-4090",
+    "RTX-3090",
+    "RTX-3070",
+)
+"""The accelerator types a manifest may name, data-centre cards first. A misspelt type would wait for ever."""
+
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+
+
+class Manifest(Section):
+    """An experiment: one job, or the product of its sweep, its accelerator types and its seeds.
+
+    ``task`` and ``model`` are ``None`` only where the sweep gives them. ``parse_manifest`` makes these; one made by
+    hand has had its fields checked, not what they say together.
+    """
+
+    version: Literal[1] = Field(description="version of this format; this build reads 1")
+    name: str = Field(pattern=NAME_PATTERN, description="begins every job id; letters, digits, '.', '_' and '-'")
+    kind: Kind = Field("finetune", description="finetune, evaluate or inference")
+    task: str | None = Field(None, description="a task of the registry; needed unless swept")
+    model: str | None = Field(None, description="a model of the registry; needed unless swept")
+    dataset: str | None = Field(None, description="a data set of the task; null means the task's own")
+    adapter: Adapter = Field(Adapter(), description="how the model's weights are adapted")
+    quantization: Quantization = Field("none", description="weights of the base model while it trains")
+    training: Training = Field(Training(), description="the fine-tune loop")
+    evaluation: Evaluation = Field(Evaluation(), description="how scores are taken")
+    inference: Inference = Field(Inference(), description="what an inference-cost job does")
+    resources: Resources = Field(Resources(), description="what each job holds while it runs")
+    power: Power = Field(Power(), description="a power limit on the job's devices; cap_watts or cap_percent")
+    accounting: Accounting = Field(Accounting(), description="how joules become grams")
+    schedule: Schedule = Field(Schedule(), description="when the jobs run")
+    retry: Retry = Field(Retry(), description="how often a job is tried again")
+    seeds: Annotated[tuple[Seed, ...], Strict(False)] = Field(
+        (0,), min_length=1, description="one job for each; seeds initialisation and order"
+    )
+    sweep: Mapping[str, Annotated[tuple[JsonValue, ...], Strict(False), Field(min_length=1)]] = Field(
+        {}, description="dotted path to the values it takes in turn, instead of the value given above"
+    )
+
+
+UNSUPPORTED_KEYS: frozenset[str] = frozenset({"budget", "needs", "schedule.deadline", "schedule.policy"})
+"""Keys of the format that this version cannot honour; saying so beats ignoring them."""
+
+NOT_SWEPT: Mapping[str, str] = {
+    "version": "one manifest has one version",
+    "name": "one manifest has one name",
+    "seeds": "list them under the key seeds",
+    "sweep": "a sweep holds no sweep",
+}
+"""Keys that no sweep axis may set, and why."""
+
+
+def section_at(field: FieldInfo) -> type[Section] | None:
+    """The section a field holds; ``None`` for a plain value."""
+    kind: Any = field.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, Section) else None
+
+
+def _leaves(section: type[Section], prefix: str) -> Iterator[tuple[str, FieldInfo]]:
+    for key, field in section.model_fields.items():
+        inner = section_at(field)
+        if inner is None:
+            yield prefix + key, field
+        else:
+            yield from _leaves(inner, f"{prefix}{key}.")
+
+
+SWEEPABLE: Mapping[str, FieldInfo] = {
+    path: field for path, field in _leaves(Manifest, "") if path.split(".")[0] not in NOT_SWEPT
+}
+"""Every field a job takes from its manifest, by dotted path: what a sweep axis may set."""
+
+
+def value_at(body: object, path: str) -> object:
+    """What ``body`` says at a path of ``SWEEPABLE``; the field's default where it says nothing."""
+    here = body
+    for key in path.split("."):
+        if not isinstance(here, Mapping) or key not in here:
+            return SWEEPABLE[path].get_default(call_default_factory=True)
+        here = here[key]
+    return here
+
+
+def nested(path: str, value: object) -> dict[str, object]:
+    """``{"training": {"epochs": value}}`` for ``training.epochs``."""
+    head, _, rest = path.partition(".")
+    return {head: nested(rest, value) if rest else value}

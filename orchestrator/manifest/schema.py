@@ -1,0 +1,76 @@
+"""The manifest's format as a JSON Schema (draft 2020-12), for editors that complete and check as one types."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from orchestrator.manifest.model import ACCELERATOR_TYPES, SWEEPABLE, VERSION, Manifest
+from workers.tasks import TASKS
+from workers.training.models import MODELS
+
+Schema = dict[str, Any]
+
+
+def manifest_schema() -> Schema:
+    """The schema: every key this version honours, with its description, and the names of the registries.
+
+    It accepts each manifest that ``parse_manifest`` accepts; what several keys must say together is left to that.
+    """
+    schema: Schema = Manifest.model_json_schema()
+    sections: Schema = schema.pop("$defs")
+    properties: Schema = schema["properties"]
+    for name, part in properties.items():
+        properties[name] = _section(part, sections)
+    _name_what_is_known(properties)
+    properties["sweep"] |= {"properties": {path: _axis(properties, path) for path in SWEEPABLE}}
+    properties["sweep"]["additionalProperties"] = False
+    needed = [{"anyOf": [{"required": [key]}, _swept(key)]} for key in ("task", "model")]
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"urn:wattledger:manifest:{VERSION}",
+        "title": f"Wattledger manifest, version {VERSION}",
+        "description": "An experiment: one job, or the product of its sweep, its accelerator types and its seeds.",
+        "type": "object",
+        "properties": properties,
+        "required": schema["required"],
+        "allOf": needed,
+        "additionalProperties": False,
+    }
+
+
+def _section(part: Schema, sections: Schema) -> Schema:
+    """A property with its section written out in place and without the titles pydantic derives from names."""
+    if "$ref" in part:
+        section = sections[part["$ref"].rpartition("/")[2]]
+        keys = {key: _section(value, sections) for key, value in section["properties"].items()}
+        told = part.get("description", "")
+        return {"type": "object", "description": told, "properties": keys, "additionalProperties": False}
+    return {key: value for key, value in part.items() if key != "title"}
+
+
+def _name_what_is_known(properties: Schema) -> None:
+    """Put the registries' names, and what this version cannot honour, where pydantic knows only types."""
+    for key, registry in (("task", TASKS), ("model", MODELS)):
+        properties[key] = {"enum": sorted(registry), "description": properties[key]["description"]}
+    properties["quantization"]["enum"] = ["none"]
+    resources = properties["resources"]["properties"]
+    resources["gpus"] = {"const": 1, "default": 1, "description": resources["gpus"]["description"]}
+    resources["accelerators"] = {
+        "anyOf": [{"type": "array", "items": {"enum": list(ACCELERATOR_TYPES)}}, {"const": "each"}],
+        "default": [],
+        "description": resources["accelerators"]["description"],
+    }
+    properties["seeds"]["uniqueItems"] = True
+
+
+def _axis(properties: Schema, path: str) -> Schema:
+    section, _, key = path.rpartition(".")
+    field = copy.deepcopy((properties[section]["properties"] if section else properties)[key])
+    field.pop("default", None)
+    told = field.pop("description", "")
+    return {"type": "array", "items": field, "minItems": 1, "uniqueItems": True, "description": told}
+
+
+def _swept(key: str) -> Schema:
+    return {"required": ["sweep"], "properties": {"sweep": {"required": [key]}}}

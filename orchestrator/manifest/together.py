@@ -1,0 +1,103 @@
+"""What is wrong with values that are each fine but do not go together, looked for in every combination of a sweep."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from orchestrator.manifest.fields import Finding, overlaps
+from orchestrator.manifest.model import value_at
+from orchestrator.manifest.sweep import Axes
+from workers.errors import unknown_name
+from workers.tasks import TASKS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """A rule over several fields.
+
+    Attributes:
+        fields: dotted paths it looks at; a breach is reported at the first of them that the manifest gives.
+        breach: their values, in that order, to the sentence, or ``None`` when they go together.
+    """
+
+    fields: tuple[str, ...]
+    breach: Callable[..., str | None]
+
+
+def _finetune_adapts(method: object, kind: object) -> str | None:
+    if kind == "finetune" and method == "none":
+        return "a fine-tune needs adapter.method full or lora"
+    return None
+
+
+def _dataset_of_task(dataset: object, task: object) -> str | None:
+    if dataset is None or task not in TASKS or dataset in TASKS[str(task)].datasets:
+        return None
+    return unknown_name(f"data set of task {task}", str(dataset), TASKS[str(task)].datasets)
+
+
+def _metric_of_task(metric: object, task: object) -> str | None:
+    if metric is None or task not in TASKS or metric in TASKS[str(task)].metrics:
+        return None
+    return unknown_name(f"metric of task {task}", str(metric), TASKS[str(task)].metrics)
+
+
+def _one_cap(percent: object, watts: object) -> str | None:
+    if percent is None or watts is None:
+        return None
+    return "power: give cap_watts or cap_percent, not both"
+
+
+RULES: tuple[Rule, ...] = (
+    Rule(fields=("adapter.method", "kind"), breach=_finetune_adapts),
+    Rule(fields=("dataset", "task"), breach=_dataset_of_task),
+    Rule(fields=("evaluation.metric", "task"), breach=_metric_of_task),
+    Rule(fields=("power.cap_percent", "power.cap_watts"), breach=_one_cap),
+)
+
+
+def rule_findings(body: Mapping[str, object], axes: Axes, already: list[Finding]) -> list[Finding]:
+    """Breaches of ``RULES``, one for each value at fault, or one for a rule that only a combination breaks.
+
+    A rule over a field that is already known to be wrong is left alone: its breach would be a consequence.
+    """
+    findings: list[Finding] = []
+    for rule in RULES:
+        paths = [tuple(path.split(".")) for path in rule.fields]
+        known_wrong = any(overlaps(path, finding.path) for path in paths for finding in already)
+        if not known_wrong and not any(path in axes.named - axes.values.keys() for path in rule.fields):
+            findings += _breaches(rule, body, axes)
+    return findings
+
+
+def _breaches(rule: Rule, body: Mapping[str, object], axes: Axes) -> Iterator[Finding]:
+    swept = [path for path in rule.fields if path in axes.values]
+    for choice in itertools.product(*(axes.values[path] for path in swept)):
+        chosen = {path: value for path, (_, value) in zip(swept, choice, strict=True)}
+        values = [chosen[path] if path in chosen else value_at(body, path) for path in rule.fields]
+        sentence = rule.breach(*values)
+        if sentence is None:
+            continue
+        if len(swept) == 1:
+            yield Finding(("sweep", swept[0], choice[0][0]), sentence)
+        elif swept:
+            case = ", ".join(f"{path} {value}" for path, value in chosen.items())
+            yield Finding(("sweep",), f"{sentence} (with {case})")
+            return
+        else:
+            yield Finding(_reported_at(rule, body), sentence)
+
+
+def _reported_at(rule: Rule, body: Mapping[str, object]) -> tuple[str, ...]:
+    paths = [tuple(path.split(".")) for path in rule.fields]
+    return next((path for path in paths if _gives(body, path)), paths[0])
+
+
+def _gives(body: object, path: tuple[str, ...]) -> bool:
+    for key in path:
+        if not isinstance(body, Mapping) or key not in body:
+            return False
+        body = body[key]
+    return True

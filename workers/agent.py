@@ -1,0 +1,183 @@
+"""``python -m workers.agent``: meters one node until it is told to stop, or its parent is gone.
+
+One process, four threads: the sampler (this one), the lease server, the exporter and the lifeline. It never touches a
+job: it reads devices, keeps leases, writes the energy log and serves ``/metrics``. When it is ready it prints one line
+of JSON: ``{"node", "socket", "metrics_url", "pid", "devices"}``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from workers import lifeline
+from workers.contract import EnergyEntry
+from workers.errors import InputError, MeterError, WattledgerError
+from workers.home import Home
+from workers.telemetry.booking import merge
+from workers.telemetry.energy_log import EnergyLog
+from workers.telemetry.exporter import AgentCollector, serve
+from workers.telemetry.meter import PowerMeter
+from workers.telemetry.node import NodeMeter
+from workers.telemetry.protocol import socket_path
+from workers.telemetry.server import LeaseServer
+from workers.telemetry.simulated import SimulatedMeter
+
+DEFAULT_SIMULATED = "H100"
+"""What a machine without an NVIDIA GPU simulates when nobody says what."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentOptions:
+    """How an agent runs.
+
+    Attributes:
+        meter: ``auto``, ``nvml`` or ``simulated:H100,T4`` (one name per device).
+        listen: address the metrics are served on; port 0 takes any.
+        interval_s: time between looks at the devices; ``flush_s``: between writes of the energy log.
+    """
+
+    home: Path
+    node: str
+    meter: str = "auto"
+    listen: str = "127.0.0.1"
+    port: int = 0
+    interval_s: float = 0.1
+    flush_s: float = 1.0
+
+
+def open_meter(wish: str, *, node: str) -> PowerMeter:
+    """The meter a wish names; ``auto`` is NVML where there is an NVIDIA device, else a simulated board.
+
+    Raises:
+        MeterError: there is an NVIDIA device, but its driver does not answer: that is never simulated away.
+        InputError: no such meter.
+    """
+    # Imported here: a node without NVIDIA boards never loads the driver's binding.
+    from workers.telemetry.nvml import NvmlMeter, has_nvidia_device  # noqa: PLC0415
+
+    kind, _, models = wish.partition(":")
+    if kind == "auto":
+        kind = "nvml" if has_nvidia_device() and os.environ.get("CUDA_VISIBLE_DEVICES") != "" else "simulated"
+    if kind == "nvml":
+        return NvmlMeter()
+    if kind == "simulated":
+        names = tuple(name.strip() for name in (models or DEFAULT_SIMULATED).split(","))
+        return SimulatedMeter(names, node=node, clock_ns=time.time_ns)
+    raise InputError(f"unknown meter {wish!r}. Known: auto, nvml, simulated:TYPE[,TYPE...].")
+
+
+class Agent:
+    """One node's agent; ``run`` returns after ``stop``."""
+
+    def __init__(self, options: AgentOptions, meter: PowerMeter) -> None:
+        self._options = options
+        self._node = NodeMeter(meter, node=options.node)
+        home = Home(options.home)
+        self._log = EnergyLog(home.energy(options.node), boot=uuid.uuid4().hex[:8])
+        self._unwritten: list[EnergyEntry] = []
+        self._write_lock = threading.Lock()
+        self._stop = threading.Event()
+        self._exporter = serve(AgentCollector(self._node.snapshot), listen=options.listen, port=options.port)
+        self.socket = socket_path(options.home, options.node)
+        self._leases = LeaseServer(self.socket, self._node, flush=self.flush)
+
+    def describe(self) -> dict[str, object]:
+        """The line printed when the agent is ready."""
+        host = "127.0.0.1" if self._options.listen == "127.0.0.1" else socket.gethostname()
+        devices = [
+            {"uuid": s.device.uuid, "model": s.device.model, "method": s.device.method.value}
+            for s in self._node.snapshot().devices
+        ]
+        return {
+            "node": self._options.node,
+            "socket": str(self.socket),
+            "metrics_url": f"http://{host}:{self._exporter.port}/metrics",
+            "pid": os.getpid(),
+            "devices": devices,
+        }
+
+    def run(self) -> None:
+        """Sample and flush until stopped; then close leases, restore limits, write the rest."""
+        self._leases.start()
+        next_flush_s = time.monotonic() + self._options.flush_s
+        while not self._stop.wait(self._options.interval_s):
+            self._node.tick()
+            if time.monotonic() >= next_flush_s:
+                next_flush_s = time.monotonic() + self._options.flush_s
+                self.flush()
+        self._leases.stop()
+        self._node.tick()
+        self._node.shutdown()
+        self.flush()
+        self._exporter.close()
+
+    def stop(self) -> None:
+        """Make ``run`` return; safe from any thread or signal handler."""
+        self._stop.set()
+
+    def flush(self) -> None:
+        """Put what is booked on disk. A disk that refuses is told about; its entries are kept and tried again."""
+        with self._write_lock:
+            self._unwritten = merge([*self._unwritten, *self._node.take_entries()])
+            try:
+                self._log.write(self._unwritten)
+            except OSError as error:
+                sys.stderr.write(f"energy log not written, kept in memory: {error}\n")
+                return
+            self._unwritten = []
+
+
+def parse(arguments: Sequence[str]) -> tuple[AgentOptions, int | None]:
+    """Command line to options and the lifeline's descriptor."""
+    parser = argparse.ArgumentParser(prog="python -m workers.agent", description="Meter one node.")
+    parser.add_argument("--home", type=Path, default=Home.default().root, help="ledger folder (env WATTLEDGER_HOME)")
+    parser.add_argument("--node", default=socket.gethostname(), help="this node's name in the ledger")
+    parser.add_argument("--meter", default="auto", help="auto, nvml, or simulated:TYPE[,TYPE...] (default auto)")
+    parser.add_argument("--listen", default="127.0.0.1", help="address of /metrics (default 127.0.0.1)")
+    parser.add_argument("--port", type=int, default=0, help="port of /metrics; 0 takes any (default 0)")
+    parser.add_argument("--interval-ms", type=int, default=100, help="time between reads (default 100)")
+    parser.add_argument("--flush-ms", type=int, default=1000, help="time between writes (default 1000)")
+    parser.add_argument(lifeline.FLAG, type=int, help=argparse.SUPPRESS)
+    found = parser.parse_args(arguments)
+    options = AgentOptions(
+        home=found.home,
+        node=found.node,
+        meter=found.meter,
+        listen=found.listen,
+        port=found.port,
+        interval_s=found.interval_ms / 1000,
+        flush_s=found.flush_ms / 1000,
+    )
+    return options, found.lifeline_fd
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run an agent; gives the exit code."""
+    options, lifeline_fd = parse(sys.argv[1:] if arguments is None else arguments)
+    try:
+        agent = Agent(options, open_meter(options.meter, node=options.node))
+    except (WattledgerError, OSError) as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code if isinstance(error, WattledgerError) else MeterError.exit_code
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: agent.stop())
+    if lifeline_fd is not None:
+        lifeline.watch(lifeline_fd, agent.stop)
+    print(json.dumps(agent.describe()), flush=True)
+    agent.run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

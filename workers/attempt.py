@@ -1,0 +1,197 @@
+"""``python -m workers.attempt job.json``: runs one job on this machine, metered and logged. Needs no Ray.
+
+With ``--agent`` it leases its devices from that node's agent; without, it starts an agent of its own for as long as it
+runs. Exit codes: 0 done, 1 the job failed, 2 the job cannot be used, 3 the agent does not answer, 130 cancelled.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from types import FrameType
+
+from workers import lifeline, metric_log
+from workers.contract import JobSpec, Phase
+from workers.errors import InputError, JobError, UnreachableError, WattledgerError
+from workers.home import Home
+from workers.metric_log import MetricLog
+from workers.session import Session
+from workers.telemetry.client import AgentConnection, HeldLease
+from workers.units import mj_to_joules, mj_to_kwh
+
+CANCELLED_EXIT_CODE = 130
+DEATH_GRACE_S = 5.0
+"""How long an attempt that lost its parent may take to leave in order."""
+PACKAGES = ("torch", "transformers", "peft", "numpy", "pyarrow")
+
+
+class Cancelled(BaseException):
+    """Somebody asked the attempt to stop; not an ``Exception``, so that no handler of errors takes it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How an attempt runs; ``agent`` is the agent's socket, ``devices`` are UUIDs or indices on the node."""
+
+    job: Path
+    home: Path
+    attempt: int
+    agent: Path | None
+    devices: tuple[str, ...]
+    meter: str
+
+
+def run_attempt(spec: JobSpec, options: Options, agent: Path) -> int:
+    """Run the job with devices leased from the agent at ``agent``; gives the millijoules booked to it.
+
+    Raises:
+        WattledgerError: whatever ended it; its energy is booked all the same.
+    """
+    home = Home(options.home)
+    folder = home.attempt_folder(spec.job_id, options.attempt)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "environment.json").write_text(json.dumps(_environment(spec), indent=2), encoding="utf-8")
+    with AgentConnection(agent) as connection:
+        lease = HeldLease(
+            connection,
+            job_id=spec.job_id,
+            attempt=options.attempt,
+            devices=options.devices,
+            cpus=spec.resources.cpus,
+            power=spec.power,
+        )
+        with MetricLog(home.metrics(spec.job_id, options.attempt)) as log:
+            if lease.cap_watts is not None:
+                log.log(metric_log.POWER_CAP_WATTS, lease.cap_watts, phase=None)
+            # Imported under the lease: loading torch is part of what the job costs.
+            lease.set_phase(Phase.LOAD)
+            from workers import pipeline  # noqa: PLC0415
+
+            session = Session(lease=lease, log=log, folder=folder, phases=pipeline.phases_of(spec))
+            pipeline.run(spec, session, artifacts=folder)
+        return lease.close()
+
+
+@contextlib.contextmanager
+def own_agent(options: Options) -> Iterator[Path]:
+    """An agent for this attempt alone; gives its socket.
+
+    Raises:
+        UnreachableError: it did not start; what it said is on standard error.
+    """
+    child = lifeline.spawn(
+        "workers.agent",
+        ["--home", str(options.home), "--node", f"{platform.node()}-{os.getpid()}", "--meter", options.meter],
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert child.process.stdout is not None
+        line = child.process.stdout.readline()
+        if not line:
+            raise UnreachableError("the job's own agent did not start; it said why above.")
+        yield Path(json.loads(line)["socket"])
+    finally:
+        child.release(timeout_s=DEATH_GRACE_S)
+
+
+def parse(arguments: Sequence[str]) -> tuple[Options, int | None]:
+    """Command line to options and the lifeline's descriptor."""
+    parser = argparse.ArgumentParser(prog="python -m workers.attempt", description="Run one job, metered and logged.")
+    parser.add_argument("job", type=Path, help="job.json; task and model are enough")
+    parser.add_argument("--home", type=Path, default=Home.default().root, help="ledger folder (env WATTLEDGER_HOME)")
+    parser.add_argument("--attempt", type=int, default=1, help="number of this attempt (default 1)")
+    parser.add_argument("--agent", type=Path, help="socket of the node's agent; without it the job meters itself")
+    parser.add_argument("--device", action="append", help="UUID or index of a device; repeat for more (default 0)")
+    parser.add_argument("--meter", default="auto", help="without --agent: auto, nvml or simulated:TYPE (default auto)")
+    parser.add_argument(lifeline.FLAG, type=int, help=argparse.SUPPRESS)
+    found = parser.parse_args(arguments)
+    options = Options(
+        job=found.job,
+        home=found.home,
+        attempt=found.attempt,
+        agent=found.agent,
+        devices=tuple(found.device or ["0"]),
+        meter=found.meter,
+    )
+    return options, found.lifeline_fd
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the job; gives the exit code."""
+    options, lifeline_fd = parse(sys.argv[1:] if arguments is None else arguments)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _cancel)
+    if lifeline_fd is not None:
+        lifeline.watch(lifeline_fd, _leave)
+    try:
+        spec = JobSpec.from_json(_read(options.job), source=str(options.job))
+        with contextlib.ExitStack() as stack:
+            agent = options.agent or stack.enter_context(own_agent(options))
+            energy_mj = run_attempt(spec, options, agent)
+    except WattledgerError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    except MemoryError:
+        sys.stderr.write("out of host memory. Lower training.batch_size, or give the job a larger node.\n")
+        return JobError.exit_code
+    except Cancelled:
+        sys.stderr.write("cancelled; what was measured so far is in the ledger.\n")
+        return CANCELLED_EXIT_CODE
+    print(
+        f"{spec.job_id}: done, {mj_to_joules(energy_mj):,.1f} J = {mj_to_kwh(energy_mj):.3g} kWh booked; "
+        f"logs in {Home(options.home).metrics(spec.job_id, options.attempt)}",
+        flush=True,
+    )
+    return 0
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read: {error}. Name a job.json.") from error
+
+
+def _cancel(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - a signal handler's signature
+    raise Cancelled
+
+
+def _leave() -> None:
+    """The parent is gone: leave as if cancelled, and if that hangs, leave at once."""
+    os.kill(os.getpid(), signal.SIGTERM)
+    threading.Event().wait(DEATH_GRACE_S)
+    os._exit(CANCELLED_EXIT_CODE)
+
+
+def _environment(spec: JobSpec) -> dict[str, object]:
+    """What the attempt ran in, for whoever wants to run it again."""
+    return {
+        "spec": json.loads(spec.to_json()),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "host": platform.node(),
+        "pid": os.getpid(),
+        "packages": {name: version for name in PACKAGES if (version := _version(name))},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,190 @@
+"""The door of pyarrow: columns in, columns out, as plain Python values, and no half-written file under its own name.
+
+A schema maps column names to a ``Column``. A time column holds integer nanoseconds since the epoch in Python and
+``timestamp[us, UTC]`` on disk, so a time read back is the nearest microsecond of the one written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import os
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from workers.units import NS_PER_US
+
+
+class Column(enum.Enum):
+    """What a column holds."""
+
+    TIME = "time"
+    TEXT = "text"
+    TEXTS = "list of text"
+    INT32 = "int32"
+    INT64 = "int64"
+    FLOAT64 = "float64"
+
+
+Schema = Mapping[str, Column]
+
+_ARROW: dict[Column, Any] = {
+    Column.TIME: pa.timestamp("us", tz="UTC"),
+    Column.TEXT: pa.string(),
+    Column.TEXTS: pa.list_(pa.string()),
+    Column.INT32: pa.int32(),
+    Column.INT64: pa.int64(),
+    Column.FLOAT64: pa.float64(),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Folder:
+    """What was read of a folder.
+
+    Attributes:
+        columns: name to values, all of one length: the schema's columns, then the partitions' (as text).
+        unreadable: files that are torn, or lack a column; their rows are in no column.
+    """
+
+    columns: Mapping[str, list[Any]]
+    unreadable: tuple[Path, ...]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values()), []))
+
+
+def write_atomically(path: Path, columns: Mapping[str, Sequence[object]], schema: Schema) -> None:
+    """Write ``columns`` to ``path``, which readers see whole or not at all; its folder is made if need be.
+
+    Raises:
+        FileExistsError: there is a file already; a measurement is never overwritten.
+        ValueError: the columns are not the schema's, or differ in length.
+    """
+    if path.exists():
+        raise FileExistsError(f"{path} is already written; a log never writes one file twice.")
+    if list(columns) != list(schema):
+        raise ValueError(f"columns {list(columns)} are not those of the schema: {list(schema)}")
+    arrays = [_to_arrow(columns[name], kind) for name, kind in schema.items()]
+    _write(path, pa.table(dict(zip(schema, arrays, strict=True))))
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    """Write ``rows`` (all with the same keys; nested mappings become structs), replacing what was there.
+
+    A column without a value in any row is written as nullable text: readers stumble over a column of no type.
+
+    Raises:
+        ValueError: no rows, so no columns are known.
+    """
+    if not rows:
+        raise ValueError(f"{path} would have no columns: there are no rows to write.")
+    table = pa.Table.from_pylist(
+        [{name: None if value == {} else value for name, value in row.items()} for row in rows]
+    )
+    typed = [pa.field(field.name, _settled(field.type)) for field in table.schema]
+    _write(path, table.cast(pa.schema(typed)))
+
+
+def read_folder(
+    folder: Path,
+    schema: Schema,
+    *,
+    partitions: Sequence[str] = (),
+    where: Mapping[str, Collection[str]] | None = None,
+) -> Folder:
+    """Every ``*.parquet`` below ``folder``, in the order of their paths; hidden files are skipped.
+
+    Args:
+        folder: where to look; one that is not there reads as empty.
+        schema: columns to read.
+        partitions: names of ``name=value`` folders (``folder`` itself and above included) to add as text columns.
+        where: text column or partition to the values to keep. A file whose partition is not wanted is not opened.
+    """
+    where = where or {}
+    tables, unreadable = [], []
+    for path in sorted(folder.rglob("*.parquet")):
+        labels = partition_labels(path)
+        if path.name.startswith(".") or any(labels.get(n) not in kept for n, kept in where.items() if n in partitions):
+            continue
+        try:
+            tables.append(_read_file(path, schema, {name: labels[name] for name in partitions}))
+        except (pa.ArrowException, OSError, KeyError):
+            unreadable.append(path)
+    return Folder(columns=_to_python(tables, schema, partitions, where), unreadable=tuple(unreadable))
+
+
+def partition_labels(path: Path) -> dict[str, str]:
+    """The ``name=value`` folders on the way to ``path``."""
+    return dict(part.split("=", 1) for part in path.parts[:-1] if "=" in part)
+
+
+def _read_file(path: Path, schema: Schema, labels: Mapping[str, str]) -> Any:  # noqa: ANN401 (pyarrow has no types)
+    table = pq.ParquetFile(path).read(columns=list(schema)).select(list(schema))
+    table = table.cast(pa.schema([(name, _ARROW[kind]) for name, kind in schema.items()]))
+    for name, label in labels.items():
+        table = table.append_column(name, pa.array([label] * len(table), pa.string()))
+    return table
+
+
+def _to_python(
+    tables: list[Any], schema: Schema, partitions: Sequence[str], where: Mapping[str, Collection[str]]
+) -> dict[str, list[Any]]:
+    """The tables' columns as lists, rows that are not wanted left out."""
+    if not tables:
+        return {name: [] for name in (*schema, *partitions)}
+    table = pa.concat_tables(tables)
+    for name, kept in where.items():
+        table = table.filter(pc.is_in(table[name], value_set=pa.array(sorted(kept), pa.string())))
+    columns: dict[str, list[Any]] = {}
+    for name in table.column_names:
+        is_time = schema.get(name) is Column.TIME
+        values = (table[name].cast(pa.int64()) if is_time else table[name]).to_pylist()
+        columns[name] = [None if v is None else v * NS_PER_US for v in values] if is_time else values
+    return columns
+
+
+def _to_arrow(values: Sequence[Any], kind: Column) -> Any:  # noqa: ANN401 (pyarrow has no types)
+    if kind is Column.TIME:
+        rounded = [None if value is None else (value + NS_PER_US // 2) // NS_PER_US for value in values]
+        return pa.array(rounded, pa.int64()).cast(_ARROW[kind])
+    return pa.array(values, _ARROW[kind])
+
+
+def _settled(kind: Any) -> Any:  # noqa: ANN401 (pyarrow has no types)
+    """``kind``, or text where pyarrow saw only nulls or only empty lists."""
+    if pa.types.is_null(kind):
+        return pa.string()
+    return pa.list_(pa.string()) if pa.types.is_list(kind) and pa.types.is_null(kind.value_type) else kind
+
+
+def _write(path: Path, table: Any) -> None:  # noqa: ANN401 (pyarrow has no types)
+    """Write under a hidden name in the same folder, push to disk, then rename: a crash leaves no torn file in sight."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    hidden = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with hidden.open("wb") as file:
+            pq.write_table(table, file)
+            file.flush()
+            os.fsync(file.fileno())
+        hidden.replace(path)
+    finally:
+        hidden.unlink(missing_ok=True)
+    # Some network file systems cannot push a folder to disk; the rename stands, so the write did not fail.
+    with contextlib.suppress(OSError):
+        _push_folder(path.parent)
+
+
+def _push_folder(folder: Path) -> None:
+    """Make a rename in ``folder`` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,90 @@
+"""What an attempt's work talks to while it runs: phases begin and end, steps are counted, scores are kept.
+
+One call here keeps four records in step: the lease's phase, the metric log, the progress file, and, on a simulated
+device, its pace.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from workers import metric_log
+from workers.contract import Phase
+from workers.metric_log import MetricLog
+from workers.progress import Progress, write_progress
+from workers.telemetry.client import HeldLease
+from workers.units import NS_PER_S
+
+PROGRESS_EVERY_NS = NS_PER_S // 4
+"""A person cannot follow more, and each update is a rename."""
+
+
+class Session:
+    """One attempt's records. ``phases`` are those it will go through, in order, for the progress."""
+
+    def __init__(
+        self,
+        *,
+        lease: HeldLease,
+        log: MetricLog,
+        folder: Path,
+        phases: Sequence[Phase],
+        clock_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._lease, self._log, self._folder, self._clock_ns = lease, log, folder, clock_ns
+        self._phases = tuple(phases)
+        self._phase: Phase | None = None
+        self._done = self._total = self._shown_ns = 0
+
+    @contextlib.contextmanager
+    def phase(self, phase: Phase) -> Iterator[None]:
+        """Everything inside belongs to ``phase``. A phase left by an error stays open in the metric log: cut short."""
+        self._lease.set_phase(phase)
+        self._phase, self._done, self._total, self._shown_ns = phase, 0, 0, 0
+        self._log.log(metric_log.PHASE_START, 1.0, phase=phase)
+        self._show(None)
+        yield
+        self._log.log(metric_log.PHASE_END, 1.0, phase=phase)
+
+    def step(self, *, step: int, steps: int, samples: int, loss: float | None) -> None:
+        """One optimiser step or batch of the present phase is done; waits when the device is slower than this host."""
+        self._lease.pace()
+        self._done, self._total = step, steps
+        self._log.log(metric_log.SAMPLES, samples, phase=self._phase, step=step)
+        if loss is not None:
+            self._log.log(metric_log.LOSS, loss, phase=self._phase, step=step)
+        self._show(loss)
+
+    def warm(self) -> None:
+        """Work that is not counted was done: keep the device's pace and nothing else."""
+        self._lease.pace()
+
+    def record(self, name: str, value: float) -> None:
+        """Keep one figure in the metric log."""
+        self._log.log(name, value, phase=self._phase)
+
+    def score(self, metric: str, value: float) -> None:
+        """Keep one score of the present phase."""
+        self.record(f"{metric_log.SCORE_PREFIX}{metric}", value)
+
+    def _show(self, loss: float | None) -> None:
+        """Write the progress, unless it was written a moment ago."""
+        now_ns = self._clock_ns()
+        if self._phase is None or (now_ns - self._shown_ns < PROGRESS_EVERY_NS and self._done < self._total):
+            return
+        self._shown_ns = now_ns
+        write_progress(
+            self._folder,
+            Progress(
+                phase=self._phase,
+                position=self._phases.index(self._phase) + 1,
+                phases=len(self._phases),
+                done=self._done,
+                total=self._total,
+                loss=loss,
+                updated_ns=now_ns,
+            ),
+        )

@@ -1,0 +1,83 @@
+"""The meter's port: what every source of power readings offers, be it a driver, a simulation or a recording."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from workers.contract import Device, Lease, Reading
+from workers.errors import UnknownNameError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LimitRange:
+    """The power limits a board takes, mW: the lowest, the highest and the one it starts with."""
+
+    min_mw: int
+    max_mw: int
+    default_mw: int
+
+
+class PowerMeter(Protocol):
+    """Reads and caps the devices of one node.
+
+    Calls are short and block; an agent makes them from one thread at a time. Devices are named by UUID. A device that
+    cannot be read raises ``MeterError``; a figure the device does not offer is ``None`` in its reading.
+    """
+
+    def devices(self) -> tuple[Device, ...]:
+        """The devices, in the order of their index; the same tuple at every call."""
+        ...
+
+    def read(self, device: str) -> Reading:
+        """One look at ``device``, now.
+
+        Raises:
+            MeterError: it cannot be read; other devices may still be fine.
+        """
+        ...
+
+    def limit_range(self, device: str) -> LimitRange:
+        """What power limits ``device`` takes.
+
+        Raises:
+            CapError: it has no settable limit.
+        """
+        ...
+
+    def set_limit(self, device: str, limit_mw: int) -> None:
+        """Set the power limit of ``device``; setting the limit it has is harmless.
+
+        Raises:
+            CapError: out of range, or this process may not.
+        """
+        ...
+
+    def attach(self, lease: Lease) -> None:
+        """A process begins to use the lease's devices: a simulated device follows it, a real one knows already."""
+        ...
+
+    def detach(self, lease: Lease) -> None:
+        """The opposite of ``attach``; unknown leases are ignored."""
+        ...
+
+    def speed(self, device: str) -> float | None:
+        """How fast work goes on a simulated device, as a share of this host's pace; ``None`` on a real one."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the driver. Nothing else may be called afterwards."""
+        ...
+
+
+def find_device(devices: Sequence[Device], token: str) -> Device:
+    """The device a launcher means: by UUID, else by index, as ``CUDA_VISIBLE_DEVICES`` has either.
+
+    Raises:
+        UnknownNameError: lists the devices there are.
+    """
+    for device in devices:
+        if token in (device.uuid, str(device.index)):
+            return device
+    raise UnknownNameError("device", token, [f"{device.index} ({device.uuid})" for device in devices])

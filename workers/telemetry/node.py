@@ -1,0 +1,278 @@
+"""Meters one node: reads its devices, keeps its leases, books its joules, sets and restores its limits.
+
+Synchronous and clockless but for the clock it is given; one lock makes it safe to call from the sampler's thread, the
+lease server's threads and the exporter's alike.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from workers.contract import Device, EnergyEntry, Lease, Phase, Power, Reading
+from workers.errors import InputError, MeterError
+from workers.powercap.policy import check_limit, effective_limit_mw, wanted_limit_mw
+from workers.telemetry.booking import Claim, DeviceBook
+from workers.telemetry.meter import PowerMeter, find_device
+from workers.telemetry.snapshot import DeviceStatus, LeaseStatus, NodeSnapshot
+from workers.units import MW_PER_W, NS_PER_S
+
+KEEP_CLOSED_NS = 60 * NS_PER_S
+"""How long a closed lease's counter stays in the snapshot, so that the last scrape sees its final value."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeaseRequest:
+    """What an attempt asks for.
+
+    Attributes:
+        devices: UUIDs or indices, as the launcher named them.
+        pid: the process whose activity and death the lease follows.
+        cpus: cores that process may use; what makes a simulated device fully busy.
+        power: the limit wished for on each device.
+    """
+
+    job_id: str
+    attempt: int
+    devices: tuple[str, ...]
+    pid: int
+    cpus: float
+    power: Power = field(default_factory=Power)
+
+
+@dataclass
+class _DeviceState:
+    """What the node knows of a device. ``original_mw`` is its limit from before the first cap."""
+
+    device: Device
+    book: DeviceBook
+    last: Reading | None = None
+    errors: int = 0
+    original_mw: int | None = None
+
+
+class NodeMeter:
+    """See the module. Devices that cannot be read are counted and come back when they can."""
+
+    def __init__(self, meter: PowerMeter, *, node: str, clock_ns: Callable[[], int] = time.time_ns) -> None:
+        self.node = node
+        self._meter = meter
+        self._clock_ns = clock_ns
+        self._lock = threading.RLock()
+        self._states = {d.uuid: _DeviceState(device=d, book=DeviceBook(d)) for d in meter.devices()}
+        self._leases: dict[str, Lease] = {}
+        self._closed: dict[str, tuple[Lease, int]] = {}
+        self._caps: dict[tuple[str, str], int] = {}
+        self._read_seconds = 0.0
+        self.tick()
+
+    def tick(self) -> None:
+        """Read every device once and book what its counter shows."""
+        with self._lock:
+            started = time.perf_counter()
+            for uuid_ in self._states:
+                self._read(uuid_)
+            self._read_seconds = time.perf_counter() - started
+            horizon_ns = self._clock_ns() - KEEP_CLOSED_NS
+            for uuid_, state in self._states.items():
+                if state.original_mw is not None and not any(device == uuid_ for device, _ in self._caps):
+                    self._try_restore(uuid_)
+            self._closed = {key: value for key, value in self._closed.items() if value[1] >= horizon_ns}
+
+    def open(self, request: LeaseRequest) -> Lease:
+        """Open a lease: from now on the devices' joules are this attempt's.
+
+        Raises:
+            UnknownNameError: no such device.
+            InputError: this attempt already holds a lease here.
+            CapError: the power limit cannot be set; nothing is left changed.
+        """
+        with self._lock:
+            devices = tuple(find_device(self._meter.devices(), token).uuid for token in request.devices)
+            self._refuse_twice(request)
+            lease = Lease(
+                lease_id=uuid.uuid4().hex,
+                job_id=request.job_id,
+                attempt=request.attempt,
+                devices=devices,
+                pid=request.pid,
+                cpus=request.cpus,
+                opened_ns=self._clock_ns(),
+            )
+            self._cap(lease, request.power)
+            self._read_all(devices)
+            self._meter.attach(lease)
+            self._leases[lease.lease_id] = lease
+            self._mark_edge(devices)
+            return lease
+
+    def set_phase(self, lease_id: str, phase: Phase | None) -> None:
+        """From now on the lease's joules are of ``phase``."""
+        with self._lock:
+            lease = self._held(lease_id)
+            self._read_all(lease.devices)
+            self._leases[lease_id] = replace(lease, phase=phase)
+            self._mark_edge(lease.devices)
+
+    def close(self, lease_id: str) -> None:
+        """End the lease and put back the power limits; closing one that is closed is harmless."""
+        with self._lock:
+            lease = self._leases.pop(lease_id, None)
+            if lease is None:
+                return
+            self._read_all(lease.devices)
+            self._mark_edge(lease.devices)
+            self._meter.detach(lease)
+            self._closed[lease_id] = (lease, self._clock_ns())
+            self._uncap(lease)
+
+    def is_settled(self, lease_id: str) -> bool:
+        """Whether all joules of a closed lease are booked: its devices' counters moved since, or cannot be read."""
+        with self._lock:
+            if lease_id in self._leases:
+                return False
+            lease, closed_ns = self._closed.get(lease_id, (None, 0))
+            devices = lease.devices if lease is not None else ()
+            return all(self._states[d].last is None or self._states[d].book.settled_ns >= closed_ns for d in devices)
+
+    def lease_energy_mj(self, lease_id: str) -> int:
+        """Millijoules booked to the lease so far, over all its devices."""
+        with self._lock:
+            return sum(state.book.booked_by_lease.get(lease_id, 0) for state in self._states.values())
+
+    def speed(self, lease_id: str) -> float | None:
+        """Pace of the lease's slowest device when simulated, else ``None``."""
+        with self._lock:
+            speeds = [self._meter.speed(device) for device in self._held(lease_id).devices]
+            return min((speed for speed in speeds if speed is not None), default=None)
+
+    def cap_watts(self, lease_id: str) -> float | None:
+        """The limit the lease set on its devices, W; ``None`` when it set none."""
+        with self._lock:
+            caps = [mw for (device, holder), mw in self._caps.items() if holder == lease_id and device]
+            return min(caps) / MW_PER_W if caps else None
+
+    def take_entries(self) -> list[EnergyEntry]:
+        """Hand over the entries booked since the last call."""
+        with self._lock:
+            return [entry for state in self._states.values() for entry in state.book.take()]
+
+    def snapshot(self) -> NodeSnapshot:
+        """Read the devices now and say everything known."""
+        with self._lock:
+            self.tick()
+            leases = [
+                LeaseStatus(lease=x, energy_mj=self.lease_energy_mj(key), open=True) for key, x in self._leases.items()
+            ]
+            leases += [
+                LeaseStatus(lease=x, energy_mj=self.lease_energy_mj(key), open=False)
+                for key, (x, _) in self._closed.items()
+            ]
+            return NodeSnapshot(
+                node=self.node,
+                devices=tuple(_status(state) for state in self._states.values()),
+                leases=tuple(leases),
+                read_seconds=self._read_seconds,
+            )
+
+    def shutdown(self) -> None:
+        """Close every lease, restore every limit, let go of the driver."""
+        with self._lock:
+            for lease_id in list(self._leases):
+                self.close(lease_id)
+            self._meter.close()
+
+    def _read(self, device: str) -> None:
+        state = self._states[device]
+        try:
+            reading = self._meter.read(device)
+        except MeterError:
+            state.errors += 1
+            state.last = None
+            return
+        state.last = reading
+        state.book.observe(reading)
+
+    def _read_all(self, devices: Sequence[str]) -> None:
+        for device in devices:
+            self._read(device)
+
+    def _mark_edge(self, devices: Sequence[str]) -> None:
+        now_ns = self._clock_ns()
+        for device in devices:
+            claims = [
+                Claim(lease_id=lease.lease_id, job_id=lease.job_id, attempt=lease.attempt, phase=lease.phase)
+                for lease in self._leases.values()
+                if device in lease.devices
+            ]
+            self._states[device].book.edge(now_ns, claims)
+
+    def _held(self, lease_id: str) -> Lease:
+        if lease_id not in self._leases:
+            raise InputError(f"lease {lease_id} is not open on {self.node}; open one first.")
+        return self._leases[lease_id]
+
+    def _refuse_twice(self, request: LeaseRequest) -> None:
+        for lease in self._leases.values():
+            if (lease.job_id, lease.attempt) == (request.job_id, request.attempt):
+                raise InputError(
+                    f"attempt {request.attempt} of {request.job_id} already holds a lease on {self.node} "
+                    f"(process {lease.pid}). Wait for it to end, or use another job id."
+                )
+
+    def _cap(self, lease: Lease, power: Power) -> None:
+        """Set what ``power`` asks for on each device, or change nothing and raise."""
+        if power.cap_watts is None and power.cap_percent is None:
+            return
+        try:
+            for device in lease.devices:
+                limits = self._meter.limit_range(device)
+                wanted = wanted_limit_mw(power, default_mw=limits.default_mw) or limits.default_mw
+                checked = check_limit(wanted, min_mw=limits.min_mw, max_mw=limits.max_mw, device=device)
+                if self._states[device].original_mw is None:
+                    before = self._meter.read(device).limit_mw
+                    self._states[device].original_mw = limits.default_mw if before is None else before
+                self._caps[device, lease.lease_id] = checked
+                self._apply_cap(device)
+        except MeterError:
+            self._uncap(lease)
+            raise
+
+    def _uncap(self, lease: Lease) -> None:
+        for device in lease.devices:
+            if self._caps.pop((device, lease.lease_id), None) is not None:
+                self._try_restore(device)
+
+    def _try_restore(self, device: str) -> None:
+        """Loosen or put back a limit; a board that refuses is counted and asked again at the next tick."""
+        try:
+            self._apply_cap(device)
+        except MeterError:
+            self._states[device].errors += 1
+
+    def _apply_cap(self, device: str) -> None:
+        """Set the lowest cap held on ``device``, or put back the limit from before the first."""
+        state = self._states[device]
+        if state.original_mw is None:
+            return
+        wishes = [mw for (capped, _), mw in self._caps.items() if capped == device]
+        self._meter.set_limit(device, effective_limit_mw(wishes, original_mw=state.original_mw))
+        if not wishes:
+            state.original_mw = None
+
+
+def _status(state: _DeviceState) -> DeviceStatus:
+    """A device whose last read failed shows no figure at all: nothing rather than stale data."""
+    last = state.last
+    return DeviceStatus(
+        device=state.device,
+        up=last is not None,
+        energy_mj=None if last is None else last.energy_mj if last.energy_mj is not None else state.book.booked_mj,
+        power_mw=last.power_mw if last else None,
+        limit_mw=last.limit_mw if last else None,
+        utilization=last.utilization if last else None,
+        read_errors=state.errors,
+    )

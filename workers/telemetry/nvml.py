@@ -1,0 +1,195 @@
+"""NVIDIA boards through NVML. The only door of ``pynvml`` (package ``nvidia-ml-py``).
+
+The hardware energy counter comes first (``nvmlDeviceGetTotalEnergyConsumption``, mJ, Volta and later); instantaneous
+power is asked for explicitly (``NVML_FI_DEV_POWER_INSTANT``), because ``nvmlDeviceGetPowerUsage`` is a one-second
+average on Ampere and later.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pynvml
+
+from workers.contract import Device, Lease, Method, Reading
+from workers.errors import CapError, MeterError
+from workers.telemetry.meter import LimitRange
+
+ABSURD = 2**62
+"""NVML's sentinels lie near 2**63; a counter that large would be 146 million years at 1 kW."""
+
+_NAMES: tuple[tuple[str, str], ...] = (
+    (r"H200", "H200"),
+    (r"H100", "H100"),
+    (r"A100.*80G", "A100-80GB"),
+    (r"A100", "A100-40GB"),
+    (r"V100", "V100"),
+    (r"P100", "P100"),
+    (r"K80", "K80"),
+    (r"\bT4\b", "T4"),
+    (r"\bL40S\b", "L40S"),
+    (r"\bL4\b", "L4"),
+    (r"\bA40\b", "A40"),
+    (r"\bA10G\b", "A10G"),
+)
+
+
+def accelerator_type(name: str) -> str:
+    """The accelerator type of a board by NVML's product name: ``NVIDIA A100-SXM4-80GB`` is ``A100-80GB``."""
+    for pattern, model in _NAMES:
+        if re.search(pattern, name):
+            return model
+    bare = re.sub(r"^(NVIDIA|Tesla)\s+|GeForce\s+", "", re.sub(r"^NVIDIA\s+", "", name))
+    return re.sub(r"\s+", "-", bare.strip())
+
+
+def has_nvidia_device(root: Path = Path("/")) -> bool:
+    """Whether the kernel shows an NVIDIA device, driver library or not."""
+    return (root / "dev/nvidiactl").exists() or (root / "dev/nvidia0").exists()
+
+
+class NvmlMeter:
+    """The NVIDIA boards this process may see. Behaves as ``PowerMeter`` says.
+
+    ``CUDA_VISIBLE_DEVICES`` limits the boards, since a node's launcher divides a machine with it.
+
+    Raises:
+        MeterError: no driver, or no board.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock_ns: Callable[[], int] = time.time_ns,
+        visible: str | None = None,
+        nvml: Any = pynvml,  # noqa: ANN401 - the module itself is the port
+    ) -> None:
+        self._clock_ns, self._nvml = clock_ns, nvml
+        chosen = os.environ.get("CUDA_VISIBLE_DEVICES") if visible is None else visible
+        try:
+            nvml.nvmlInit()
+            count = nvml.nvmlDeviceGetCount()
+            handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(count)]
+            found = [(self._describe(index, handle), handle) for index, handle in enumerate(handles)]
+        except nvml.NVMLError as error:
+            raise MeterError(f"NVML does not answer: {error}. Check that `nvidia-smi` works for this user.") from error
+        kept = [(d, h) for d, h in found if _is_visible(d, chosen)]
+        if not kept:
+            raise MeterError(f"NVML shows no board (CUDA_VISIBLE_DEVICES={chosen!r}). Check `nvidia-smi -L`.")
+        self._devices = tuple(device for device, _ in kept)
+        self._handles = {device.uuid: handle for device, handle in kept}
+
+    def _describe(self, index: int, handle: object) -> Device:
+        counted = self._ask(self._nvml.nvmlDeviceGetTotalEnergyConsumption, handle) is not None
+        return Device(
+            uuid=_text(self._nvml.nvmlDeviceGetUUID(handle)),
+            index=index,
+            model=accelerator_type(_text(self._nvml.nvmlDeviceGetName(handle))),
+            method=Method.COUNTER if counted else Method.INTEGRATED,
+        )
+
+    def devices(self) -> tuple[Device, ...]:
+        """The visible boards, by NVML index."""
+        return self._devices
+
+    def read(self, device: str) -> Reading:
+        """Counter, instantaneous power, limit and utilisation."""
+        handle = self._handle(device)
+        energy = self._ask(self._nvml.nvmlDeviceGetTotalEnergyConsumption, handle)
+        time_ns = self._clock_ns()
+        power = self._power_mw(handle)
+        if energy is None and power is None:
+            raise MeterError(f"{device} tells neither energy nor power. Check `nvidia-smi -q -d POWER -i {device}`.")
+        rates = self._ask(self._nvml.nvmlDeviceGetUtilizationRates, handle)
+        return Reading(
+            device=device,
+            time_ns=time_ns,
+            energy_mj=_sane(energy),
+            power_mw=_sane(power),
+            limit_mw=_sane(self._ask(self._nvml.nvmlDeviceGetEnforcedPowerLimit, handle)),
+            utilization=None if rates is None else rates.gpu / 100,
+        )
+
+    def _power_mw(self, handle: object) -> int | None:
+        """Instantaneous power where the board has the field, else what ``nvmlDeviceGetPowerUsage`` says."""
+        values = self._ask(self._nvml.nvmlDeviceGetFieldValues, handle, [self._nvml.NVML_FI_DEV_POWER_INSTANT])
+        if values and values[0].nvmlReturn == self._nvml.NVML_SUCCESS:
+            return int(values[0].value.uiVal)
+        power = self._ask(self._nvml.nvmlDeviceGetPowerUsage, handle)
+        return None if power is None else int(power)
+
+    def limit_range(self, device: str) -> LimitRange:
+        """The board's constraints and default."""
+        handle = self._handle(device)
+        constraints = self._ask(self._nvml.nvmlDeviceGetPowerManagementLimitConstraints, handle)
+        default = self._ask(self._nvml.nvmlDeviceGetPowerManagementDefaultLimit, handle)
+        if constraints is None or default is None:
+            raise CapError(f"{device} has no settable power limit. Remove power from the manifest.")
+        return LimitRange(min_mw=constraints[0], max_mw=constraints[1], default_mw=default)
+
+    def set_limit(self, device: str, limit_mw: int) -> None:
+        """Needs root."""
+        try:
+            self._nvml.nvmlDeviceSetPowerManagementLimit(self._handle(device), limit_mw)
+        except self._nvml.NVMLError as error:
+            raise CapError(
+                f"the power limit of {device} cannot be set: {error}. "
+                "Run the agent as root, or remove power from the manifest."
+            ) from error
+
+    def attach(self, lease: Lease) -> None:
+        """The driver knows its processes."""
+
+    def detach(self, lease: Lease) -> None:
+        """The driver knows its processes."""
+
+    def speed(self, device: str) -> float | None:  # noqa: ARG002 - the port's signature
+        """Real boards set their own pace."""
+        return None
+
+    def close(self) -> None:
+        """Shut NVML down; a driver that is gone already has nothing to let go of."""
+        try:
+            self._nvml.nvmlShutdown()
+        except self._nvml.NVMLError:
+            return
+
+    def _handle(self, device: str) -> object:
+        if device not in self._handles:
+            raise MeterError(f"{device} is not a board of this node: {', '.join(self._handles)}.")
+        return self._handles[device]
+
+    def _ask(self, call: Callable[..., Any], *arguments: object) -> Any:  # noqa: ANN401 - NVML's own types
+        """What NVML answers; ``None`` where the board does not offer it.
+
+        Raises:
+            MeterError: the board or driver is gone.
+        """
+        unsupported = (self._nvml.NVML_ERROR_NOT_SUPPORTED, self._nvml.NVML_ERROR_NO_PERMISSION)
+        try:
+            return call(*arguments)
+        except self._nvml.NVMLError as error:
+            if error.value in unsupported:
+                return None
+            raise MeterError(f"NVML cannot be read: {error}. Check `nvidia-smi`.") from error
+
+
+def _is_visible(device: Device, chosen: str | None) -> bool:
+    if chosen is None:
+        return True
+    tokens = [token.strip() for token in chosen.split(",")]
+    return any(token == str(device.index) or (token and device.uuid.startswith(token)) for token in tokens)
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _sane(value: int | None) -> int | None:
+    """The value, or ``None`` for NVML's sentinels."""
+    return None if value is None or not 0 <= value < ABSURD else int(value)

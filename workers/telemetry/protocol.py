@@ -1,0 +1,84 @@
+"""How an attempt talks to its node's agent: JSON lines over a Unix socket, and a lease lives as long as its connection.
+
+That makes death exact: however the attempt ends, the kernel closes its connection, and the agent closes the lease then.
+
+| request | reply |
+|---|---|
+| ``{"op": "open", "job_id", "attempt", "devices", "cpus", "power"}`` | ``{"devices", "speed", "cap_watts"}`` |
+| ``{"op": "phase", "phase"}`` | ``{"speed"}`` |
+| ``{"op": "pace"}`` | ``{"speed"}`` |
+| ``{"op": "close"}`` | ``{"energy_mj"}`` once all is booked and on disk |
+| ``{"op": "flush"}`` | ``{}`` once everything booked so far is on disk |
+| ``{"op": "describe"}`` | ``{"node", "devices": [...]}`` |
+
+A request that fails is answered ``{"error": sentence, "exit_code": n}`` and changes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from workers.errors import InputError, UnreachableError
+
+MAX_LINE = 64 * 1024
+"""Bytes; a longer request is no request of ours."""
+
+Message = dict[str, Any]
+
+
+def socket_path(home: Path, node: str) -> Path:
+    """Where the agent of ``node`` listens: a short path (the kernel takes 107 bytes) in a folder of this user only.
+
+    Raises:
+        InputError: somebody else owns that folder.
+    """
+    folder = Path(tempfile.gettempdir()) / f"wattledger-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid() or folder.is_symlink():
+        raise InputError(f"{folder} belongs to somebody else. Remove it, or set TMPDIR to a folder of yours.")
+    return folder / f"{hashlib.sha256(f'{home.resolve()}/{node}'.encode()).hexdigest()[:16]}.sock"
+
+
+def encode(message: Message) -> bytes:
+    """One line."""
+    return json.dumps(message, separators=(",", ":")).encode() + b"\n"
+
+
+def decode(line: bytes) -> Message:
+    """The message in a line.
+
+    Raises:
+        InputError: not a JSON object.
+    """
+    try:
+        message = json.loads(line)
+    except ValueError as error:
+        raise InputError(f"not a JSON line: {error}.") from error
+    if not isinstance(message, dict):
+        raise InputError("a request is one JSON object per line.")
+    return message
+
+
+def connect(path: Path, *, timeout_s: float) -> socket.socket:
+    """A connection to the agent at ``path``.
+
+    Raises:
+        UnreachableError: nobody listens there.
+    """
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.settimeout(timeout_s)
+    try:
+        connection.connect(str(path))
+    except OSError as error:
+        connection.close()
+        raise UnreachableError(
+            f"no agent answers at {path}: {error}. Start one with `python -m workers.agent`, "
+            "or leave --agent out and the job meters itself."
+        ) from error
+    return connection

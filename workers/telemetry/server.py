@@ -1,0 +1,165 @@
+"""The agent's door for attempts: see ``protocol`` for the requests. One thread per connection."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import socketserver
+import struct
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from workers.contract import Phase, Power, section_problems
+from workers.errors import InputError, WattledgerError
+from workers.telemetry.node import LeaseRequest, NodeMeter
+from workers.telemetry.protocol import MAX_LINE, Message, decode, encode
+
+Flush = Callable[[], None]
+SETTLE_TIMEOUT_S = 2.0
+"""A counter refreshes within 100 ms; a board that takes longer than this is not waited for."""
+
+
+class LeaseServer(socketserver.ThreadingUnixStreamServer):
+    """Listens on a socket only this user can open. ``flush`` puts what is booked so far on disk."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+
+    def __init__(self, path: Path, meter: NodeMeter, *, flush: Flush) -> None:
+        self.meter, self.flush = meter, flush
+        self._path = path
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+        super().__init__(str(path), _Connection)
+        path.chmod(0o600)
+
+    def start(self) -> None:
+        """Serve in a thread."""
+        threading.Thread(target=self.serve_forever, args=(0.1,), name="leases", daemon=True).start()
+
+    def stop(self) -> None:
+        """Take no more connections."""
+        self.shutdown()
+        self.server_close()
+        with contextlib.suppress(FileNotFoundError):
+            self._path.unlink()
+
+
+class _Connection(socketserver.StreamRequestHandler):
+    """One client. Its lease, if it opens one, ends with the connection."""
+
+    server: LeaseServer
+
+    def setup(self) -> None:
+        super().setup()
+        self._lease_id: str | None = None
+
+    def handle(self) -> None:
+        try:
+            while line := self.rfile.readline(MAX_LINE):
+                self.wfile.write(encode(self._answer(line)))
+        except OSError:
+            # The client is gone; what it held is closed in finish, like any other end.
+            return
+
+    def finish(self) -> None:
+        if self._lease_id is not None:
+            self.server.meter.close(self._lease_id)
+        with contextlib.suppress(OSError):
+            super().finish()
+
+    def _answer(self, line: bytes) -> Message:
+        try:
+            request = decode(line)
+            operation = {
+                "open": self._open,
+                "phase": self._phase,
+                "pace": self._pace,
+                "close": self._close,
+                "flush": self._flush,
+                "describe": self._describe,
+            }.get(str(request.get("op")))
+            if operation is None:
+                raise InputError(f"unknown op {request.get('op')!r}.")
+            return operation(request)
+        except WattledgerError as error:
+            return {"error": str(error), "exit_code": error.exit_code}
+        except (KeyError, TypeError, ValueError) as error:
+            return {"error": f"the request cannot be used: {error!r}.", "exit_code": InputError.exit_code}
+
+    def _open(self, request: Message) -> Message:
+        if self._lease_id is not None:
+            raise InputError("this connection already holds a lease; close it, or open another connection.")
+        power = request.get("power") or {}
+        if problems := section_problems(Power, power):
+            raise InputError(f"power cannot be used: {problems[0][1]}.")
+        lease = self.server.meter.open(
+            LeaseRequest(
+                job_id=str(request["job_id"]),
+                attempt=int(request["attempt"]),
+                devices=tuple(str(token) for token in request["devices"]),
+                pid=_peer_pid(self.connection),
+                cpus=float(request.get("cpus", 1.0)),
+                power=Power.model_validate(power),
+            )
+        )
+        self._lease_id = lease.lease_id
+        return {
+            "devices": list(lease.devices),
+            "speed": self.server.meter.speed(lease.lease_id),
+            "cap_watts": self.server.meter.cap_watts(lease.lease_id),
+        }
+
+    def _phase(self, request: Message) -> Message:
+        name = request["phase"]
+        self.server.meter.set_phase(self._lease(), None if name is None else Phase(name))
+        return self._pace(request)
+
+    def _pace(self, _: Message) -> Message:
+        return {"speed": self.server.meter.speed(self._lease())}
+
+    def _close(self, _: Message) -> Message:
+        lease_id, self._lease_id = self._lease(), None
+        self.server.meter.close(lease_id)
+        self._settle(lease_id)
+        self.server.flush()
+        return {"energy_mj": self.server.meter.lease_energy_mj(lease_id)}
+
+    def _settle(self, lease_id: str) -> None:
+        """Wait until the counters moved past the lease's end, so that its last joules are booked."""
+        pause = threading.Event()
+        for _ in range(int(SETTLE_TIMEOUT_S / 0.02)):
+            if self.server.meter.is_settled(lease_id):
+                return
+            pause.wait(0.02)
+            self.server.meter.tick()
+
+    def _flush(self, _: Message) -> Message:
+        self.server.flush()
+        return {}
+
+    def _describe(self, _: Message) -> Message:
+        snapshot = self.server.meter.snapshot()
+        devices = [
+            {
+                "uuid": s.device.uuid,
+                "index": s.device.index,
+                "model": s.device.model,
+                "method": s.device.method,
+                "up": s.up,
+            }
+            for s in snapshot.devices
+        ]
+        return {"node": snapshot.node, "devices": devices}
+
+    def _lease(self) -> str:
+        if self._lease_id is None:
+            raise InputError("no lease is open on this connection; open one first.")
+        return self._lease_id
+
+
+def _peer_pid(connection: socket.socket) -> int:
+    """The process at the other end, as the kernel knows it: nobody can lease in another's name."""
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return int(struct.unpack("3i", credentials)[0])
