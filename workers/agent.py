@@ -42,7 +42,7 @@ class AgentOptions:
     """How an agent runs.
 
     Attributes:
-        meter: ``auto``, ``nvml`` or ``simulated:H100,T4`` (one name per device).
+        meter: ``auto``, ``nvml`` or ``simulated:H100,T4`` (one name per device); see ``open_meter``.
         listen: address the metrics are served on; port 0 takes any.
         interval_s: time between looks at the devices; ``flush_s``: between writes of the energy log.
     """
@@ -57,7 +57,9 @@ class AgentOptions:
 
 
 def open_meter(wish: str, *, node: str) -> PowerMeter:
-    """The meter a wish names; ``auto`` is NVML where there is an NVIDIA device, else a simulated board.
+    """The meter a wish names; ``auto`` is NVML where there is an NVIDIA device, else simulated boards.
+
+    ``auto:T4,T4`` says what to simulate then.
 
     Raises:
         MeterError: there is an NVIDIA device, but its driver does not answer: that is never simulated away.

@@ -33,6 +33,7 @@ from workers.units import mj_to_joules, mj_to_kwh
 CANCELLED_EXIT_CODE = 130
 DEATH_GRACE_S = 5.0
 """How long an attempt that lost its parent may take to leave in order."""
+REASON_FILE = "reason.txt"
 PACKAGES = ("torch", "transformers", "peft", "numpy", "pyarrow")
 
 
@@ -140,11 +141,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             agent = options.agent or stack.enter_context(own_agent(options))
             energy_mj = run_attempt(spec, options, agent)
     except WattledgerError as error:
-        sys.stderr.write(f"{error}\n")
-        return error.exit_code
+        return _fail(options, str(error), error.exit_code)
     except MemoryError:
-        sys.stderr.write("out of host memory. Lower training.batch_size, or give the job a larger node.\n")
-        return JobError.exit_code
+        sentence = "out of host memory. Lower training.batch_size, or give the job a larger node."
+        return _fail(options, sentence, JobError.exit_code)
     except Cancelled:
         sys.stderr.write("cancelled; what was measured so far is in the ledger.\n")
         return CANCELLED_EXIT_CODE
@@ -154,6 +154,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         flush=True,
     )
     return 0
+
+
+def _fail(options: Options, sentence: str, exit_code: int) -> int:
+    """Say why on standard error, and beside the job file, where whoever started this looks."""
+    sys.stderr.write(f"{sentence}\n")
+    with contextlib.suppress(OSError):
+        options.job.with_name(REASON_FILE).write_text(sentence, encoding="utf-8")
+    return exit_code
 
 
 def _read(path: Path) -> str:

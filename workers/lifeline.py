@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO
 
 FLAG = "--lifeline-fd"
@@ -54,7 +55,7 @@ def spawn(
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
-            env=None if environment is None else dict(environment),
+            env=_with_our_code(os.environ if environment is None else environment),
             start_new_session=True,
         )
     except OSError:
@@ -63,6 +64,13 @@ def spawn(
     finally:
         os.close(read_fd)
     return Child(process=process, parent_fd=write_fd)
+
+
+def _with_our_code(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment in which a child finds this very code, wherever Ray or a checkout has put it."""
+    here = str(Path(__file__).resolve().parent.parent)
+    found = environment.get("PYTHONPATH")
+    return {**environment, "PYTHONPATH": f"{here}{os.pathsep}{found}" if found else here}
 
 
 def watch(fd: int, on_gone: Callable[[], None]) -> None:

@@ -180,7 +180,9 @@ def read_metric_log(home: Home, job_id: str, attempt: int) -> MetricRead:
     """
     read = read_folder(home.metrics(job_id, attempt), _SCHEMA)
     samples = [
-        MetricSample(time_ns=ts, rank=rank, phase=None if phase is None else Phase(phase), step=step, name=name, value=v)
+        MetricSample(
+            time_ns=ts, rank=rank, phase=None if phase is None else Phase(phase), step=step, name=name, value=v
+        )
         for ts, rank, phase, step, name, v in zip(*(read.columns[name] for name in _SCHEMA), strict=True)
     ]
     ordered = sorted(samples, key=lambda sample: sample.time_ns)

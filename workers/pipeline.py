@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from torch import device as Device  # noqa: N812 - a type, spelt as one
 from torch import nn
 
 from workers import metric_log
@@ -21,33 +21,29 @@ from workers.contract import JobSpec, Phase
 from workers.quality.classification import score
 from workers.session import Session
 from workers.tasks import load_task, task_info
-from workers.tasks.data import Split, TaskData
+from workers.tasks.data import TaskData
 from workers.training import adapters, load, loop
 from workers.training.loop import StepResult
 from workers.training.models import model_info
 
 
-def run(spec: JobSpec, session: Session, *, artifacts: Path) -> None:
-    """Go through the job's phases.
+@dataclass(frozen=True, kw_only=True)
+class _Work:
+    """What every phase of one job needs."""
 
-    Raises:
-        JobError: the job cannot go on; what was measured so far is in the logs.
-        UnknownNameError: a task, data set, model or metric that is not in its registry.
-    """
-    with session.phase(Phase.LOAD):
-        where = load.prepare(math.ceil(spec.resources.cpus), spec.seed)
-        data = load_task(spec.task, spec.dataset, spec.seed)
-        info = model_info(spec.model)
-        model = load.build_base(info, classes=data.classes, seed=spec.seed)
-        load.fit_source(model, info, data.source, seed=spec.seed, device=where, on_step=_counted(session))
-    if spec.kind == "finetune":
-        _finetune(spec, session, model, data, where, artifacts)
-    elif spec.kind == "evaluate":
-        with session.phase(Phase.EVALUATE):
-            _count_parameters(session, model.requires_grad_(False))
-            _evaluate(spec, session, model, data.test, where, artifacts / "predictions-evaluate.csv")
-    else:
-        _infer(spec, session, model, data.test, where)
+    spec: JobSpec
+    session: Session
+    data: TaskData
+    device: torch.device
+    artifacts: Path
+
+    def on_step(self, result: StepResult) -> None:
+        """A step that counts."""
+        self.session.step(step=result.step, steps=result.steps, samples=result.samples, loss=result.loss)
+
+    def on_warm_step(self, result: StepResult) -> None:  # noqa: ARG002 - what predict calls
+        """A step that only warms up: it takes its time and is not counted."""
+        self.session.warm()
 
 
 def phases_of(spec: JobSpec) -> tuple[Phase, ...]:
@@ -60,47 +56,80 @@ def phases_of(spec: JobSpec) -> tuple[Phase, ...]:
     return (Phase.LOAD, *work[spec.kind])
 
 
-def _finetune(
-    spec: JobSpec, session: Session, model: nn.Module, data: TaskData, where: Device, artifacts: Path
-) -> None:
-    with session.phase(Phase.BASELINE):
-        _evaluate(spec, session, model, data.test, where, artifacts / "predictions-baseline.csv")
-    with session.phase(Phase.TRAIN):
-        adapted = adapters.adapt(model, spec.adapter, model_info(spec.model))
-        _count_parameters(session, adapted)
-        loop.fit(adapted, data.train, spec.training, seed=spec.seed, device=where, on_step=_counted(session))
-    with session.phase(Phase.EVALUATE):
-        _evaluate(spec, session, adapted, data.test, where, artifacts / "predictions-evaluate.csv")
-        adapters.save(adapted, artifacts / "adapter")
+def run(spec: JobSpec, session: Session, *, artifacts: Path) -> None:
+    """Go through the job's phases; predictions and the adapter are left in ``artifacts``.
+
+    Raises:
+        JobError: the job cannot go on; what was measured so far is in the logs.
+        UnknownNameError: a task, data set, model or metric that is not in its registry.
+    """
+    with session.phase(Phase.LOAD):
+        device = load.prepare(math.ceil(spec.resources.cpus), spec.seed)
+        data = load_task(spec.task, spec.dataset, spec.seed)
+        info = model_info(spec.model)
+        work = _Work(spec=spec, session=session, data=data, device=device, artifacts=artifacts)
+        model = load.build_base(info, classes=data.classes, seed=spec.seed)
+        load.fit_source(model, info, data.source, seed=spec.seed, device=device, on_step=work.on_step)
+    if spec.kind == "finetune":
+        _finetune(work, model)
+    elif spec.kind == "evaluate":
+        with session.phase(Phase.EVALUATE):
+            _count_parameters(session, model.requires_grad_(False))
+            _evaluate(work, model, "evaluate")
+    else:
+        _infer(work, model)
 
 
-def _evaluate(spec: JobSpec, session: Session, model: nn.Module, test: Split, where: Device, predictions: Path) -> None:
+def _finetune(work: _Work, model: nn.Module) -> None:
+    with work.session.phase(Phase.BASELINE):
+        _evaluate(work, model, "baseline")
+    with work.session.phase(Phase.TRAIN):
+        adapted = adapters.adapt(model, work.spec.adapter, model_info(work.spec.model))
+        _count_parameters(work.session, adapted)
+        loop.fit(
+            adapted,
+            work.data.train,
+            work.spec.training,
+            seed=work.spec.seed,
+            device=work.device,
+            on_step=work.on_step,
+        )
+    with work.session.phase(Phase.EVALUATE):
+        _evaluate(work, adapted, "evaluate")
+        adapters.save(adapted, work.artifacts / "adapter")
+
+
+def _evaluate(work: _Work, model: nn.Module, name: str) -> None:
     """Score the model on the test split by every metric of the task; keep the predictions."""
-    inputs, labels = test.inputs[: spec.evaluation.max_samples], test.labels[: spec.evaluation.max_samples]
-    answers = loop.predict(
-        model, inputs, batch_size=spec.evaluation.batch_size, device=where, on_step=_counted(session)
-    )
-    _write_predictions(predictions, labels, answers)
-    for metric in task_info(spec.task).metrics:
-        session.score(metric, score(metric, labels, answers))
+    wanted, test = work.spec.evaluation, work.data.test
+    inputs, labels = test.inputs[: wanted.max_samples], test.labels[: wanted.max_samples]
+    answers = loop.predict(model, inputs, batch_size=wanted.batch_size, device=work.device, on_step=work.on_step)
+    _write_predictions(work.artifacts / f"predictions-{name}.csv", labels, answers)
+    for metric in task_info(work.spec.task).metrics:
+        work.session.score(metric, score(metric, labels, answers))
 
 
-def _infer(spec: JobSpec, session: Session, model: nn.Module, test: Split, where: Device) -> None:
-    """Answer ``requests`` inputs, the test split over and over; the warm-up is not counted."""
-    wanted = spec.inference
-    with session.phase(Phase.INFERENCE):
-        _count_parameters(session, model.requires_grad_(False))
-        warm = _take(test.inputs, wanted.warmup)
-        loop.predict(model, warm, batch_size=wanted.batch_size, device=where, on_step=lambda _: session.warm())
-        session.record(metric_log.INFERENCES, 0)
+def _infer(work: _Work, model: nn.Module) -> None:
+    """Answer ``requests`` inputs, the test split over and over; the warm-up is in ``load`` and not counted."""
+    wanted, inputs = work.spec.inference, work.data.test.inputs
+    with work.session.phase(Phase.LOAD):
+        _count_parameters(work.session, model.requires_grad_(False))
         loop.predict(
             model,
-            _take(test.inputs, wanted.requests),
+            _take(inputs, wanted.warmup),
             batch_size=wanted.batch_size,
-            device=where,
-            on_step=_counted(session),
+            device=work.device,
+            on_step=work.on_warm_step,
         )
-        session.record(metric_log.INFERENCES, wanted.requests)
+    with work.session.phase(Phase.INFERENCE):
+        loop.predict(
+            model,
+            _take(inputs, wanted.requests),
+            batch_size=wanted.batch_size,
+            device=work.device,
+            on_step=work.on_step,
+        )
+        work.session.record(metric_log.INFERENCES, wanted.requests)
 
 
 def _take(inputs: NDArray[np.float32], count: int) -> NDArray[np.float32]:
@@ -114,18 +143,8 @@ def _count_parameters(session: Session, model: nn.Module) -> None:
     session.record(metric_log.TOTAL_PARAMETERS, count.total)
 
 
-def _counted(session: Session) -> loop.OnStep:
-    def on_step(result: StepResult) -> None:
-        session.step(step=result.step, steps=result.steps, samples=result.samples, loss=result.loss)
-
-    return on_step
-
-
 def _write_predictions(path: Path, labels: NDArray[np.int64], answers: NDArray[np.int64]) -> None:
-    def rows() -> Iterator[tuple[int, int, int]]:
-        yield from ((i, int(label), int(answer)) for i, (label, answer) in enumerate(zip(labels, answers, strict=True)))
-
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(("index", "label", "prediction"))
-        writer.writerows(rows())
+        writer.writerows(zip(range(len(labels)), labels.tolist(), answers.tolist(), strict=True))

@@ -58,9 +58,8 @@ def _span(phase: Phase, samples: Sequence[MetricSample]) -> PhaseSpan:
     starts = [sample for sample in own if sample.name == PHASE_START]
     ends = [sample for sample in own if sample.name == PHASE_END]
     start_ns = starts[0].time_ns if starts else own[0].time_ns
-    if starts and len(ends) >= len(starts):
-        return PhaseSpan(phase=phase, start_ns=start_ns, end_ns=ends[-1].time_ns, complete=True)
-    others = [s.time_ns for s in samples if s.name == PHASE_START and s.phase is not phase and s.time_ns >= start_ns]
-    heard = [*ends, *own] if others else samples
-    last_ns = max(sample.time_ns for sample in heard)
-    return PhaseSpan(phase=phase, start_ns=start_ns, end_ns=min([last_ns, *others]), complete=False)
+    if ends and len(ends) >= len(starts):
+        return PhaseSpan(phase=phase, start_ns=start_ns, end_ns=ends[-1].time_ns, complete=bool(starts))
+    later = [s.time_ns for s in samples if s.name == PHASE_START and s.phase is not phase and s.time_ns >= start_ns]
+    end_ns = later[0] if later else samples[-1].time_ns
+    return PhaseSpan(phase=phase, start_ns=start_ns, end_ns=end_ns, complete=False)

@@ -1,1 +1,39 @@
-"""One module per verb."""
+"""One module per verb; ``main`` is the ``wattledger`` command, also ``python -m orchestrator``."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from orchestrator.cli.compare import compare
+from orchestrator.cli.doctor import doctor
+from orchestrator.cli.plan import plan
+from orchestrator.cli.report import report
+from orchestrator.cli.run import run
+from orchestrator.cli.schema import schema
+from orchestrator.cli.status import status
+from workers.errors import WattledgerError
+
+app = typer.Typer(
+    help="Run fine-tune and eval jobs on mixed GPUs, and keep the ledger of what each cost: kWh, CO2e, CEGI.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for verb in (plan, run, status, report, compare, doctor, schema):
+    app.command()(verb)
+
+
+def main() -> None:
+    """Run the command line; an error of ours is one message and its exit code, never a traceback."""
+    try:
+        app()
+    except WattledgerError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.stderr.write("cancelled\n")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(0)

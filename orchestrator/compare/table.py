@@ -57,6 +57,7 @@ class Cell:
     """One architecture on one accelerator.
 
     Attributes:
+        trainable_parameters: the same for all its jobs, so that two ranks of LoRA are not averaged.
         power_cap_w: limit asked for, W; ``None`` without one.
         jobs: ids of the jobs averaged, by seed.
         seeds: their distinct seeds; fewer than ``jobs`` when a seed was run more than once.
@@ -79,6 +80,7 @@ class Cell:
     adapter: str
     quantization: str
     metric: str | None
+    trainable_parameters: int | None
     power_cap_w: float | None
     jobs: tuple[str, ...]
     seeds: tuple[int, ...]
@@ -202,6 +204,7 @@ def _key(row: ReportRow) -> tuple[object, ...]:
         row.adapter,
         row.quantization,
         row.metric,
+        row.trainable_parameters,
         row.gpu_count,
         row.power_cap_w,
     )
@@ -228,6 +231,7 @@ def _cell(unsorted: Sequence[ReportRow]) -> Cell:
         adapter=first.adapter,
         quantization=first.quantization,
         metric=first.metric,
+        trainable_parameters=first.trainable_parameters,
         power_cap_w=first.power_cap_w,
         jobs=tuple(row.job_id for row in rows),
         seeds=tuple(sorted({row.seed for row in rows})),

@@ -1,7 +1,7 @@
 """What did the user ask for? A YAML manifest to checked jobs, or to all of its problems at once.
 
 ``document`` reads the text and knows the lines; ``model`` says what a manifest may hold; ``fields``, ``sweep`` and
-``together`` find what is wrong; ``parse`` puts that in one message; ``expand`` makes the jobs; ``schema`` is for editors.
+``together`` find what is wrong; ``parse`` puts it in one message; ``expand`` makes the jobs; ``schema`` helps editors.
 """
 
 from orchestrator.manifest.expand import expand

@@ -10,13 +10,14 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import yaml
 
 from workers.contract import Path as KeyPath
 from workers.errors import ManifestError
 
-MAX_CHARACTERS = 1 << 20
+MAX_BYTES = 1 << 20
 """A manifest of a thousand jobs is a few kB; a mebibyte of YAML already takes a pure-Python reader seconds."""
 MAX_NODES = 100_000
 """Keys and values together."""
@@ -36,11 +37,13 @@ class Document:
         data: mappings, lists, text, numbers, booleans and ``None``; a key is always text.
         lines: path to the 1-based line of that key or item.
         problems: ``(line, sentence)`` of what could be read past: duplicate keys, scalars that make no sense.
+        unread: paths of those scalars, whose data is ``None`` for want of a value.
     """
 
     data: object
     lines: Mapping[KeyPath, int]
     problems: tuple[tuple[int, str], ...]
+    unread: frozenset[KeyPath]
 
     def line_of(self, path: KeyPath) -> int:
         """The line of ``path``, or of the nearest key above it; 0 where there is none."""
@@ -66,12 +69,12 @@ def read_document(text: str, *, source: str) -> Document:
     Raises:
         ManifestError: not YAML, empty, more than one document, or larger or deeper than a manifest can be.
     """
-    if len(text) > MAX_CHARACTERS:
-        raise ManifestError(source, [(0, f"longer than {MAX_CHARACTERS:,} characters; shorten it")])
+    if len(text) > MAX_BYTES:
+        raise ManifestError(source, [(0, f"longer than {MAX_BYTES:,} bytes; shorten it")])
     try:
         node = _Composer(text).get_single_node()
     except _RefusedError as error:
-        raise ManifestError(source, [(_line(error.problem_mark), str(error.problem))]) from error
+        raise ManifestError(source, [(error.line, str(error))]) from error
     except yaml.MarkedYAMLError as error:
         raise ManifestError(source, [(_line(error.problem_mark), _syntax_sentence(error))]) from error
     except yaml.reader.ReaderError as error:
@@ -82,11 +85,16 @@ def read_document(text: str, *, source: str) -> Document:
         raise ManifestError(source, [(0, "empty; a manifest has at least version, name, task and model")])
     reader = _NodeReader()
     data = reader.value(node, ())
-    return Document(data=data, lines=reader.lines, problems=tuple(reader.problems))
+    problems, unread = tuple(reader.problems), frozenset(reader.unread)
+    return Document(data=data, lines=reader.lines, problems=problems, unread=unread)
 
 
-class _RefusedError(yaml.MarkedYAMLError):
+class _RefusedError(Exception):
     """Good YAML that a manifest does not need and a hostile file does."""
+
+    def __init__(self, problem: str, event: yaml.Event) -> None:
+        super().__init__(problem)
+        self.line = _line(event.start_mark)
 
 
 class _Composer(yaml.SafeLoader):
@@ -100,15 +108,15 @@ class _Composer(yaml.SafeLoader):
         self._depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        event = self.peek_event()
-        if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
-            raise _refused("anchors (&) and aliases (*) are not read in a manifest; write the value out", event)
+        event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call]
+        if isinstance(event, yaml.NodeEvent) and event.anchor is not None:
+            raise _RefusedError("anchors (&) and aliases (*) are not read in a manifest; write the value out", event)
         self._nodes += 1
         self._depth += 1
         if self._nodes > MAX_NODES:
-            raise _refused(f"more than {MAX_NODES:,} keys and values; shorten it", event)
+            raise _RefusedError(f"more than {MAX_NODES:,} keys and values; shorten it", event)
         if self._depth > MAX_DEPTH:
-            raise _refused(f"nested deeper than {MAX_DEPTH} levels; flatten it", event)
+            raise _RefusedError(f"nested deeper than {MAX_DEPTH} levels; flatten it", event)
         node = super().compose_node(parent, index)
         self._depth -= 1
         return node
@@ -158,6 +166,7 @@ class _NodeReader:
     def __init__(self) -> None:
         self.lines: dict[KeyPath, int] = {}
         self.problems: list[tuple[int, str]] = []
+        self.unread: set[KeyPath] = set()
 
     def value(self, node: yaml.Node, path: KeyPath) -> object:
         """The data of ``node``, found at ``path``."""
@@ -186,28 +195,30 @@ class _NodeReader:
         return data
 
     def _scalar(self, node: yaml.Node, path: KeyPath) -> object:
-        line = _line(node.start_mark)
         read = _SCALARS.get(node.tag) if isinstance(node, yaml.ScalarNode) else None
-        if read is None:
-            tag = shortened(node.tag.replace(_TAG, "!!"))
-            self._problem(line, path, f"tag {tag!r} is not read in a manifest; remove it")
-            return None
         try:
-            return read(str(node.value))
+            if read is not None:
+                return read(str(node.value))
+            sentence = f"tag {shortened(node.tag.replace(_TAG, '!!'))!r} is not read in a manifest; remove it"
         except ValueError:
-            self._problem(line, path, f"{shortened(str(node.value))} is not a finite number of sensible length")
-            return None
+            sentence = f"{shortened(str(node.value))} is not a finite number of sensible length"
+        self._problem(_line(node.start_mark), path, sentence)
+        self.unread.add(path)
+        return None
 
     def _problem(self, line: int, path: KeyPath, sentence: str) -> None:
         self.problems.append((line, f"{dotted(path)}: {sentence}" if path else sentence))
 
 
-def _line(mark: yaml.Mark | None) -> int:
+class _Mark(Protocol):
+    """A position; the compiled and the plain reader of PyYAML each have a class for it. ``line`` is from 0."""
+
+    @property
+    def line(self) -> int: ...
+
+
+def _line(mark: _Mark | None) -> int:
     return mark.line + 1 if mark is not None else 0
-
-
-def _refused(problem: str, event: yaml.Event) -> _RefusedError:
-    return _RefusedError(problem=problem, problem_mark=event.start_mark)
 
 
 _HINTS: tuple[tuple[str, str], ...] = (

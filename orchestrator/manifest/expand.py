@@ -39,7 +39,7 @@ def expand(manifest: Manifest, *, accelerator_types: Sequence[str], submission_i
                 "Shorten its sweep, its seeds or resources.accelerators."
             )
     specs = [JobSpec.model_validate(body) for body in bodies]
-    ids = _short_ids(manifest.name, [_digest(spec, submission_id) for spec in specs])
+    ids = short_ids(manifest.name, [_digest(spec, submission_id) for spec in specs])
     return tuple(spec.model_copy(update={"job_id": job_id}) for spec, job_id in zip(specs, ids, strict=True))
 
 
@@ -74,8 +74,12 @@ def _digest(spec: JobSpec, submission_id: str) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def _short_ids(name: str, digests: Sequence[str]) -> list[str]:
-    """``name-digest`` for each, cut as short as leaves it different from every one before it."""
+def short_ids(name: str, digests: Sequence[str]) -> list[str]:
+    """``name-digest`` for each hex digest, cut as short as leaves it different from every one before it.
+
+    Raises:
+        InputError: two digests are the same, so two jobs are.
+    """
     whole: set[str] = set()
     taken: dict[str, None] = {}
     for digest in digests:

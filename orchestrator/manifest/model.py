@@ -75,9 +75,11 @@ class Manifest(Section):
     schedule: Schedule = Field(Schedule(), description="when the jobs run")
     retry: Retry = Field(Retry(), description="how often a job is tried again")
     seeds: Annotated[tuple[Seed, ...], Strict(False)] = Field(
-        (0,), min_length=1, description="one job for each; seeds initialisation and order"
+        (0,),
+        json_schema_extra={"minItems": 1, "uniqueItems": True},
+        description="one job for each; seeds initialisation and order",
     )
-    sweep: Mapping[str, Annotated[tuple[JsonValue, ...], Strict(False), Field(min_length=1)]] = Field(
+    sweep: Mapping[str, Annotated[tuple[JsonValue, ...], Strict(False)]] = Field(
         {}, description="dotted path to the values it takes in turn, instead of the value given above"
     )
 
@@ -92,6 +94,10 @@ NOT_SWEPT: Mapping[str, str] = {
     "sweep": "a sweep holds no sweep",
 }
 """Keys that no sweep axis may set, and why."""
+
+
+NEEDED: tuple[str, ...] = ("task", "model")
+"""What every job needs and a manifest may leave to its sweep."""
 
 
 def section_at(field: FieldInfo) -> type[Section] | None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from orchestrator.manifest.document import MAX_CHARACTERS, Document, read_document
-from orchestrator.manifest.fields import Finding, field_findings, given
-from orchestrator.manifest.model import Manifest
+from orchestrator.manifest.document import MAX_BYTES, Document, read_document
+from orchestrator.manifest.fields import Finding, field_findings, given, overlaps
+from orchestrator.manifest.model import NEEDED, Manifest
 from orchestrator.manifest.sweep import Axes, read_axes, size_problem
 from orchestrator.manifest.together import rule_findings
 from workers.errors import InputError, ManifestError
@@ -25,7 +25,7 @@ def load_manifest(path: Path) -> Manifest:
     """
     try:
         with path.open("rb") as file:
-            raw = file.read(4 * MAX_CHARACTERS + 1)
+            raw = file.read(MAX_BYTES + 1)
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist. Give the path of a manifest, such as quickstart.yaml.") from error
     except IsADirectoryError as error:
@@ -33,7 +33,8 @@ def load_manifest(path: Path) -> Manifest:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}. Check its path and permissions.") from error
     try:
-        text = raw.decode("utf-8-sig")
+        # A file cut off inside a letter is too long before it is anything else.
+        text = raw.decode("utf-8-sig", errors="strict" if len(raw) <= MAX_BYTES else "replace")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise InputError(f"{path} is not UTF-8 text (line {line}). Save it as UTF-8.") from error
@@ -50,7 +51,11 @@ def parse_manifest(text: str, *, source: str) -> Manifest:
     if not isinstance(document.data, Mapping):
         told = f"a manifest maps keys to values, at least version, name, task and model {given(document.data)}"
         raise ManifestError(source, [(1, told)])
-    findings = _findings(document.data)
+    findings = [
+        finding
+        for finding in _findings(document.data)
+        if not any(overlaps(finding.path, unread) for unread in document.unread)
+    ]
     if findings or document.problems:
         raise ManifestError(source, _listed(document, findings))
     return Manifest.model_validate(document.data)
@@ -62,7 +67,7 @@ def _findings(data: Mapping[str, object]) -> list[Finding]:
     findings = [*field_findings(body), *axes.findings]
     findings += [
         Finding((key,), f"{key} is missing")
-        for key in ("task", "model")
+        for key in NEEDED
         if body.get(key) is None and key not in axes.named
     ]
     sweep, seeds = data.get("sweep", {}), body.get("seeds", [0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from orchestrator.manifest.model import ACCELERATOR_TYPES, SWEEPABLE, VERSION, Manifest
+from orchestrator.manifest.model import ACCELERATOR_TYPES, NEEDED, SWEEPABLE, VERSION, Manifest
 from workers.tasks import TASKS
 from workers.training.models import MODELS
 
@@ -25,7 +25,7 @@ def manifest_schema() -> Schema:
     _name_what_is_known(properties)
     properties["sweep"] |= {"properties": {path: _axis(properties, path) for path in SWEEPABLE}}
     properties["sweep"]["additionalProperties"] = False
-    needed = [{"anyOf": [{"required": [key]}, _swept(key)]} for key in ("task", "model")]
+    needed = [{"anyOf": [{"required": [key]}, _swept(key)]} for key in NEEDED]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": f"urn:wattledger:manifest:{VERSION}",
@@ -61,7 +61,6 @@ def _name_what_is_known(properties: Schema) -> None:
         "default": [],
         "description": resources["accelerators"]["description"],
     }
-    properties["seeds"]["uniqueItems"] = True
 
 
 def _axis(properties: Schema, path: str) -> Schema:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from orchestrator.manifest.document import shortened
 from orchestrator.manifest.fields import Finding, field_findings, given, overlaps, unsupported
-from orchestrator.manifest.model import MAX_JOBS, NOT_SWEPT, SWEEPABLE, UNSUPPORTED_KEYS, nested
+from orchestrator.manifest.model import MAX_JOBS, NEEDED, NOT_SWEPT, SWEEPABLE, UNSUPPORTED_KEYS, nested
 from workers.errors import unknown_name
 
 
@@ -41,7 +41,7 @@ def read_axes(sweep: object) -> Axes:
         if problem is not None:
             findings.append(Finding(("sweep", path), problem))
             continue
-        in_place = [*_value_findings(path, listed), *_repeats(path, listed)]
+        in_place = [*_value_findings(path, listed), *_nulls(path, listed), *_repeats(path, listed)]
         findings += in_place
         bad = {finding.path[2] for finding in in_place}
         values[path] = tuple((index, value) for index, value in enumerate(listed) if index not in bad)
@@ -63,7 +63,7 @@ def _path_problem(path: str) -> str | None:
     shown = shortened(path)
     if path in NOT_SWEPT:
         return f"sweep: {shown} cannot be swept; {NOT_SWEPT[path]}"
-    if path in UNSUPPORTED_KEYS or path.split(".")[0] in UNSUPPORTED_KEYS:
+    if path in UNSUPPORTED_KEYS or path.partition(".")[0] in UNSUPPORTED_KEYS:
         return f"sweep: {unsupported(shown)}"
     below = [known for known in SWEEPABLE if known.startswith(f"{path}.")]
     if below:
@@ -86,6 +86,14 @@ def _value_findings(path: str, listed: list[object]) -> list[Finding]:
         for finding in field_findings(nested(path, value))
         if overlaps(finding.path, keys)
     ]
+
+
+def _nulls(path: str, listed: list[object]) -> list[Finding]:
+    """Outside a sweep, null stands for a task or model that the sweep gives; in it, for none at all."""
+    if path not in NEEDED:
+        return []
+    told = f"{path}: a job needs one {given(None)}"
+    return [Finding(("sweep", path, index), told) for index, value in enumerate(listed) if value is None]
 
 
 def _repeats(path: str, listed: list[object]) -> list[Finding]:

@@ -92,13 +92,14 @@ def split_spread(spread: Spread, unit: Unit | None = None, *, digits: int = 3, s
     return _fixed(shown.mean, decimals, signed=signed), sd if sd.strip("0.") else format_number(shown.sd, digits=1)
 
 
-def format_interval(spread: Spread, unit: Unit | None = None, *, digits: int = 3) -> str:
-    """The 95 % interval, with the decimals of its mean: ``11.92 to 12.81``; ``–`` below two values."""
+def format_interval(spread: Spread, unit: Unit | None = None) -> str:
+    """The 95 % interval, with the decimals of its mean or more: ``0.034 to 6.4``; ``–`` where no spread is known."""
     shown = spread.scaled(unit.factor) if unit else spread
-    if shown.mean is None or shown.low is None or shown.high is None:
+    if shown.mean is None or shown.low is None or shown.high is None or not shown.sd:
         return UNKNOWN
-    decimals = _spread_decimals(shown.mean, shown.sd) if shown.sd else _decimals(shown.mean, digits)
-    return f"{_fixed(shown.low, decimals)} to {_fixed(shown.high, decimals)}"
+    least = _spread_decimals(shown.mean, shown.sd)
+    low, high = (_fixed(end, max(least, _decimals(end, 2))) for end in (shown.low, shown.high))
+    return f"{low} to {high}"
 
 
 def _spread_decimals(mean: float, sd: float) -> int:

@@ -11,12 +11,11 @@ import re
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
@@ -30,11 +29,15 @@ _INK, _MUTED, _RULE, _PANEL = "#010101", "#010102", "#010103", "#010104"
 _STAND_INS = {_INK: "--ink", _MUTED: "--muted", _RULE: "--rule", _PANEL: "--panel"} | {
     f"#0102{i:02x}": f"--series-{i + 1}" for i in range(SERIES_COLOURS)
 }
+_Place = Literal["outside upper left", "outside upper right", "outside lower right"]
 _SIZE_INCHES = (6.8, 4.5)
 _LOG_ABOVE = 20.0
 """Ratio of the largest energy to the smallest from which a linear axis would crush the small ones."""
 _LEGEND_COLUMNS = 3
-_SETTINGS = {
+_LABELS_AT_MOST = 8
+"""More labels than this would lie on one another; the table has them all."""
+_STEPS = [1, 2, 5, 10]
+_SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "wattledger",
     "font.family": "sans-serif",
@@ -79,14 +82,15 @@ def energy_score_svg(series: Sequence[Series], *, unit: str, metric: str, simula
         _frame(axes, unit=unit, metric=metric, simulated=simulated)
         colours = {name: i for i, name in enumerate(dict.fromkeys(one.architecture for one in series))}
         shapes = {name: i for i, name in enumerate(dict.fromkeys(one.accelerator for one in series))}
+        labelled = sum(bool(one.label) for one in series) <= _LABELS_AT_MOST
         for one in series:
             _draw(axes, one, colour=colours[one.architecture], shape=shapes[one.accelerator])
+            if one.label and labelled:
+                _label(axes, one)
         _energy_scale(axes, [energy for one in series for energy in (one.energy.mean or 0, *_first(one.points))])
         _legends(figure, colours, shapes)
         drawn = io.StringIO()
-        FigureCanvasSVG(figure).print_svg(
-            drawn, metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
-        )
+        figure.savefig(drawn, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     return _for_the_page(drawn.getvalue())
 
 
@@ -106,7 +110,7 @@ def _frame(axes: Axes, *, unit: str, metric: str, simulated: bool) -> None:
     axes.grid(color=_RULE, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.margins(0.12)
-    axes.yaxis.set_major_locator(MaxNLocator(6))
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=_STEPS))
     axes.yaxis.set_major_formatter(FuncFormatter(_tick))
     if simulated:
         axes.text(
@@ -129,11 +133,13 @@ def _draw(axes: Axes, one: Series, *, colour: int, shape: int) -> None:
         markeredgecolor=ink if hollow else _PANEL, markeredgewidth=1.6 if hollow else 1.0,
         ecolor=ink, elinewidth=1.4, capsize=3.5, capthick=1.4, zorder=3,
     )  # fmt: skip
-    if one.label:
-        axes.annotate(
-            one.label, (one.energy.mean or 0, one.score.mean or 0), xytext=(9, 7), textcoords="offset points",
-            fontsize=9, color=_MUTED,
-        )  # fmt: skip
+
+
+def _label(axes: Axes, one: Series) -> None:
+    axes.annotate(
+        one.label, (one.energy.mean or 0, one.score.mean or 0), xytext=(9, 7), textcoords="offset points",
+        fontsize=9, color=_MUTED,
+    )  # fmt: skip
 
 
 def _bar(energy: Spread) -> tuple[list[float], list[float]] | None:
@@ -144,13 +150,15 @@ def _bar(energy: Spread) -> tuple[list[float], list[float]] | None:
 
 
 def _energy_scale(axes: Axes, energies: Sequence[float]) -> None:
-    if min(energies) > 0 and max(energies) / min(energies) >= _LOG_ABOVE:
+    ratio = max(energies) / min(energies) if min(energies) > 0 else 1
+    if ratio >= _LOG_ABOVE:
+        subs = (1.0, 2.0, 5.0) if ratio < 10 * _LOG_ABOVE else (1.0,)
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0), numticks=12))
+        axes.xaxis.set_major_locator(LogLocator(base=10, subs=subs, numticks=12))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_minor_formatter(NullFormatter())
     else:
-        axes.xaxis.set_major_locator(MaxNLocator(7))
+        axes.xaxis.set_major_locator(MaxNLocator(7, steps=_STEPS))
     axes.xaxis.set_major_formatter(FuncFormatter(_tick))
 
 
@@ -167,13 +175,17 @@ def _legends(figure: Figure, colours: dict[str, int], shapes: dict[str, int]) ->
     ]
     by_shape = [_key(name, _MARKERS[i % len(_MARKERS)], _MUTED, hollow=True) for name, i in shapes.items()]
     beside = _width(colours) + _width(shapes) < 0.95 * 72 * _SIZE_INCHES[0]
-    places = ("outside upper left", "outside upper right" if beside else "outside lower right")
+    places: tuple[_Place, _Place] = ("outside upper left", "outside upper right" if beside else "outside lower right")
     for keys, title, place in zip((by_colour, by_shape), ("Architecture", "Accelerator"), places, strict=True):
-        legend = figure.legend(
-            handles=keys, title=title, loc=place, ncols=min(len(keys), _LEGEND_COLUMNS), frameon=False,
-            fontsize=10, title_fontsize=10, handletextpad=0.2, columnspacing=1.0, alignment="left", borderpad=0.1,
-        )  # fmt: skip
-        _colour_legend(legend)
+        _legend(figure, keys, title=title, place=place)
+
+
+def _legend(figure: Figure, keys: Sequence[Line2D], *, title: str, place: _Place) -> None:
+    legend = figure.legend(
+        handles=keys, title=title, loc=place, ncols=min(len(keys), _LEGEND_COLUMNS), frameon=False, labelcolor=_INK,
+        fontsize=10, title_fontsize=10, handletextpad=0.2, columnspacing=1.0, alignment="left", borderpad=0.1,
+    )  # fmt: skip
+    legend.get_title().set_color(_MUTED)
 
 
 def _width(names: Iterable[str]) -> float:
@@ -193,12 +205,6 @@ def _shown(name: str) -> str:
     """A legend drops labels that begin with an underscore, and a very long one would push the plot aside."""
     short = name if len(name) <= 28 else f"{name[:27]}…"
     return f" {short}" if short.startswith("_") else short
-
-
-def _colour_legend(legend: Legend) -> None:
-    legend.get_title().set_color(_MUTED)
-    for text in legend.get_texts():
-        text.set_color(_INK)
 
 
 def _for_the_page(svg: str) -> str:

@@ -64,11 +64,11 @@ class EnergyLog:
         """
         by_date: dict[str, list[EnergyEntry]] = {}
         for entry in entries:
-            by_date.setdefault(_utc_date(entry.start_ns), []).append(entry)
+            by_date.setdefault(utc_date(entry.start_ns), []).append(entry)
         written: list[Path] = []
         try:
             for date, part in sorted(by_date.items()):
-                written.append(self._write_date(date, part))  # noqa: PERF401 (undone below when a later one fails)
+                written.append(self._write_date(date, part))
         except OSError:
             for path in written:
                 path.unlink()
@@ -166,5 +166,6 @@ def _lost(unreadable: Sequence[Path]) -> frozenset[tuple[str, str]]:
     return frozenset((found["node"], found["date"]) for found in labels if {"node", "date"} <= found.keys())
 
 
-def _utc_date(time_ns: int) -> str:
+def utc_date(time_ns: int) -> str:
+    """The UTC date of a time, as ``YYYY-MM-DD``."""
     return datetime.datetime.fromtimestamp(time_ns // NS_PER_S, tz=datetime.UTC).date().isoformat()

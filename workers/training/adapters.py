@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
+from transformers import PreTrainedModel
 
 from workers.contract import Adapter
 from workers.errors import JobError
@@ -30,7 +32,7 @@ class ParameterCount:
 
 
 def adapt(model: nn.Module, adapter: Adapter, info: ModelInfo) -> nn.Module:
-    """The model with exactly the weights trainable that ``adapter`` says; the one given is changed, and may be wrapped.
+    """The model with exactly those weights trainable that ``adapter`` says; the one given is changed.
 
     ``none`` freezes everything, ``full`` nothing. ``lora`` adds ``rank * (d_in + d_out)`` weights to each linear
     layer that is targeted and freezes the rest, the classifier's head included unless it is targeted. A fresh
@@ -42,27 +44,37 @@ def adapt(model: nn.Module, adapter: Adapter, info: ModelInfo) -> nn.Module:
     if adapter.method != "lora":
         return model.requires_grad_(adapter.method == "full")
     targets = info.lora_targets if adapter.targets is None else adapter.targets
-    _check_targets(model, targets)
+    choices = ", ".join(_targetable(model))
+    if unknown := [target for target in targets if not _matches(model, target)] or (
+        [] if targets else ["(none given)"]
+    ):
+        raise JobError(
+            f"LoRA has no module to attach to: {', '.join(unknown)}. Choose adapter.targets among: {choices}."
+        )
+    alpha = 2 * adapter.rank if adapter.alpha is None else adapter.alpha
     config = LoraConfig(
         r=adapter.rank,
-        lora_alpha=2 * adapter.rank if adapter.alpha is None else adapter.alpha,
+        lora_alpha=alpha,  # type: ignore[arg-type] # a numerator: peft divides by the rank, so any number serves
         lora_dropout=adapter.dropout,
         target_modules=list(targets),
     )
     try:
-        return cast("nn.Module", get_peft_model(cast("Any", model), config))
+        with warnings.catch_warnings():
+            # peft asks transformers for a property by its old name; that is theirs to mend.
+            warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
+            return get_peft_model(cast("PreTrainedModel", model), config)
     except ValueError as error:
         raise JobError(
-            f"LoRA of rank {adapter.rank} cannot be attached to {', '.join(targets)}: {error} "
-            f"Choose adapter.targets among: {', '.join(_linear_names(model))}."
+            f"LoRA of rank {adapter.rank} does not fit {', '.join(targets)}: {error} "
+            f"Change adapter.rank, or choose adapter.targets among: {choices}."
         ) from error
 
 
 def count_parameters(model: nn.Module) -> ParameterCount:
-    """Logical parameters.
+    """Logical parameters, of which a figure per million parameters is made.
 
-    Not ``numel()``: bitsandbytes packs two 4-bit weights into a byte, so a quantised weight reports half its
-    elements, and a figure per million parameters would come out wrong by up to two.
+    Not ``numel()``: bitsandbytes packs two 4-bit weights into a byte, so a quantised model reports about half of
+    its elements and what is divided by them comes out twice too large.
     """
     trainable = total = 0
     for parameter in model.parameters():
@@ -70,3 +82,47 @@ def count_parameters(model: nn.Module) -> ParameterCount:
         total += count
         trainable += count if parameter.requires_grad else 0
     return ParameterCount(trainable=trainable, total=total)
+
+
+def save(model: nn.Module, folder: Path) -> None:
+    """Write the weights as safetensors, never as a pickle, with their configuration as JSON.
+
+    A LoRA's folder holds the adapter alone (``adapter_model.safetensors``), any other the whole model
+    (``model.safetensors``); peft and transformers read them back.
+
+    Raises:
+        OSError: the folder cannot be written.
+        TypeError: a model that neither library made.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if isinstance(model, PeftModel):
+        # Not "auto": to decide about embedding layers, peft would look the base model up on the hub.
+        model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
+    elif isinstance(model, PreTrainedModel):
+        model.save_pretrained(folder)
+    else:
+        raise TypeError(f"cannot save a {type(model).__name__}: neither transformers nor peft made it")
+
+
+def _matches(model: nn.Module, target: str) -> bool:
+    """Whether ``target`` names a module, as peft reads it: the last parts of a dotted name."""
+    return any(f".{name}".endswith(f".{target}") for name, _ in model.named_modules())
+
+
+def _targetable(model: nn.Module) -> Sequence[str]:
+    """Names that LoRA can be attached to: the last part of each linear or convolutional layer's, with its list's."""
+    names = set()
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            *rest, last = name.split(".")
+            names.add(f"{rest[-1]}.{last}" if last.isdigit() else last)
+    return sorted(names)
+
+
+def _logical_count(parameter: nn.Parameter) -> int:
+    """Elements of one parameter, unpacked if bitsandbytes packed it (it then carries a ``quant_state``)."""
+    state = getattr(parameter, "quant_state", None)
+    if state is None:
+        return parameter.numel()
+    shape = getattr(state, "shape", None)
+    return math.prod(shape) if shape is not None else 2 * parameter.element_size() * parameter.numel()

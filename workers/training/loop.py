@@ -125,7 +125,8 @@ def _batches(samples: int, batch_size: int, seed: int) -> Iterator[torch.Tensor]
     """Indices of batches for ever, each epoch in a new order."""
     generator = torch.Generator().manual_seed(seed)
     while True:
-        yield from torch.randperm(samples, generator=generator).split(batch_size)
+        order = torch.randperm(samples, generator=generator)
+        yield from (order[first : first + batch_size] for first in range(0, samples, batch_size))
 
 
 @contextmanager

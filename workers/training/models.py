@@ -39,12 +39,12 @@ MODELS: dict[str, ModelInfo] = {
             "hidden_size": 64,
             "num_hidden_layers": 3,
             "num_attention_heads": 4,
-            "intermediate_size": 128,
+            "intermediate_size": 192,
             "hidden_dropout_prob": 0.0,
             "attention_probs_dropout_prob": 0.0,
         },
         lora_targets=("q_proj", "k_proj", "v_proj", "o_proj", "fc1", "fc2"),
-        source_epochs=10,
+        source_epochs=9,
     ),
     "tiny/convnext": ModelInfo(
         architecture="convnext",
@@ -54,9 +54,10 @@ MODELS: dict[str, ModelInfo] = {
             "num_channels": 1,
             "num_stages": 2,
             "hidden_sizes": [32, 64],
-            "depths": [2, 2],
+            "depths": [1, 3],
         },
-        lora_targets=("dwconv", "pwconv1", "pwconv2"),
+        # Not dwconv: LoRA on a depthwise convolution needs a rank that is a multiple of its 32 or 64 groups.
+        lora_targets=("pwconv1", "pwconv2"),
         source_epochs=8,
     ),
 }

@@ -1,0 +1,126 @@
+"""Fields of a row: energy, and the carbon it stands for. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from orchestrator.accounting.energy import held_s, sum_of, windows
+from orchestrator.accounting.evidence import NOT_RUN, Evidence
+from orchestrator.accounting.unknown import Figures, Unknown, known
+from orchestrator.accounting.witness import Witness
+from orchestrator.carbon.intensity import Intensity, Pue, co2e_kg, facility_pue, intensity_of
+from orchestrator.lifecycle import JobRecord, JobState
+from workers.contract import Quality
+from workers.errors import UnknownNameError
+from workers.units import mean_power_w
+
+NOT_COMPUTED = "not computed by this version"
+NO_METER = {
+    "gpu": "no GPU of this job was metered",
+    "cpu": "no CPU meter on this node: only GPU energy is counted",
+    "dram": "no DRAM meter on this node: only GPU energy is counted",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CarbonBasis:
+    """What turns a job's energy into grams: kept apart, each with its source."""
+
+    intensity: Intensity
+    pue: Pue
+
+    @classmethod
+    def of(cls, job: JobRecord) -> CarbonBasis | Unknown:
+        """The basis a job's manifest asks for; unknown where its region is not in the table."""
+        wanted = job.spec.accounting
+        try:
+            return cls(intensity=intensity_of(wanted.region), pue=facility_pue(wanted.pue))
+        except UnknownNameError as error:
+            return Unknown(str(error).rstrip("."))
+
+    def kg(self, energy_kwh: float) -> float:
+        """Kilograms of CO2e of IT energy, the facility's overhead included."""
+        return co2e_kg(energy_kwh, self.pue.value, self.intensity.g_per_kwh)
+
+    def grams(self, energy_kwh: float) -> float:
+        """The same in grams."""
+        return 1000 * self.kg(energy_kwh)
+
+
+def energy_figures(evidence: Evidence, witness: Witness) -> Figures:
+    """Energy, how it was obtained, and how far the witness disagrees."""
+    total = evidence.total()
+    return {
+        "energy_kwh": total if isinstance(total, Unknown) else total.energy_kwh,
+        **{f"energy_{kind}_kwh": _of_kind(evidence, kind) for kind in NO_METER},
+        "energy_by_phase_kwh": _by_phase(evidence),
+        "energy_wasted_kwh": _wasted(evidence),
+        "energy_method": total if isinstance(total, Unknown) else total.method.value,
+        "energy_quality": total if isinstance(total, Unknown) else _flags(evidence, total.quality),
+        "energy_disagreement_percent": _disagreement(evidence, witness),
+        "power_mean_w": _mean_power(evidence),
+        "predicted_energy_kwh": Unknown(NOT_COMPUTED),
+    }
+
+
+def carbon_figures(evidence: Evidence, basis: CarbonBasis | Unknown) -> Figures:
+    """Carbon of all attempts, and what it is computed from."""
+    total = evidence.total()
+    figures: dict[str, object] = {
+        "pue": facility_pue(evidence.job.spec.accounting.pue).value,
+        "embodied_kg": Unknown(NOT_COMPUTED),
+    }
+    if isinstance(basis, Unknown):
+        return figures | dict.fromkeys(("carbon_intensity_g_per_kwh", "carbon_source", "co2e_kg"), basis)
+    return figures | {
+        "carbon_intensity_g_per_kwh": basis.intensity.g_per_kwh,
+        "carbon_source": f"{basis.intensity.region}: {basis.intensity.source}; PUE: {basis.pue.source}",
+        "co2e_kg": total if isinstance(total, Unknown) else basis.kg(total.energy_kwh),
+    }
+
+
+def _of_kind(evidence: Evidence, kind: str) -> float | Unknown:
+    total = evidence.total()
+    if isinstance(total, Unknown):
+        return total
+    found = sum_of(entry for entry in evidence.entries if entry.kind == kind)
+    return Unknown(NO_METER[kind]) if found is None else found.energy_kwh
+
+
+def _by_phase(evidence: Evidence) -> dict[str, float] | Unknown:
+    total = evidence.total()
+    if isinstance(total, Unknown):
+        return total
+    found = {phase.value: part.energy_kwh for phase, part in evidence.phases.items()}
+    return found or Unknown(f"no energy was booked to a phase of {evidence.last_name}")
+
+
+def _wasted(evidence: Evidence) -> float | Unknown:
+    """Energy of failed attempts: 0 only where there were attempts and none of them failed."""
+    if not evidence.job.attempts:
+        return Unknown(NOT_RUN)
+    failed = {attempt.number for attempt in evidence.job.attempts if attempt.state is JobState.FAILED}
+    if missing := sorted(failed & set(evidence.unmetered)):
+        return Unknown(f"the energy log has no entries of failed attempt {', '.join(map(str, missing))}")
+    wasted = sum_of(entry for entry in evidence.entries if entry.attempt in failed)
+    return 0.0 if wasted is None else wasted.energy_kwh
+
+
+def _flags(evidence: Evidence, quality: frozenset[Quality]) -> tuple[str, ...]:
+    """The entries' flags; and ``gap`` where entries are known to be missing."""
+    lacking = {Quality.GAP} if evidence.damaged or evidence.unmetered else set()
+    return tuple(sorted(flag.value for flag in quality | lacking))
+
+
+def _disagreement(evidence: Evidence, witness: Witness) -> float | Unknown:
+    if not evidence.job.attempts:
+        return Unknown(NOT_RUN)
+    return known(witness.disagreement_percent, witness.reason)
+
+
+def _mean_power(evidence: Evidence) -> float | Unknown:
+    total = evidence.total()
+    if isinstance(total, Unknown):
+        return total
+    watts = mean_power_w(total.energy_kwh, held_s(windows(evidence.entries)))
+    return Unknown("its devices were held for no time") if watts is None else watts

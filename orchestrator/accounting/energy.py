@@ -1,0 +1,133 @@
+"""Sums over energy entries: exact in integer millijoules, as sure as their weakest part. Pure."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from orchestrator.accounting.phases import PhaseSpan
+from workers.contract import EnergyEntry, Method, Phase, Quality
+from workers.units import NS_PER_S, apportion, mj_to_joules, mj_to_kwh
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnergySum:
+    """Energy of one or more entries.
+
+    Attributes:
+        method: the weakest among them.
+        quality: every flag any of them carries.
+    """
+
+    energy_mj: int
+    method: Method
+    quality: frozenset[Quality]
+
+    @property
+    def energy_kwh(self) -> float:
+        """In kilowatt-hours."""
+        return mj_to_kwh(self.energy_mj)
+
+    @property
+    def energy_j(self) -> float:
+        """In joules."""
+        return mj_to_joules(self.energy_mj)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceWindow:
+    """The time one attempt held one device, as its entries show it, and what they add up to.
+
+    Attributes:
+        shared: someone else held the device too for some of the time, so its counter shows more than the entries.
+    """
+
+    attempt: int
+    device: str
+    start_ns: int
+    end_ns: int
+    energy_mj: int
+    shared: bool
+
+
+def sum_of(entries: Iterable[EnergyEntry]) -> EnergySum | None:
+    """The entries' total; ``None`` when there are none, which is not the same as 0 J."""
+    parts = list(entries)
+    if not parts:
+        return None
+    return EnergySum(
+        energy_mj=sum(part.energy_mj for part in parts),
+        method=max((part.method for part in parts), key=lambda method: method.weakness),
+        quality=frozenset().union(*(part.quality for part in parts)),
+    )
+
+
+def by_phase(entries: Sequence[EnergyEntry]) -> dict[Phase, EnergySum]:
+    """Totals per phase, in the order of phases; what was drawn outside any phase is in none of them."""
+    sums = {phase: sum_of(entry for entry in entries if entry.phase is phase) for phase in Phase}
+    return {phase: total for phase, total in sums.items() if total is not None}
+
+
+def windows(entries: Iterable[EnergyEntry]) -> tuple[DeviceWindow, ...]:
+    """One window per attempt and device of one job, from its first entry's start to its last entry's end."""
+    held: dict[tuple[int, str], list[EnergyEntry]] = {}
+    for entry in entries:
+        if entry.attempt is not None:
+            held.setdefault((entry.attempt, entry.device), []).append(entry)
+    return tuple(
+        DeviceWindow(
+            attempt=attempt,
+            device=device,
+            start_ns=min(entry.start_ns for entry in parts),
+            end_ns=max(entry.end_ns for entry in parts),
+            energy_mj=sum(entry.energy_mj for entry in parts),
+            shared=any(entry.share < 1 or Quality.SHARED in entry.quality for entry in parts),
+        )
+        for (attempt, device), parts in sorted(held.items())
+    )
+
+
+def held_s(held: Iterable[DeviceWindow]) -> float:
+    """Seconds over which the attempts held devices: each attempt counts once, however many devices it held."""
+    by_attempt: dict[int, list[DeviceWindow]] = {}
+    for window in held:
+        by_attempt.setdefault(window.attempt, []).append(window)
+    lasted_ns = [
+        max(window.end_ns for window in parts) - min(window.start_ns for window in parts)
+        for parts in by_attempt.values()
+    ]
+    return sum(lasted_ns) / NS_PER_S
+
+
+def in_phases(entries: Sequence[EnergyEntry], spans: Sequence[PhaseSpan]) -> tuple[EnergyEntry, ...]:
+    """The entries of one attempt with their phases.
+
+    The agent books each phase apart while it hears of them, and then the entries stand as they are. Where it never
+    did (every entry is without a phase), they are cut at the phases' edges in the metric log, as if power had been even
+    over each entry; what lands in a phase so is flagged ``fallback``. Energy is conserved to the millijoule.
+    """
+    if any(entry.phase is not None for entry in entries):
+        return tuple(entries)
+    return tuple(part for entry in entries for part in _cut(entry, spans))
+
+
+def _cut(entry: EnergyEntry, spans: Sequence[PhaseSpan]) -> list[EnergyEntry]:
+    inside = {entry.start_ns, entry.end_ns}
+    for span in spans:
+        inside.update(edge for edge in (span.start_ns, span.end_ns) if entry.start_ns < edge < entry.end_ns)
+    edges = sorted(inside)
+    if len(edges) < 2:
+        return [entry]
+    pieces = list(itertools.pairwise(edges))
+    energies_mj = apportion(entry.energy_mj, [end - start for start, end in pieces])
+    return [
+        _piece(entry, start_ns, end_ns, energy_mj, spans)
+        for (start_ns, end_ns), energy_mj in zip(pieces, energies_mj, strict=True)
+    ]
+
+
+def _piece(entry: EnergyEntry, start_ns: int, end_ns: int, energy_mj: int, spans: Sequence[PhaseSpan]) -> EnergyEntry:
+    phase = next((span.phase for span in spans if span.start_ns <= start_ns and end_ns <= span.end_ns), None)
+    quality = entry.quality if phase is None else entry.quality | {Quality.FALLBACK}
+    return replace(entry, start_ns=start_ns, end_ns=end_ns, energy_mj=energy_mj, phase=phase, quality=quality)

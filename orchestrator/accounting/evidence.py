@@ -1,0 +1,120 @@
+"""Everything the logs hold of a job, brought together: what its figures are computed from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from orchestrator.accounting.energy import DeviceWindow, EnergySum, by_phase, in_phases, sum_of, windows
+from orchestrator.accounting.phases import PhaseSpan, phase_spans
+from orchestrator.accounting.unknown import Unknown
+from orchestrator.lifecycle import AttemptRecord, JobRecord, JobState
+from workers.contract import EnergyEntry, Phase
+from workers.home import Home
+from workers.metric_log import MetricRead, read_metric_log
+from workers.telemetry.energy_log import EnergyRead, read_energy_logs, utc_date
+
+NOT_RUN = "has not run"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What is known of one job.
+
+    Attributes:
+        entries: energy booked to it, all attempts; those of the last one have the phases of its metric log where the
+            agent heard of none.
+        damaged: a file of the energy log that may hold entries of this job cannot be read.
+        log: metric log of the last attempt.
+        spans: phases of the last attempt.
+    """
+
+    job: JobRecord
+    entries: tuple[EnergyEntry, ...]
+    damaged: bool
+    log: MetricRead
+    spans: tuple[PhaseSpan, ...]
+
+    @property
+    def last(self) -> AttemptRecord | None:
+        """The last attempt; ``None`` before the first."""
+        return self.job.attempts[-1] if self.job.attempts else None
+
+    @property
+    def last_name(self) -> str:
+        """The last attempt in words."""
+        return f"attempt {self.last.number}" if self.last else "no attempt"
+
+    @property
+    def gpu_windows(self) -> tuple[DeviceWindow, ...]:
+        """When its attempts held which GPUs."""
+        return windows(entry for entry in self.entries if entry.kind == "gpu")
+
+    @property
+    def unmetered(self) -> tuple[int, ...]:
+        """Attempts that ended and have no energy entry: their energy is missing from every total."""
+        metered = {entry.attempt for entry in self.entries}
+        ended = [attempt for attempt in self.job.attempts if attempt.state is not JobState.RUNNING]
+        return tuple(attempt.number for attempt in ended if attempt.number not in metered)
+
+    @property
+    def phases(self) -> dict[Phase, EnergySum]:
+        """Energy per phase of the last attempt."""
+        return by_phase([entry for entry in self.entries if self.last and entry.attempt == self.last.number])
+
+    def energy_of(self, phase: Phase) -> EnergySum | Unknown:
+        """Energy of a phase of the last attempt."""
+        if self.last is None:
+            return Unknown(NOT_RUN)
+        found = self.phases.get(phase)
+        return Unknown(f"no energy was booked to the {phase} phase of {self.last_name}") if found is None else found
+
+    def total(self) -> EnergySum | Unknown:
+        """Energy of all attempts."""
+        if self.last is None:
+            return Unknown(NOT_RUN)
+        found = sum_of(self.entries)
+        if found is not None:
+            return found
+        torn = "; a file of those days cannot be read" if self.damaged else ""
+        return Unknown(f"the energy log has no entries of this job{torn}")
+
+    def unlogged(self, what: str) -> Unknown:
+        """Why the last attempt's metric log does not tell ``what``."""
+        if self.last is None:
+            return Unknown(NOT_RUN)
+        if not self.log.samples:
+            return Unknown(f"{self.last_name} left no metric log")
+        return Unknown(f"{self.last_name} ({self.last.state}) logged no {what}")
+
+
+def gather(home: Home, jobs: Sequence[JobRecord]) -> tuple[Evidence, ...]:
+    """Read the logs of ``jobs``; a job without logs has none, which is no error."""
+    read = read_energy_logs(home, job_ids=[job.job_id for job in jobs])
+    entries: dict[str, list[EnergyEntry]] = {job.job_id: [] for job in jobs}
+    for entry in read.entries:
+        if entry.job_id is not None:
+            entries[entry.job_id].append(entry)
+    return tuple(_evidence(home, job, tuple(entries[job.job_id]), read) for job in jobs)
+
+
+def _evidence(home: Home, job: JobRecord, entries: tuple[EnergyEntry, ...], read: EnergyRead) -> Evidence:
+    damaged = _is_damaged(job, entries, read)
+    if not job.attempts:
+        return Evidence(job=job, entries=entries, damaged=damaged, log=MetricRead(samples=(), unreadable=()), spans=())
+    last = job.attempts[-1].number
+    log = read_metric_log(home, job.job_id, last)
+    spans = phase_spans(log.samples)
+    earlier = tuple(entry for entry in entries if entry.attempt != last)
+    phased = in_phases([entry for entry in entries if entry.attempt == last], spans)
+    return Evidence(job=job, entries=earlier + phased, damaged=damaged, log=log, spans=spans)
+
+
+def _is_damaged(job: JobRecord, entries: Sequence[EnergyEntry], read: EnergyRead) -> bool:
+    """Whether a file was lost on a day of one of its attempts, on a node it is known to have used (or any, if none)."""
+    nodes = {read.node_of[entry.device] for entry in entries}
+    days = [
+        (utc_date(attempt.started_ns), "9999" if attempt.ended_ns is None else utc_date(attempt.ended_ns))
+        for attempt in job.attempts
+    ]
+    return any(first <= date <= last for node, date in read.lost if not nodes or node in nodes for first, last in days)

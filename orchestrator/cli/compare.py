@@ -1,0 +1,22 @@
+"""``wattledger compare``: architectures across accelerator types."""
+
+from __future__ import annotations
+
+from orchestrator.cli import options
+from orchestrator.cli.report import load_accounts
+from orchestrator.cli.results import print_comparison
+from orchestrator.compare.table import as_dict
+
+
+def compare(
+    run: options.RunArgument = None,
+    as_json: options.JsonOption = False,
+    prometheus: options.PrometheusOption = None,
+    home: options.HomeOption = None,
+) -> None:
+    """Compare architecture x accelerator: energy, joules per sample, score, gain and CEGI, mean and spread."""
+    run_id, accounts = load_accounts(options.home_of(home), run, prometheus)
+    if as_json:
+        options.print_json(as_dict([account.row for account in accounts]))
+    else:
+        print_comparison(f"Comparison of {run_id}", accounts)

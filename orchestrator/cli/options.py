@@ -1,0 +1,53 @@
+"""Options several verbs share, each with its environment variable, and how they become a target."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestrator.client import PROMETHEUS_VARIABLE, Target, prometheus_url
+from orchestrator.cluster.local import local_nodes
+from workers.home import ENVIRONMENT_VARIABLE, Home
+
+HomeOption = Annotated[
+    Path | None,
+    typer.Option("--home", envvar=ENVIRONMENT_VARIABLE, help="Ledger folder.", show_default="~/.wattledger"),
+]
+AddressOption = Annotated[
+    str | None,
+    typer.Option(
+        "--address", envvar="RAY_ADDRESS", help="host:port of a Ray head; without it, the one running on this machine."
+    ),
+]
+LocalOption = Annotated[bool, typer.Option("--local", help="Use a Ray cluster of this machine's own.")]
+SimulateOption = Annotated[
+    list[str] | None,
+    typer.Option("--simulate", help="With --local: accelerator type of a simulated node; repeat for more."),
+]
+PrometheusOption = Annotated[
+    str | None,
+    typer.Option("--prometheus", envvar=PROMETHEUS_VARIABLE, help="URL of a server that scrapes the agents."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+OutOption = Annotated[Path | None, typer.Option("--out", help="Folder for report.html, .json, .parquet, reasons.json.")]
+RunArgument = Annotated[str | None, typer.Argument(help="Run id or manifest name; without it, the latest run.")]
+ManifestArgument = Annotated[Path, typer.Argument(help="A manifest, YAML.", show_default=False)]
+
+
+def home_of(folder: Path | None) -> Home:
+    """The ledger."""
+    return Home.default() if folder is None else Home(folder.expanduser().absolute())
+
+
+def target_of(*, address: str | None, local: bool, simulate: list[str] | None, prometheus: str | None = None) -> Target:
+    """Where a run goes."""
+    nodes = local_nodes(tuple(simulate or ())) if local or simulate else None
+    return Target(address=address or "auto", local=nodes, prometheus_url=prometheus_url(prometheus))
+
+
+def print_json(value: object) -> None:
+    """JSON on standard output; nothing else goes there."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))

@@ -1,0 +1,79 @@
+"""``wattledger plan``: what would run where, and why; nothing is submitted."""
+
+from __future__ import annotations
+
+from orchestrator import client
+from orchestrator.cli import options
+from orchestrator.cli.terminal import print_table
+from orchestrator.cluster.local import local_nodes
+from orchestrator.manifest import load_manifest
+from orchestrator.plan import Plan, make_plan
+from orchestrator.report.figures import UNKNOWN
+from workers.errors import InputError
+
+
+def plan(
+    manifest: options.ManifestArgument,
+    address: options.AddressOption = None,
+    local: options.LocalOption = False,
+    simulate: options.SimulateOption = None,
+    as_json: options.JsonOption = False,
+    home: options.HomeOption = None,
+) -> None:
+    """Show what a manifest would run, where and why, on the cluster at --address or else on --local's nodes."""
+    wanted = load_manifest(manifest)
+    where = "the cluster"
+    if address and not (local or simulate):
+        target = options.target_of(address=address, local=False, simulate=None)
+        with client.open_site(target, home=options.home_of(home), observer=_Silent()) as site:
+            view = site.cluster.view()
+    else:
+        where = "a local cluster of this machine (name another with --address)"
+        view = client.view_of(local_nodes(tuple(simulate or ())))
+    made = make_plan(client.expand_on(wanted, view, submission_id=None), view)
+    if as_json:
+        options.print_json(made.as_dict())
+    else:
+        _show(made, f"Plan of {wanted.name} on {where}")
+    if made.impossible:
+        raise InputError(f"{len(made.impossible)} of {len(made.jobs)} jobs can never run there.")
+
+
+class _Silent:
+    """An observer for a verb that only looks."""
+
+    def say(self, text: str) -> None:
+        """Nothing to tell."""
+
+    def planned(self, plan: Plan) -> None:
+        """Shown by the verb itself."""
+
+    def progressed(self, *_: object) -> None:
+        """Nothing runs."""
+
+
+def _show(made: Plan, title: str) -> None:
+    columns = [
+        ("#", "right"),
+        ("wave", "right"),
+        ("model", "left"),
+        ("adapter", "left"),
+        ("seed", "right"),
+        ("accelerator", "left"),
+        ("node", "left"),
+        ("why there, or why not", "left"),
+    ]
+    rows = [
+        [
+            str(job.order),
+            UNKNOWN if job.wave is None else str(job.wave),
+            job.model,
+            job.adapter,
+            str(job.seed),
+            f"{job.accelerator or UNKNOWN}{' (simulated)' if job.simulated else ''}",
+            job.node or UNKNOWN,
+            "; ".join(part for part in (job.impossible, job.why, job.waits) if part),
+        ]
+        for job in made.jobs
+    ]
+    print_table(title, columns, rows, [*made.notes, *dict.fromkeys(j.predicted_energy_reason or "" for j in made.jobs)])

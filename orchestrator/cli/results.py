@@ -1,0 +1,141 @@
+"""The tables of results: jobs and comparison, as a terminal shows them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from orchestrator.accounting.rows import Account
+from orchestrator.cli.terminal import console, print_table
+from orchestrator.compare.table import compare, left_out
+from orchestrator.report.figures import (
+    UNKNOWN,
+    energy_unit,
+    format_number,
+    format_percent,
+    format_spread,
+    mass_unit,
+)
+
+_LEFT, _RIGHT = "left", "right"
+
+
+def print_jobs(title: str, accounts: Sequence[Account]) -> None:
+    """One line per job: where it ran, what it cost by both witnesses, what it gained."""
+    rows = [account.row for account in accounts]
+    energy = energy_unit([row.energy_kwh for row in rows])
+    mass = mass_unit([None if row.co2e_kg is None else 1000 * row.co2e_kg for row in rows])
+    cegi = mass_unit([row.cegi_g for row in rows])
+    columns = [
+        ("job", _LEFT),
+        ("architecture", _LEFT),
+        ("accelerator", _LEFT),
+        ("seed", _RIGHT),
+        ("state", _LEFT),
+        (f"energy log {energy.symbol}", _RIGHT),
+        (f"Prometheus {energy.symbol}", _RIGHT),
+        ("differ", _RIGHT),
+        ("method", _LEFT),
+        (f"CO2e {mass.symbol}", _RIGHT),
+        ("base", _RIGHT),
+        ("score", _RIGHT),
+        ("gain", _RIGHT),
+        (f"CEGI {cegi.symbol}", _RIGHT),
+    ]
+    cells = [
+        [
+            row.job_id,
+            row.architecture or UNKNOWN,
+            row.accelerator or UNKNOWN,
+            str(row.seed),
+            row.state,
+            format_number(_scaled(row.energy_kwh, energy.factor)),
+            format_number(_scaled(account.witness.energy_kwh, energy.factor)),
+            format_percent(row.energy_disagreement_percent),
+            row.energy_method or UNKNOWN,
+            format_number(_scaled(row.co2e_kg, 1000 * mass.factor)),
+            format_number(row.score_base),
+            format_number(row.score),
+            format_percent(row.gain_percent),
+            format_number(_scaled(row.cegi_g, cegi.factor)),
+        ]
+        for account, row in ((account, account.row) for account in accounts)
+    ]
+    print_table(title, columns, cells, _notes(accounts))
+
+
+def print_comparison(title: str, accounts: Sequence[Account]) -> None:
+    """One line per architecture and accelerator: mean and sample standard deviation over seeds."""
+    rows = [account.row for account in accounts]
+    cells = compare(rows)
+    energy = energy_unit([cell.energy_kwh.mean for cell in cells])
+    cegi = mass_unit([cell.cegi_g.mean for cell in cells])
+    per_percent = mass_unit([cell.g_per_percent.mean for cell in cells])
+    columns = [
+        ("architecture", _LEFT),
+        ("accelerator", _LEFT),
+        ("n", _RIGHT),
+        (f"energy {energy.symbol}", _RIGHT),
+        ("method", _LEFT),
+        ("J/sample", _RIGHT),
+        ("base", _RIGHT),
+        ("score", _RIGHT),
+        ("gain %", _RIGHT),
+        (f"CEGI {cegi.symbol}", _RIGHT),
+        (f"CO2e/% {per_percent.symbol}", _RIGHT),
+        ("samples/s", _RIGHT),
+    ]
+    lines = [
+        [
+            cell.architecture or UNKNOWN,
+            cell.accelerator or UNKNOWN,
+            str(cell.n),
+            format_spread(cell.energy_kwh, energy),
+            cell.method or UNKNOWN,
+            format_spread(cell.joules_per_sample),
+            format_spread(cell.score_base),
+            format_spread(cell.score),
+            format_spread(cell.gain_percent),
+            format_spread(cell.cegi_g, cegi),
+            format_spread(cell.g_per_percent, per_percent),
+            format_spread(cell.samples_per_second),
+        ]
+        for cell in cells
+    ]
+    notes = ["mean ± sample standard deviation over jobs; CEGI: gCO2e per % gained per million trainable parameters"]
+    notes += [f"left out: {job.job_id} ({job.state})" for job in left_out(rows)]
+    print_table(title, columns, lines, notes)
+
+
+def _notes(accounts: Sequence[Account]) -> list[str]:
+    """What the table cannot say: simulation, sources, and why a CEGI or a witness is missing."""
+    rows = [account.row for account in accounts]
+    notes = []
+    if any(row.energy_method == "simulated" for row in rows):
+        notes.append("SIMULATED: energy, CO2e and CEGI come from simulated accelerators; scores are of real training.")
+    sources = dict.fromkeys(row.carbon_source for row in rows if row.carbon_source)
+    notes += [f"carbon: {source}" for source in sources]
+    why = dict.fromkeys(f"no CEGI: {row.cegi_reason}" for row in rows if row.cegi_reason)
+    silent = dict.fromkeys(f"no Prometheus figure: {a.witness.reason}" for a in accounts if a.witness.reason)
+    return [*notes, *why, *silent]
+
+
+def _scaled(value: float | None, factor: float) -> float | None:
+    return None if value is None else value * factor
+
+
+def save(folder: Path, title: str, accounts: Sequence[Account]) -> None:
+    """Write the report's files and say where they are."""
+    # Imported here: drawing a page loads matplotlib, which no other verb should wait for.
+    from orchestrator.report.files import write_report  # noqa: PLC0415
+
+    files = write_report(
+        folder,
+        [account.row for account in accounts],
+        title=title,
+        generated_ns=time.time_ns(),
+        witness={account.row.job_id: account.witness.energy_kwh for account in accounts},
+    )
+    for path in (files.html, files.json, files.parquet, files.reasons):
+        console().print(f"wrote {path}", soft_wrap=True, markup=False)

@@ -1,0 +1,312 @@
+"""The Python API: the verbs of the command line as functions, without a terminal.
+
+Each long one takes an ``Observer`` that is told what happens; the command line's draws progress bars.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import psutil
+
+from orchestrator.accounting.prometheus import PrometheusClient
+from orchestrator.accounting.rows import Account, build_accounts
+from orchestrator.cluster.local import LocalNode, local_cluster
+from orchestrator.cluster.port import Cluster
+from orchestrator.controller import Controller
+from orchestrator.lifecycle import JobRecord, JobState
+from orchestrator.manifest import Manifest, expand, load_manifest
+from orchestrator.monitoring.server import LocalPrometheus, find_prometheus
+from orchestrator.plan import Plan, make_plan
+from orchestrator.scheduling.snapshot import ClusterView, NodeView
+from orchestrator.store import RunRecord, Store
+from workers.contract import JobSpec
+from workers.errors import InputError
+from workers.home import Home
+from workers.units import NS_PER_S
+
+if TYPE_CHECKING:
+    from orchestrator.cluster.ray_cluster import RayCluster
+
+POLL_S = 0.25
+PROMETHEUS_VARIABLE = "WATTLEDGER_PROMETHEUS_URL"
+SETTLE_NS = 2 * NS_PER_S
+"""How long a report of a job that just ended waits, so that the scrape after its end is there too."""
+
+
+class Observer(Protocol):
+    """Is told how a run goes; called from the thread that runs it."""
+
+    def say(self, text: str) -> None:
+        """Something happened that a person may want to know."""
+        ...
+
+    def planned(self, plan: Plan) -> None:
+        """This is what will run."""
+        ...
+
+    def progressed(self, home: Home, jobs: Sequence[JobRecord]) -> None:
+        """So the jobs stand now; called several times a second."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """Where a run goes.
+
+    Attributes:
+        address: ``host:port`` of a Ray head, or ``auto``; not used with ``local``.
+        local: nodes of a local cluster to start for this run; ``None`` joins one that runs.
+        prometheus_url: a server that scrapes the agents; with ``local`` a private one is started instead.
+    """
+
+    address: str = "auto"
+    local: tuple[LocalNode, ...] | None = None
+    prometheus_url: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """How a run ended; ``accounts`` are its jobs' rows in order, ``cancelled`` whether it was stopped."""
+
+    run_id: str
+    accounts: tuple[Account, ...]
+    cancelled: bool
+
+    @property
+    def exit_code(self) -> int:
+        """0 when every job succeeded, 130 when the run was cancelled, else 1."""
+        if self.cancelled:
+            return 130
+        return 0 if all(account.row.state == JobState.SUCCEEDED for account in self.accounts) else 1
+
+
+def run(path: Path, target: Target, *, home: Home, observer: Observer, submission_id: str | None = None) -> RunResult:
+    """Submit a manifest and see it through. ``KeyboardInterrupt`` cancels what is left and still reports.
+
+    Raises:
+        ManifestError: the manifest has problems; nothing was submitted.
+        InputError: a job that no node could ever run; nothing was submitted.
+        UnreachableError: no cluster.
+    """
+    manifest = load_manifest(path)
+    with open_site(target, home=home, observer=observer) as site:
+        specs = expand_on(manifest, site.cluster.view(), submission_id=submission_id)
+        observer.planned(checked_plan(specs, site.cluster.view()))
+        with contextlib.closing(Store(home.state_db)) as store:
+            settle_orphans(store)
+            run_id = _submit(store, manifest, path, specs)
+            cancelled = _see_through(store, site.cluster, run_id, home, observer)
+            observer.say("accounting")
+            site.cluster.flush()
+            return RunResult(run_id=run_id, accounts=site.accounts(home, store, run_id), cancelled=cancelled)
+
+
+def expand_on(manifest: Manifest, view: ClusterView, *, submission_id: str | None) -> tuple[JobSpec, ...]:
+    """The manifest's jobs on this cluster; a submission without an id is a new one."""
+    return expand(
+        manifest, accelerator_types=view.accelerator_types, submission_id=submission_id or secrets.token_hex(8)
+    )
+
+
+def checked_plan(specs: Sequence[JobSpec], view: ClusterView) -> Plan:
+    """The plan of jobs that can all run.
+
+    Raises:
+        InputError: some never could; all are named.
+    """
+    plan = make_plan(specs, view)
+    if plan.impossible:
+        reasons = dict.fromkeys(f"  {job.model}: {job.impossible}" for job in plan.impossible)
+        raise InputError("\n".join(["some jobs can never run here; nothing was submitted.", *reasons]))
+    return plan
+
+
+def view_of(nodes: Sequence[LocalNode]) -> ClusterView:
+    """What a local cluster of ``nodes`` would offer, without starting it."""
+    return ClusterView(
+        nodes=tuple(
+            NodeView(
+                node_id=f"local-{number}",
+                name=f"local-{number}",
+                accelerator=node.accelerator,
+                simulated=node.simulated,
+                gpus_total=1,
+                gpus_free=1,
+                cpus_total=1.0,
+                cpus_free=1.0,
+                memory_free_gb=None,
+            )
+            for number, node in enumerate(nodes, 1)
+        )
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """A cluster and the Prometheus that watches it, if any."""
+
+    cluster: Cluster
+    prometheus_url: str | None
+
+    def accounts(self, home: Home, store: Store, run_id: str) -> tuple[Account, ...]:
+        """The books of a run, with Prometheus as the witness."""
+        if self.prometheus_url is not None:
+            _wait_until(_last_end_ns(store.jobs(run_id=run_id)) + SETTLE_NS)
+        return accounts(home, store.jobs(run_id=run_id), prometheus_url=self.prometheus_url)
+
+
+def accounts(home: Home, jobs: Sequence[JobRecord], *, prometheus_url: str | None) -> tuple[Account, ...]:
+    """Rows of ``jobs`` from the logs; Prometheus, if named, is asked as the witness."""
+    with contextlib.ExitStack() as stack:
+        prometheus = None
+        if prometheus_url is not None:
+            prometheus = PrometheusClient(prometheus_url)
+            stack.callback(prometheus.close)
+        return build_accounts(home, jobs, prometheus=prometheus)
+
+
+@contextlib.contextmanager
+def open_site(target: Target, *, home: Home, observer: Observer) -> Iterator[Site]:
+    """Join a cluster, or start one of this machine's own and end it afterwards.
+
+    Raises:
+        UnreachableError: there is none, or it does not start.
+    """
+    with contextlib.ExitStack() as stack:
+        if target.local is None:
+            cluster = _join(stack, target.address, home)
+            yield Site(cluster=cluster, prometheus_url=target.prometheus_url)
+            return
+        address = stack.enter_context(local_cluster(target.local, say=observer.say)).address
+        cluster = _join(stack, address, home)
+        stack.callback(cluster.stop_agents)
+        yield Site(cluster=cluster, prometheus_url=_watch(stack, cluster, observer))
+
+
+def _join(stack: contextlib.ExitStack, address: str, home: Home) -> RayCluster:
+    # Imported here: loading ray takes a second that no other verb should pay, and it reads its token when loaded.
+    from orchestrator.cluster.ray_cluster import RayCluster  # noqa: PLC0415
+
+    cluster = RayCluster(address, home=home)
+    stack.callback(cluster.close)
+    return cluster
+
+
+def _watch(stack: contextlib.ExitStack, cluster: Cluster, observer: Observer) -> str | None:
+    """A private Prometheus over the cluster's agents; ``None``, said aloud, where the program is not installed."""
+    if find_prometheus() is None:
+        observer.say("no prometheus program is installed; the energy log alone serves (Debian: apt install prometheus)")
+        return None
+    observer.say("starting Prometheus")
+    targets = [agent.metrics_url.removeprefix("http://").removesuffix("/metrics") for agent in cluster.agents()]
+    server = stack.enter_context(LocalPrometheus(targets=targets))
+    server.wait_for_targets()
+    return server.url
+
+
+def _submit(store: Store, manifest: Manifest, path: Path, specs: Sequence[JobSpec]) -> str:
+    now_ns = time.time_ns()
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now_ns // NS_PER_S))
+    run = RunRecord(
+        run_id=f"{manifest.name}-{stamp}-{secrets.token_hex(2)}",
+        name=manifest.name,
+        manifest=path.read_text(encoding="utf-8"),
+        submitted_ns=now_ns,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+    )
+    store.submit(run, specs)
+    return run.run_id
+
+
+def _see_through(store: Store, cluster: Cluster, run_id: str, home: Home, observer: Observer) -> bool:
+    """Drive the run to its end; gives whether it was cancelled on the way."""
+    controller = Controller(store, cluster, run_id=run_id)
+    cancelled = False
+    try:
+        while controller.step(wait_s=POLL_S):
+            observer.progressed(home, store.jobs(run_id=run_id))
+    except KeyboardInterrupt:
+        cancelled = True
+        observer.say("cancelling")
+        controller.cancel()
+    except BaseException:
+        controller.cancel("the controller failed")
+        raise
+    observer.progressed(home, store.jobs(run_id=run_id))
+    return cancelled
+
+
+def settle_orphans(store: Store) -> None:
+    """Fail the jobs of runs whose controller on this host is gone: nobody drives them, and their attempts ended with it.
+
+    A controller on another host is left alone, since only its own host can tell.
+    """
+    reason = "its controller ended without finishing it; submit the manifest again"
+    dead = [run for run in store.runs() if run.host == socket.gethostname() and not psutil.pid_exists(run.pid)]
+    for run in dead:
+        for job in store.jobs(run_id=run.run_id):
+            if job.state is JobState.RUNNING:
+                last = job.attempts[-1].number
+                store.end_attempt(
+                    job.job_id,
+                    last,
+                    state=JobState.FAILED,
+                    reason=reason,
+                    then=JobState.FAILED,
+                    now_ns=time.time_ns(),
+                )
+            elif job.state is JobState.QUEUED:
+                store.set_state(job.job_id, JobState.FAILED, reason=reason, now_ns=time.time_ns())
+
+
+def find_run(store: Store, name: str | None) -> RunRecord:
+    """A run by id, by manifest name (its latest), or the latest of all.
+
+    Raises:
+        InputError: there is none; lists those there are.
+    """
+    runs = store.runs()
+    if not runs:
+        raise InputError("this ledger has no runs yet. Start one: wattledger run manifests/quickstart.yaml --local")
+    for run in runs:
+        if name is None or name in (run.run_id, run.name):
+            return run
+    known = ", ".join(run.run_id for run in runs[:10])
+    raise InputError(f"no run is called {name!r}. The latest are: {known}.")
+
+
+def open_store(home: Home) -> Store:
+    """The ledger for reading.
+
+    Raises:
+        InputError: there is none yet.
+    """
+    if not home.state_db.exists():
+        raise InputError(
+            f"there is no ledger in {home.root}. Start a run, or name another folder with --home or WATTLEDGER_HOME."
+        )
+    return Store(home.state_db)
+
+
+def prometheus_url(given: str | None) -> str | None:
+    """The server named on the command line, else by the environment."""
+    return given or os.environ.get(PROMETHEUS_VARIABLE) or None
+
+
+def _last_end_ns(jobs: Sequence[JobRecord]) -> int:
+    return max((attempt.ended_ns or 0 for job in jobs for attempt in job.attempts), default=0)
+
+
+def _wait_until(time_ns: int) -> None:
+    while (left_ns := time_ns - time.time_ns()) > 0:
+        time.sleep(min(left_ns / NS_PER_S, 1.0))

@@ -1,0 +1,89 @@
+"""What runs inside Ray workers: one actor keeps a node's agent alive, one runs an attempt.
+
+Both start our own process with a lifeline and do nothing else, so that an agent and an attempt are the same programs
+with Ray as without it, and end with the worker that started them, however that ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import ray
+
+from workers import lifeline
+from workers.attempt import REASON_FILE
+from workers.home import Home
+from workers.telemetry.client import AgentConnection
+
+LOG_FILE = "log.txt"
+
+
+@ray.remote(num_cpus=0, max_restarts=-1)
+class AgentActor:
+    """Keeps one node's agent. Detached: it lives until its node or ``stop`` ends it."""
+
+    def __init__(self, home: str, node: str, meter: str, listen: str) -> None:
+        folder = Home(Path(home)).run
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / f"agent-{node}.log").open("ab") as log:
+            self._child = lifeline.spawn(
+                "workers.agent",
+                ["--home", home, "--node", node, "--meter", meter, "--listen", listen],
+                stdout=subprocess.PIPE,
+                stderr=log,
+            )
+        assert self._child.process.stdout is not None
+        line = self._child.process.stdout.readline()
+        self._info = json.loads(line) if line else {"error": f"see {folder / f'agent-{node}.log'} on that node"}
+
+    def info(self) -> dict[str, object]:
+        """What the agent said when it was ready; ``{"error"}`` when it did not start."""
+        return self._info
+
+    def flush(self) -> None:
+        """Have the agent write what it booked."""
+        with AgentConnection(Path(str(self._info["socket"]))) as connection:
+            connection.ask("flush")
+
+    def stop(self) -> None:
+        """End the agent in order."""
+        self._child.release(timeout_s=5)
+
+
+@ray.remote(max_restarts=0)
+class AttemptActor:
+    """Runs one attempt. Killing the actor ends it."""
+
+    def run(
+        self, spec: str, job_id: str, attempt: int, home: str, agent: str, simulated: bool
+    ) -> tuple[int, str | None]:
+        """Run to the end; gives the exit code and, when it is not 0, why."""
+        folder = Home(Path(home)).attempt_folder(job_id, attempt)
+        folder.mkdir(parents=True, exist_ok=True)
+        job_file = folder / "job.json"
+        job_file.write_text(spec, encoding="utf-8")
+        devices = [part for gpu in ray.get_gpu_ids() for part in ("--device", str(gpu))]
+        arguments = [str(job_file), "--home", home, "--attempt", str(attempt), "--agent", agent, *devices]
+        with (folder / LOG_FILE).open("ab") as log:
+            child = lifeline.spawn(
+                "workers.attempt", arguments, environment=_environment(simulated), stdout=log, stderr=log
+            )
+            exit_code = child.process.wait()
+        return exit_code, None if exit_code == 0 else _reason(folder, exit_code)
+
+
+def _environment(simulated: bool) -> dict[str, str]:
+    """The worker's environment; work for a simulated device must not land on a real one beside it."""
+    return {**os.environ, "CUDA_VISIBLE_DEVICES": ""} if simulated else dict(os.environ)
+
+
+def _reason(folder: Path, exit_code: int) -> str:
+    """What the attempt said, else how its process ended."""
+    try:
+        return (folder / REASON_FILE).read_text(encoding="utf-8")
+    except OSError:
+        how = f"killed by signal {-exit_code}" if exit_code < 0 else f"exit code {exit_code}"
+        return f"its process ended with {how}; see {folder / LOG_FILE}"

@@ -1,0 +1,177 @@
+"""A Ray cluster of this machine's own: a head and one node per accelerator, started with ``ray start`` and ended.
+
+Each node is a real Ray node with its own raylet, labels and agent. Where the machine has NVIDIA boards a node gets one
+of them; otherwise its accelerator is simulated. Joining needs a token made for this cluster alone, since Ray listens
+on all interfaces. This module must not import ``ray``: the token has to be in the environment before that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+import shutil
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.keeper import Kept
+from workers.errors import UnreachableError
+from workers.telemetry.profiles import board_profile
+
+DEFAULT_SIMULATED = ("H100", "L4")
+"""Two accelerators that differ tenfold in power and twofold in pace: a comparison worth reading."""
+START_S = 60.0
+TRIES = 3
+"""A raylet that finds a port taken aborts; the next try takes others."""
+_RAY_WORKER_PORTS = range(10002, 20000)
+"""Ray gives these to workers, so a head may not listen on one."""
+_OBJECT_STORE_BYTES = 100_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalNode:
+    """One node to start: its accelerator, and the board to show it, or ``None`` to simulate one."""
+
+    accelerator: str
+    board_uuid: str | None
+
+    @property
+    def simulated(self) -> bool:
+        """Whether its accelerator is simulated."""
+        return self.board_uuid is None
+
+
+def local_nodes(simulated: Sequence[str] = (), *, cpu_only: bool = False) -> tuple[LocalNode, ...]:
+    """The nodes this machine can stand for: its NVIDIA boards, and simulated ones up to two types.
+
+    Args:
+        simulated: accelerator types to simulate besides; empty means as many as two types need.
+        cpu_only: leave the NVIDIA boards out.
+
+    Raises:
+        UnknownNameError: a type that cannot be simulated.
+        MeterError: there is an NVIDIA device whose driver does not answer.
+    """
+    from workers.telemetry.nvml import NvmlMeter, has_nvidia_device  # noqa: PLC0415 - not without a board
+
+    real: tuple[LocalNode, ...] = ()
+    if not cpu_only and has_nvidia_device():
+        meter = NvmlMeter()
+        real = tuple(LocalNode(accelerator=device.model, board_uuid=device.uuid) for device in meter.devices())
+        meter.close()
+    types = {node.accelerator for node in real}
+    wanted = simulated or [name for name in DEFAULT_SIMULATED if name not in types][: max(0, 2 - len(types))]
+    return (*real, *(LocalNode(accelerator=board_profile(name).model, board_uuid=None) for name in wanted))
+
+
+class LocalCluster:
+    """A running local cluster; ``address`` is where drivers join."""
+
+    def __init__(self, *, address: str, dashboard_url: str) -> None:
+        self.address, self.dashboard_url = address, dashboard_url
+
+
+@contextlib.contextmanager
+def local_cluster(nodes: Sequence[LocalNode], *, say: Callable[[str], None]) -> Iterator[LocalCluster]:
+    """Start a head and ``nodes``; everything is ended on the way out, whatever the way.
+
+    Raises:
+        UnreachableError: Ray does not start; the message ends with what its log says.
+    """
+    with contextlib.ExitStack() as stack:
+        folder = Path(tempfile.mkdtemp(prefix="wl-ray-"))
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        stack.enter_context(_token(folder))
+        dashboard_port = _free_port()
+        say("starting a local Ray cluster: head")
+        head = [
+            *("--head", f"--port={_free_port()}", f"--temp-dir={folder}", "--num-cpus=0", "--num-gpus=0"),
+            *(f"--dashboard-port={dashboard_port}", f"--ray-client-server-port={_free_port()}"),
+        ]
+        address = _start(stack, folder / "head.log", head, {})
+        for number, node in enumerate(nodes, 1):
+            kind = "simulated " if node.simulated else ""
+            say(f"starting a local Ray cluster: node {number} of {len(nodes)} with one {kind}{node.accelerator}")
+            _start(
+                stack, folder / f"node-{number}.log", [f"--address={address}", *_node_arguments(node)], _visible(node)
+            )
+        yield LocalCluster(address=address, dashboard_url=f"http://127.0.0.1:{dashboard_port}")
+
+
+def _node_arguments(node: LocalNode) -> list[str]:
+    labels = f"ray.io/accelerator-type={node.accelerator}"
+    if node.simulated:
+        labels += ",wattledger.io/meter=simulated"
+    return ["--num-cpus=1", "--num-gpus=1", f"--labels={labels}"]
+
+
+def _visible(node: LocalNode) -> dict[str, str]:
+    """What the node's processes see of the machine's boards: its own, or none."""
+    return {"CUDA_VISIBLE_DEVICES": node.board_uuid or ""}
+
+
+def _start(stack: contextlib.ExitStack, log: Path, arguments: Sequence[str], environment: dict[str, str]) -> str:
+    """Start one node and wait until it runs; gives the address the head prints (or joined)."""
+    for _ in range(TRIES):
+        ports = ["--dashboard-agent-listen-port", "--metrics-export-port", "--runtime-env-agent-port"]
+        command = [
+            *(sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"),
+            f"--object-store-memory={_OBJECT_STORE_BYTES}",
+            *(f"{port}={_free_port()}" for port in ports),
+            *arguments,
+        ]
+        kept = Kept(command, log, environment={**os.environ, **environment})
+        if _wait_running(kept, log):
+            stack.callback(kept.end)
+            found = re.search(r"--address='([^']+)'", log.read_text(errors="replace"))
+            return found[1] if found else ""
+        kept.end()
+    last = "\n".join(log.read_text(errors="replace").splitlines()[-3:])
+    raise UnreachableError(f"a local Ray node does not start. Mend what its log ends with:\n{last}")
+
+
+def _wait_running(kept: Kept, log: Path) -> bool:
+    """Whether ``ray start`` says that it runs, before it ends or time is up."""
+    deadline_s = time.monotonic() + START_S
+    pause = threading.Event()
+    while time.monotonic() < deadline_s and not kept.ended:
+        if "Ray runtime started." in log.read_text(errors="replace"):
+            return True
+        pause.wait(0.1)
+    return False
+
+
+@contextlib.contextmanager
+def _token(folder: Path) -> Iterator[None]:
+    """A token only this user can read, in the environment of everything this process starts."""
+    path = folder / "token"
+    path.touch(mode=0o600)
+    path.write_text(secrets.token_hex(32))
+    ours = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(path)}
+    before = {name: os.environ.get(name) for name in ours}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _free_port() -> int:
+    """A port nobody listens on now, outside those Ray gives to workers."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("", 0))
+            port = int(probe.getsockname()[1])
+        if port not in _RAY_WORKER_PORTS:
+            return port

@@ -1,0 +1,72 @@
+"""The cluster's port: what the controller needs of whatever runs attempts. Ray is one adapter, the fake another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from orchestrator.scheduling.snapshot import ClusterView
+from workers.contract import JobSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """An attempt that is over.
+
+    Attributes:
+        exit_code: of its process; ``None`` when the process was lost with its worker or node.
+        reason: why it did not end well, for its user; ``None`` when it did.
+    """
+
+    job_id: str
+    attempt: int
+    exit_code: int | None
+    reason: str | None
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether it did what it was to do."""
+        return self.exit_code == 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentInfo:
+    """A node's agent: where attempts reach it and where Prometheus scrapes it."""
+
+    node_id: str
+    node: str
+    socket: str
+    metrics_url: str
+    simulated: bool
+
+
+class Cluster(Protocol):
+    """Runs attempts on nodes. Calls come from one thread; none waits for an attempt to end."""
+
+    def view(self) -> ClusterView:
+        """The nodes now, with what is free after everything launched so far."""
+        ...
+
+    def agents(self) -> tuple[AgentInfo, ...]:
+        """The agents of the nodes that have devices."""
+        ...
+
+    def launch(self, spec: JobSpec, *, attempt: int, node_id: str) -> None:
+        """Start an attempt on a node; returns at once. Its end shows in ``ended``."""
+        ...
+
+    def ended(self, *, timeout_s: float) -> tuple[Ended, ...]:
+        """Attempts that ended since the last call; waits up to ``timeout_s`` for the first."""
+        ...
+
+    def cancel(self, job_id: str) -> None:
+        """Stop a job's attempt. It does not show in ``ended`` afterwards; unknown jobs are ignored."""
+        ...
+
+    def flush(self) -> None:
+        """Return once every agent has written what it booked so far; an agent that is lost is passed over."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the cluster, which goes on."""
+        ...

@@ -1,0 +1,208 @@
+"""What would run where, why, and after what: the controller's own decisions, played forward on a snapshot.
+
+How long a job takes is not known before it has run, so the play assumes that all take equally long: jobs start in
+waves, and a wave starts when the one before it has ended. Order and places follow from that assumption.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.lifecycle import JobRecord, JobState
+from orchestrator.scheduling.placement import Decisions, order, place
+from orchestrator.scheduling.room import Needs, needs_of, whole_room
+from orchestrator.scheduling.snapshot import ClusterView, NodeView
+from workers.contract import Adapter, JobSpec
+
+LENGTHS_UNKNOWN = (
+    "How long each job takes is not known before it has run; waves assume that all take equally long, "
+    "so later places may differ."
+)
+ENERGY_UNKNOWN = "no estimate of energy is made by this version of Wattledger"
+SIMULATED = "Jobs on simulated accelerators train for real, on the CPU; their power, kWh and CO2e are simulated."
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedJob:
+    """One job of a plan.
+
+    Attributes:
+        order: its place in the queue, from 1.
+        adapter: how its weights are adapted, in a word or two: ``lora r=8``, ``full``, ``none``.
+        accelerator: accelerator type it would get; ``None`` when it gets no place, or one of no known type.
+        node: name of the node; ``None`` when it gets no place.
+        simulated: whether that node's accelerators are simulated; ``None`` when it gets no place.
+        wave: 1 for jobs that start at once; ``None`` when it gets no place.
+        why: the reason for its place; ``None`` when it gets none.
+        waits: what keeps it from starting at once; ``None`` when nothing does.
+        waits_for: the planned job whose end would make its room; ``None`` when it starts at once, or waits for
+            work that is not of this plan.
+        impossible: why no node could ever run it; ``None`` when one could.
+        predicted_energy_kwh: ``None``, for the reason in ``predicted_energy_reason``.
+    """
+
+    order: int
+    job_id: str
+    model: str
+    adapter: str
+    seed: int
+    accelerator: str | None = None
+    node: str | None = None
+    simulated: bool | None = None
+    wave: int | None = None
+    why: str | None = None
+    waits: str | None = None
+    waits_for: str | None = None
+    impossible: str | None = None
+    predicted_energy_kwh: float | None = None
+    predicted_energy_reason: str | None = ENERGY_UNKNOWN
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What would happen to some jobs on a cluster.
+
+    Attributes:
+        jobs: in the order of the queue.
+        waves: how many, one after another; 0 when nothing can run.
+        notes: what a reader must know to read it rightly.
+    """
+
+    jobs: tuple[PlannedJob, ...]
+    waves: int
+    notes: tuple[str, ...]
+
+    @property
+    def impossible(self) -> tuple[PlannedJob, ...]:
+        """The jobs no node could ever run."""
+        return tuple(job for job in self.jobs if job.impossible is not None)
+
+    def as_dict(self) -> dict[str, object]:
+        """The plan, JSON-ready."""
+        return {
+            "jobs": [dataclasses.asdict(job) for job in self.jobs],
+            "waves": self.waves,
+            "notes": list(self.notes),
+        }
+
+
+def make_plan(jobs: Sequence[JobSpec], cluster: ClusterView) -> Plan:
+    """Play the queue forward: the first wave on what is free now, each later one on the empty cluster.
+
+    Job ids must differ, as those of one submission do.
+    """
+    queue = order([_queued(spec, sequence) for sequence, spec in enumerate(jobs)])
+    play = _Play(queue, cluster)
+    waves = play.run()
+    in_order = tuple(play.planned.values())
+    notes = [LENGTHS_UNKNOWN] if waves > 1 else []
+    notes += [SIMULATED] if any(job.simulated for job in in_order) else []
+    return Plan(jobs=in_order, waves=waves, notes=tuple(notes))
+
+
+def adapter_summary(adapter: Adapter) -> str:
+    """How the weights are adapted, in a word or two."""
+    return f"lora r={adapter.rank}" if adapter.method == "lora" else adapter.method
+
+
+class _Play:
+    """The queue as it empties. Jobs with the same needs stand in one lane: only the first few can start at once."""
+
+    def __init__(self, queue: Sequence[JobRecord], cluster: ClusterView) -> None:
+        self.planned = {record.job_id: _unplaced(record, number) for number, record in enumerate(queue, 1)}
+        self._cluster = cluster
+        self._names = {node.node_id: node for node in cluster.alive}
+        self._lanes: dict[Needs, deque[JobRecord]] = {}
+        for record in queue:
+            self._lanes.setdefault(needs_of(record.spec), deque()).append(record)
+        self._width = {needs: _at_most(needs, cluster) for needs in self._lanes}
+        self._on_node: dict[str, list[str]] = {}
+
+    def run(self) -> int:
+        """Place every job that has a place; returns how many waves that takes."""
+        if not self._lanes:
+            return 0
+        wave = 1
+        first = self._decide(self._cluster)
+        self._note_waits(first)
+        self._start(first, wave)
+        empty = ClusterView(nodes=tuple(_emptied(node) for node in self._cluster.nodes))
+        while self._lanes:
+            wave += 1
+            self._start(self._decide(empty), wave)
+        return max((job.wave or 0 for job in self.planned.values()), default=0)
+
+    def _decide(self, cluster: ClusterView) -> Decisions:
+        """The controller's own decisions over the front of each lane: what can start, and the first that cannot."""
+        front = [job for needs, lane in self._lanes.items() for job in itertools.islice(lane, self._width[needs] + 1)]
+        return place(front, cluster)
+
+    def _note_waits(self, first: Decisions) -> None:
+        """What holds up one job of a lane holds up all behind it; lanes that wait in vain leave the play."""
+        answers = {waiting.job_id: waiting for waiting in first.waiting}
+        for needs, lane in list(self._lanes.items()):
+            held_up = list(itertools.dropwhile(lambda job: job.job_id not in answers, lane))
+            if not held_up:
+                continue
+            answer = answers[held_up[0].job_id]
+            for job in held_up:
+                told: dict[str, Any] = {"impossible" if answer.impossible else "waits": answer.reason}
+                self.planned[job.job_id] = dataclasses.replace(self.planned[job.job_id], **told)
+            if answer.impossible:
+                del self._lanes[needs]
+
+    def _start(self, decisions: Decisions, wave: int) -> None:
+        before, self._on_node = self._on_node, {}
+        for placement in decisions.placements:
+            node = self._names[placement.node_id]
+            here = self._on_node.setdefault(node.node_id, [])
+            ended = before.get(node.node_id, [])
+            self.planned[placement.job_id] = dataclasses.replace(
+                self.planned[placement.job_id],
+                accelerator=placement.accelerator,
+                node=node.name,
+                simulated=node.simulated,
+                wave=wave,
+                why=placement.why,
+                waits_for=ended[min(len(here), len(ended) - 1)] if ended else None,
+            )
+            here.append(placement.job_id)
+        started = {placement.job_id for placement in decisions.placements}
+        for needs, lane in list(self._lanes.items()):
+            while lane and lane[0].job_id in started:
+                lane.popleft()
+            if not lane:
+                del self._lanes[needs]
+
+
+def _queued(spec: JobSpec, sequence: int) -> JobRecord:
+    return JobRecord(spec=spec, run_id="plan", sequence=sequence, state=JobState.QUEUED, reason=None, submitted_ns=0)
+
+
+def _unplaced(record: JobRecord, number: int) -> PlannedJob:
+    spec = record.spec
+    return PlannedJob(
+        order=number,
+        job_id=spec.job_id,
+        model=spec.model,
+        adapter=adapter_summary(spec.adapter),
+        seed=spec.seed,
+    )
+
+
+def _at_most(needs: Needs, cluster: ClusterView) -> int:
+    """How many jobs with these needs the whole cluster could hold at once, at the very most."""
+    if needs.gpus:
+        return sum(node.gpus_total // needs.gpus for node in cluster.alive)
+    return sum(whole_room(node).cpus // needs.cpus for node in cluster.alive)
+
+
+def _emptied(node: NodeView) -> NodeView:
+    return dataclasses.replace(
+        node, gpus_free=node.gpus_total, cpus_free=node.cpus_total, memory_free_gb=node.memory_total_gb
+    )

@@ -1,0 +1,138 @@
+"""Whatever a manifest sweeps, its jobs are the whole product, each once, and the same on every machine."""
+
+import itertools
+import json
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orchestrator.manifest import ACCELERATOR_TYPES, expand, parse_manifest
+from orchestrator.manifest.model import SWEEPABLE, value_at
+from workers.contract import JobSpec
+from workers.errors import ManifestError
+
+VALUES = {
+    "model": st.sampled_from(["tiny/vit", "tiny/convnext"]),
+    "dataset": st.sampled_from([None, "digits-rotated"]),
+    "adapter.method": st.sampled_from(["full", "lora"]),
+    "adapter.rank": st.integers(1, 64),
+    "adapter.alpha": st.none() | st.floats(0.5, 64),
+    "adapter.targets": st.none() | st.lists(st.sampled_from(["q_proj", "fc1"]), min_size=1, max_size=2),
+    "training.epochs": st.integers(1, 100),
+    "training.learning_rate": st.floats(1e-9, 1),
+    "evaluation.metric": st.sampled_from([None, "accuracy", "f1_macro"]),
+    "resources.accelerators": st.lists(st.sampled_from(ACCELERATOR_TYPES), max_size=3, unique=True),
+    "resources.cpus": st.floats(0.25, 64),
+    "power.cap_percent": st.none() | st.integers(1, 100),
+    "accounting.region": st.sampled_from([None, "USA", "NOR"]),
+    "schedule.priority": st.integers(-5, 5),
+}
+"""Good values of a good part of what can be swept."""
+
+
+def unique_lists(values):
+    return st.lists(values, min_size=1, max_size=4, unique_by=json.dumps)
+
+
+@st.composite
+def manifests(draw):
+    """A manifest with some axes, and how many jobs it makes for one accelerator type."""
+    paths = draw(st.lists(st.sampled_from(sorted(VALUES)), unique=True, max_size=4))
+    sweep = {path: draw(unique_lists(VALUES[path])) for path in paths}
+    seeds = draw(st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=3, unique=True))
+    return {
+        "version": 1,
+        "name": draw(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True)),
+        "task": "digits",
+        "model": "tiny/vit",
+        "adapter": {"method": "full"},
+        "seeds": seeds,
+        "sweep": sweep,
+    }
+
+
+def read(data):
+    """JSON is YAML, and quotes what would otherwise be read as a number."""
+    return parse_manifest(json.dumps(data), source="m.json")
+
+
+@given(manifests())
+def test_the_jobs_are_the_whole_product_in_the_order_of_the_file(data):
+    jobs = expand(read(data), accelerator_types=[], submission_id="s")
+    expected = list(itertools.product(*data["sweep"].values(), data["seeds"]))
+    told = [(*(value_at(json.loads(job.to_json()), path) for path in data["sweep"]), job.seed) for job in jobs]
+    assert told == expected
+
+
+@given(manifests(), st.lists(st.sampled_from(ACCELERATOR_TYPES), min_size=1, max_size=4))
+def test_each_multiplies_the_jobs_by_the_types_there_are(data, types):
+    data["sweep"].pop("resources.accelerators", None)
+    alone = expand(read(data), accelerator_types=[], submission_id="s")
+    data["resources"] = {"accelerators": "each"}
+    jobs = expand(read(data), accelerator_types=types, submission_id="s")
+    assert len(jobs) == len(alone) * len(set(types))
+    assert {job.resources.accelerators for job in jobs} == {(one,) for one in types}
+
+
+@given(manifests(), st.text(max_size=20))
+def test_ids_are_unique_and_the_same_every_time(data, submission):
+    manifest = read(data)
+    ids = [job.job_id for job in expand(manifest, accelerator_types=[], submission_id=submission)]
+    again = [job.job_id for job in expand(read(data), accelerator_types=[], submission_id=submission)]
+    assert len(set(ids)) == len(ids)
+    assert ids == again
+
+
+@given(manifests())
+def test_every_job_is_read_back_equal_from_its_json(data):
+    for job in expand(read(data), accelerator_types=[], submission_id="s"):
+        assert JobSpec.from_json(job.to_json()) == job
+
+
+@given(manifests(), st.randoms(use_true_random=False))
+def test_ids_do_not_depend_on_the_order_of_keys_and_axes(data, random):
+    axes = list(data["sweep"].items())
+    keys = list(data.items())
+    random.shuffle(axes)
+    random.shuffle(keys)
+    shuffled = {**dict(keys), "sweep": dict(axes)}
+    ids, others = (
+        {job.job_id for job in expand(read(form), accelerator_types=[], submission_id="s")}
+        for form in (data, shuffled)
+    )
+    assert ids == others
+
+
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10) | st.sampled_from(["each", "lora"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
+    max_leaves=8,
+)
+KEYS = st.sampled_from([*SWEEPABLE, "seeds", "sweep", "name", "version", "budget", "adapter", "resources"])
+
+
+@given(manifests(), st.dictionaries(KEYS, JUNK, max_size=4), st.dictionaries(KEYS, st.lists(JUNK, max_size=3)))
+@settings(max_examples=300)
+def test_junk_is_refused_with_a_line_or_expands_but_never_escapes_as_a_crash(data, junk, axes):
+    data["sweep"].update(axes)
+    for path, value in junk.items():
+        section, _, key = path.rpartition(".")
+        holder = data.setdefault(section, {}) if section else data
+        if isinstance(holder, dict):
+            holder[key] = value
+    text = json.dumps(data, indent=1).replace("Infinity", ".inf").replace("NaN", ".nan")
+    try:
+        manifest = parse_manifest(text, source="m.json")
+    except ManifestError as error:
+        assert error.problems
+        assert all(0 <= line <= text.count("\n") + 1 for line, _ in error.problems)
+    else:
+        assert expand(manifest, accelerator_types=["L4"], submission_id="s")
+
+
+@given(st.text())
+def test_any_text_at_all_is_read_or_refused(text):
+    try:
+        parse_manifest(text, source="m.yaml")
+    except ManifestError as error:
+        assert error.problems
