@@ -247,7 +247,7 @@ def _see_through(store: Store, cluster: Cluster, run_id: str, home: Home, observ
 
 
 def settle_orphans(store: Store) -> None:
-    """Fail the jobs of runs whose controller on this host is gone: nobody drives them, and their attempts ended with it.
+    """Fail the jobs of runs whose controller on this host is gone: their attempts ended with it.
 
     A controller on another host is left alone, since only its own host can tell.
     """

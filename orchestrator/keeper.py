@@ -11,6 +11,7 @@ import contextlib
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -71,25 +72,25 @@ def main(arguments: Sequence[str]) -> int:
     except OSError as error:
         print(f"{command[0]} cannot be started: {error}", file=sys.stderr)
         return 127
+    family: list[psutil.Process] = []
     signal.signal(signal.SIGTERM, lambda *_: process.terminate())
-    lifeline.watch(int(fd), lambda: _end(process))
-    return process.wait()
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ask the server to end; after the grace, kill whatever is left of it and of what it started."""
-    try:
-        family = psutil.Process(process.pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        return
-    process.terminate()
-    try:
-        process.wait(GRACE_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
+    lifeline.watch(int(fd), lambda: _ask_to_end(process, family))
+    exit_code = process.wait()
     for member in family:
+        # Whatever the server started and left behind; psutil never hits a process that took over a number.
         with contextlib.suppress(psutil.NoSuchProcess):
             member.kill()
+    return exit_code
+
+
+def _ask_to_end(process: subprocess.Popen[bytes], family: list[psutil.Process]) -> None:
+    """Note what the server started, ask it to end, and kill it when it takes longer than the grace."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        family.extend(psutil.Process(process.pid).children(recursive=True))
+    process.terminate()
+    timer = threading.Timer(GRACE_S, process.kill)
+    timer.daemon = True
+    timer.start()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,6 +97,7 @@ def read_folder(
     schema: Schema,
     *,
     partitions: Sequence[str] = (),
+    wanted: Callable[[Mapping[str, str]], bool] = lambda labels: True,
     where: Mapping[str, Collection[str]] | None = None,
 ) -> Folder:
     """Every ``*.parquet`` below ``folder``, in the order of their paths; hidden files are skipped.
@@ -105,19 +106,19 @@ def read_folder(
         folder: where to look; one that is not there reads as empty.
         schema: columns to read.
         partitions: names of ``name=value`` folders (``folder`` itself and above included) to add as text columns.
-        where: text column or partition to the values to keep. A file whose partition is not wanted is not opened.
+        wanted: told all ``name=value`` folders of a file, whether to open it at all.
+        where: text column or partition to the values to keep; rows with others, or null, are left out.
     """
-    where = where or {}
     tables, unreadable = [], []
     for path in sorted(folder.rglob("*.parquet")):
         labels = partition_labels(path)
-        if path.name.startswith(".") or any(labels.get(n) not in kept for n, kept in where.items() if n in partitions):
+        if path.name.startswith(".") or not wanted(labels):
             continue
         try:
             tables.append(_read_file(path, schema, {name: labels[name] for name in partitions}))
         except (pa.ArrowException, OSError, KeyError):
             unreadable.append(path)
-    return Folder(columns=_to_python(tables, schema, partitions, where), unreadable=tuple(unreadable))
+    return Folder(columns=_to_python(tables, schema, partitions, where or {}), unreadable=tuple(unreadable))
 
 
 def partition_labels(path: Path) -> dict[str, str]:

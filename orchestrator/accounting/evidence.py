@@ -13,8 +13,12 @@ from workers.contract import EnergyEntry, Phase
 from workers.home import Home
 from workers.metric_log import MetricRead, read_metric_log
 from workers.telemetry.energy_log import EnergyRead, read_energy_logs, utc_date
+from workers.units import NS_PER_S
 
 NOT_RUN = "has not run"
+NEVER = "9999-12-31"
+"""A UTC date after all others."""
+NS_PER_DAY = 86_400 * NS_PER_S
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,12 +94,24 @@ class Evidence:
 
 def gather(home: Home, jobs: Sequence[JobRecord]) -> tuple[Evidence, ...]:
     """Read the logs of ``jobs``; a job without logs has none, which is no error."""
-    read = read_energy_logs(home, job_ids=[job.job_id for job in jobs])
+    attempts = [attempt for job in jobs for attempt in job.attempts]
+    days = [_days(attempt, slack_ns=NS_PER_DAY) for attempt in attempts]
+    span = (min(first for first, _ in days), max(last for _, last in days)) if days else (NEVER, NEVER)
+    read = read_energy_logs(home, job_ids=[job.job_id for job in jobs], days=span)
     entries: dict[str, list[EnergyEntry]] = {job.job_id: [] for job in jobs}
     for entry in read.entries:
         if entry.job_id is not None:
             entries[entry.job_id].append(entry)
     return tuple(_evidence(home, job, tuple(entries[job.job_id]), read) for job in jobs)
+
+
+def _days(attempt: AttemptRecord, *, slack_ns: int = 0) -> tuple[str, str]:
+    """First and last UTC date of an attempt; one that runs has no last day yet.
+
+    The slack is for clocks of head and node that differ, and for what is booked after the end was seen.
+    """
+    last = NEVER if attempt.ended_ns is None else utc_date(attempt.ended_ns + slack_ns)
+    return utc_date(max(0, attempt.started_ns - slack_ns)), last
 
 
 def _evidence(home: Home, job: JobRecord, entries: tuple[EnergyEntry, ...], read: EnergyRead) -> Evidence:
@@ -113,8 +129,5 @@ def _evidence(home: Home, job: JobRecord, entries: tuple[EnergyEntry, ...], read
 def _is_damaged(job: JobRecord, entries: Sequence[EnergyEntry], read: EnergyRead) -> bool:
     """Whether a file was lost on a day of one of its attempts, on a node it is known to have used (or any, if none)."""
     nodes = {read.node_of[entry.device] for entry in entries}
-    days = [
-        (utc_date(attempt.started_ns), "9999" if attempt.ended_ns is None else utc_date(attempt.ended_ns))
-        for attempt in job.attempts
-    ]
+    days = [_days(attempt) for attempt in job.attempts]
     return any(first <= date <= last for node, date in read.lost if not nodes or node in nodes for first, last in days)

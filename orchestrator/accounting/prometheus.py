@@ -40,7 +40,10 @@ class PrometheusClient:
     def __init__(self, url: str, *, transport: httpx.BaseTransport | None = None, timeout_s: float = TIMEOUT_S) -> None:
         self.url = url.rstrip("/")
         # A proxy named in the environment is for the world outside, and knows no server of this machine.
-        self._http = httpx.Client(transport=transport, timeout=timeout_s, trust_env=not _is_loopback(self.url))
+        outside = not _is_loopback(self.url)
+        # Nothing kept alive: a client that nobody closes holds no socket.
+        once = httpx.Limits(max_keepalive_connections=0)
+        self._http = httpx.Client(transport=transport, timeout=timeout_s, trust_env=outside, limits=once)
         self._silent: str | None = None
 
     def counter(self, metric: str, device: str, start_ns: int, end_ns: int) -> list[Sample]:
@@ -148,7 +151,10 @@ def _value_at(samples: Sequence[Sample], time_ns: int, tolerance_ns: int) -> flo
 
 
 def _is_loopback(url: str) -> bool:
-    host = urllib.parse.urlsplit(url).hostname or ""
+    try:
+        host = urllib.parse.urlsplit(url).hostname or ""
+    except ValueError:  # not a URL, as the first request will say
+        return False
     return host in ("localhost", "::1") or host.startswith("127.")
 
 

@@ -18,7 +18,7 @@ from workers.home import Home
 from workers.progress import Progress as AttemptProgress
 from workers.progress import read_progress
 
-LOG_WIDTH = 160
+LOG_WIDTH = 200
 """Columns where the output is no terminal: wide enough that no table row is folded."""
 
 

@@ -95,12 +95,12 @@ def local_cluster(nodes: Sequence[LocalNode], *, say: Callable[[str], None]) -> 
             *("--head", f"--port={_free_port()}", f"--temp-dir={folder}", "--num-cpus=0", "--num-gpus=0"),
             *(f"--dashboard-port={dashboard_port}", f"--ray-client-server-port={_free_port()}"),
         ]
-        address = _start(stack, folder / "head.log", head, {})
+        address = _start(stack, folder / "head.log", head, _environment(None))
         for number, node in enumerate(nodes, 1):
             kind = "simulated " if node.simulated else ""
             say(f"starting a local Ray cluster: node {number} of {len(nodes)} with one {kind}{node.accelerator}")
             _start(
-                stack, folder / f"node-{number}.log", [f"--address={address}", *_node_arguments(node)], _visible(node)
+                stack, folder / f"node-{number}.log", [f"--address={address}", *_node_arguments(node)], _environment(node)
             )
         yield LocalCluster(address=address, dashboard_url=f"http://127.0.0.1:{dashboard_port}")
 
@@ -112,9 +112,12 @@ def _node_arguments(node: LocalNode) -> list[str]:
     return ["--num-cpus=1", "--num-gpus=1", f"--labels={labels}"]
 
 
-def _visible(node: LocalNode) -> dict[str, str]:
-    """What the node's processes see of the machine's boards: its own, or none."""
-    return {"CUDA_VISIBLE_DEVICES": node.board_uuid or ""}
+def _environment(node: LocalNode | None) -> dict[str, str]:
+    """What a node's processes see of the machine's boards: one that shows a board sees that one alone."""
+    environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
+    if node is not None and node.board_uuid is not None:
+        environment["CUDA_VISIBLE_DEVICES"] = node.board_uuid
+    return environment
 
 
 def _start(stack: contextlib.ExitStack, log: Path, arguments: Sequence[str], environment: dict[str, str]) -> str:
@@ -127,7 +130,7 @@ def _start(stack: contextlib.ExitStack, log: Path, arguments: Sequence[str], env
             *(f"{port}={_free_port()}" for port in ports),
             *arguments,
         ]
-        kept = Kept(command, log, environment={**os.environ, **environment})
+        kept = Kept(command, log, environment=environment)
         if _wait_running(kept, log):
             stack.callback(kept.end)
             found = re.search(r"--address='([^']+)'", log.read_text(errors="replace"))

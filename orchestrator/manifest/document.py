@@ -55,12 +55,17 @@ class Document:
 
 def dotted(path: KeyPath) -> str:
     """A path as people write it: ``training.epochs``."""
-    return ".".join(shortened(str(part)) for part in path)
+    return ".".join(printable(str(part)) for part in path)
 
 
 def shortened(text: str, *, length: int = 60) -> str:
     """``text`` for a message: a key of a thousand characters stays one line of a terminal."""
     return text if len(text) <= length else text[: length - 3] + "..."
+
+
+def printable(text: str) -> str:
+    """``text`` for a message, short and without what a terminal cannot show."""
+    return shortened(text if text.isprintable() else text.encode("unicode_escape").decode())
 
 
 def read_document(text: str, *, source: str) -> Document:
@@ -138,6 +143,11 @@ for _name, _form, _first in _CORE_SCHEMA:
     _Composer.add_implicit_resolver(_TAG + _name, re.compile(_form), [*_first, *([""] if _name == "null" else [])])
 
 
+def _utf8(text: str) -> str:
+    text.encode()  # half of a surrogate pair, written \\ud800, could be neither stored nor printed
+    return text
+
+
 def _integer(text: str) -> int:
     if len(text) > MAX_DIGITS:
         raise ValueError
@@ -152,12 +162,13 @@ def _finite(text: str) -> float:
 
 
 _SCALARS: dict[str, Callable[[str], object]] = {
-    _TAG + "str": str,
+    _TAG + "str": _utf8,
     _TAG + "null": lambda _: None,
     _TAG + "bool": lambda text: text.lower() == "true",
     _TAG + "int": _integer,
     _TAG + "float": _finite,
 }
+"""Tag to what reads it; a ``ValueError`` means that the text is not of that kind."""
 
 
 class _NodeReader:
@@ -201,7 +212,8 @@ class _NodeReader:
                 return read(str(node.value))
             sentence = f"tag {shortened(node.tag.replace(_TAG, '!!'))!r} is not read in a manifest; remove it"
         except ValueError:
-            sentence = f"{shortened(str(node.value))} is not a finite number of sensible length"
+            kind = "text that UTF-8 can hold" if node.tag == _TAG + "str" else "a finite number of sensible length"
+            sentence = f"{printable(str(node.value))} is not {kind}"
         self._problem(_line(node.start_mark), path, sentence)
         self.unread.add(path)
         return None

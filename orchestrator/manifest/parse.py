@@ -66,9 +66,7 @@ def _findings(data: Mapping[str, object]) -> list[Finding]:
     axes = read_axes(data["sweep"]) if "sweep" in data else Axes()
     findings = [*field_findings(body), *axes.findings]
     findings += [
-        Finding((key,), f"{key} is missing")
-        for key in NEEDED
-        if body.get(key) is None and key not in axes.named
+        Finding((key,), f"{key} is missing") for key in NEEDED if body.get(key) is None and key not in axes.named
     ]
     sweep, seeds = data.get("sweep", {}), body.get("seeds", [0])
     if isinstance(sweep, Mapping) and isinstance(seeds, list):

@@ -1,7 +1,7 @@
 """A private Prometheus server for a local cluster.
 
 It listens on the loopback interface alone, on a port the kernel chooses, so two of them never race for
-one, and it does not outlive its owner (see ``keeper``).
+one, and it does not outlive its owner (see ``orchestrator.keeper``).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from orchestrator.monitoring.keeper import Kept
+from orchestrator.keeper import Kept
 from orchestrator.monitoring.scrape import duration, file_config, target_list
 from workers.errors import InputError, UnreachableError
 
@@ -47,7 +47,7 @@ class LocalPrometheus:
         folder: Path | None = None,
         *,
         targets: Sequence[str] = (),
-        interval: str = "500ms",
+        interval: str = "250ms",
         retention: str = "2d",
         port: int = 0,
         program: Path | None = None,

@@ -46,20 +46,25 @@ def where(cell: Cell) -> str:
 
 
 def lede(rows: Sequence[ReportRow], cells: Sequence[Cell]) -> str:
-    """The answer in two sentences."""
+    """The answer in three sentences."""
     succeeded = sum(row.state == "succeeded" for row in rows)
     energy, carbon = total(rows, lambda row: row.energy_kwh), total(rows, co2e_g)
-    word = tag_of(weakest_method(rows))
-    used = f"{format_wh(energy)}{f' ({word})' if word else ''}" if energy is not None else "an unknown amount of energy"
-    caused = f"{format_g(carbon)} CO₂e" if carbon is not None else "an unknown amount of CO₂e"
-    first = f"{succeeded} of {count(len(rows), 'job')} succeeded; together they used {used} and caused {caused}."
+    first = (
+        f"{succeeded} of {count(len(rows), 'job')} succeeded. All jobs together used"
+        f" {'an unknown amount of energy' if energy is None else format_wh(energy)} and caused"
+        f" {'an unknown amount of' if carbon is None else format_g(carbon)} CO₂e{_said(weakest_method(rows))}."
+    )
     best = best_cell(cells)
     if best is None:
         return f"{first} No job gained quality at a known cost, so there is no CEGI."
     return (
         f"{first} The cheapest gain was {where(best)}: {format_percent(best.gain_percent.mean)} in {best.metric}"
-        f" at {format_g(best.g_per_percent.mean)} CO₂e per percent gained."
+        f" at {format_g(best.g_per_percent.mean)} CO₂e per percent gained{_said(best.method)}."
     )
+
+
+def _said(method: str | None) -> str:
+    return f" ({tag_of(method)})" if tag_of(method) else ""
 
 
 def notices(rows: Sequence[ReportRow]) -> list[Notice]:

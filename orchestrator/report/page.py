@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from orchestrator.accounting.row import ReportRow
 from orchestrator.compare.table import Cell, LeftOut, compare, left_out
-from orchestrator.report import headline, notes, tables
+from orchestrator.report import headline, jobs, notes, tables
 from orchestrator.report.figures import UNKNOWN, Unit, energy_unit, format_number, split_spread
 from orchestrator.report.plot import Series, energy_score_svg
 from orchestrator.report.view import Comparison, Page, Plot
@@ -18,7 +18,7 @@ from workers.units import NS_PER_S
 
 
 def build_page(
-    rows: Sequence[ReportRow], *, title: str, generated_ns: int, witness: tables.Witness | None = None
+    rows: Sequence[ReportRow], *, title: str, generated_ns: int, witness: jobs.Witness | None = None
 ) -> Page:
     """What the page says of ``rows``.
 
@@ -38,7 +38,7 @@ def build_page(
         cards=headline.cards(rows, cells),
         comparisons=[_comparison(group, rows, f"comparison-{i}") for i, group in enumerate(_groups(cells), 1)],
         left_out=_left_out(left_out(rows)),
-        jobs=tables.jobs_table(sorted(rows, key=_job_order), witness),
+        jobs=jobs.jobs_table(sorted(rows, key=_job_order), witness),
         explanations=notes.explanations(rows),
         sources=notes.sources_table(rows),
         unknown=notes.unknown_table(rows),
@@ -92,10 +92,10 @@ def _plot(cells: Sequence[Cell], rows: Sequence[ReportRow]) -> Plot | None:
     )
 
 
-def _series(cell: Cell, label: str, jobs: Sequence[ReportRow], unit: Unit) -> Series:
+def _series(cell: Cell, label: str, rows: Sequence[ReportRow], unit: Unit) -> Series:
     points = [
         (row.energy_kwh * unit.factor, row.score)
-        for row in jobs
+        for row in rows
         if row.energy_kwh is not None and row.score is not None
     ]
     return Series(
@@ -114,10 +114,10 @@ def _in_words(one: Series, unit: str) -> str:
     return f"{one.architecture} on {one.accelerator}{label}: {energy} {unit}, score {score}"
 
 
-def _left_out(jobs: Sequence[LeftOut]) -> str:
+def _left_out(out: Sequence[LeftOut]) -> str:
     """The jobs that did not succeed, named, by state."""
     by_state: dict[str, list[str]] = {}
-    for job in jobs:
+    for job in out:
         by_state.setdefault(job.state, []).append(job.job_id)
     return "; ".join(f"{len(ids)} {state} ({', '.join(ids)})" for state, ids in sorted(by_state.items()))
 

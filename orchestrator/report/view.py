@@ -129,3 +129,8 @@ class Page:
     sources: Table | None = None
     unknown: Table | None = None
     files: Sequence[str] = ()
+
+
+def joined(parts: Sequence[str]) -> str:
+    """The words that there are, side by side: ``seed 1 · 2 attempts``."""
+    return " · ".join(part for part in parts if part)

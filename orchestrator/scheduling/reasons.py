@@ -29,7 +29,7 @@ def why_here(needs: Needs, choice: int, node: NodeView) -> str:
 
 def why_never(needs: Needs, cluster: ClusterView) -> str:
     """Why no node that answers could run the job even if it were empty."""
-    absent = [node for node in cluster.nodes if not node.alive and suits(needs, node) and whole_room(node).fits(needs)]
+    absent = [node for node in cluster.absent if suits(needs, node) and whole_room(node).fits(needs)]
     hope = f"; {_names(absent)} could run it but does not answer" if absent else ""
     if not cluster.alive:
         return f"no node of the cluster answers{hope}"

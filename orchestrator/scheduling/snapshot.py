@@ -53,7 +53,12 @@ class ClusterView:
     @property
     def alive(self) -> tuple[NodeView, ...]:
         """The nodes that answer, by name."""
-        return tuple(sorted((node for node in self.nodes if node.alive), key=lambda node: (node.name, node.node_id)))
+        return self._by_name(alive=True)
+
+    @property
+    def absent(self) -> tuple[NodeView, ...]:
+        """The nodes that do not answer, by name."""
+        return self._by_name(alive=False)
 
     @property
     def accelerator_types(self) -> tuple[str, ...]:
@@ -68,3 +73,7 @@ class ClusterView:
             if node.gpus_total > 0:
                 counts[node.accelerator] += node.gpus_total
         return counts
+
+    def _by_name(self, *, alive: bool) -> tuple[NodeView, ...]:
+        chosen = [node for node in self.nodes if node.alive == alive]
+        return tuple(sorted(chosen, key=lambda node: (node.name, node.node_id)))

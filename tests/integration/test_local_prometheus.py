@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from orchestrator.monitoring.keeper import Kept
+from orchestrator.keeper import Kept
 from orchestrator.monitoring.server import LocalPrometheus, find_prometheus
 from tests.prometheus_server import ask, is_gone, listening, read_url, servers_of, wait_until
 from workers.errors import InputError, UnreachableError
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.prometheus
 OWNER = """
 import signal, sys
 from pathlib import Path
-from orchestrator.monitoring.keeper import Kept
+from orchestrator.keeper import Kept
 from orchestrator.monitoring.server import LocalPrometheus
 
 with LocalPrometheus(Path(sys.argv[1])) as server:

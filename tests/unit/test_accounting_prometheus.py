@@ -89,9 +89,10 @@ def test_a_server_that_fails_is_unreachable_and_the_figure_has_that_for_a_reason
     assert message in heard.reason
 
 
-def test_an_address_that_is_none_is_unreachable() -> None:
+@pytest.mark.parametrize("url", ["prometheus:9090", "", "http://[::1", "http://x:notaport"])
+def test_an_address_that_is_none_is_unreachable(url: str) -> None:
     with pytest.raises(UnreachableError, match="does not answer"):
-        PrometheusClient("prometheus:9090").counter(METRIC, "GPU-a", ns(0), ns(1))
+        PrometheusClient(url).counter(METRIC, "GPU-a", ns(0), ns(1))
 
 
 def test_a_server_that_did_not_answer_is_not_asked_again() -> None:

@@ -25,7 +25,7 @@ def lean(split: Split) -> float:
 
 
 def test_a_data_set_the_task_does_not_have_is_refused_with_those_it_has() -> None:
-    with pytest.raises(UnknownNameError, match="unknown data set of task digits 'digits-rotate'.*digits-rotated"):
+    with pytest.raises(UnknownNameError, match=r"unknown data set of task digits 'digits-rotate'.*digits-rotated"):
         load_task("digits", "digits-rotate", seed=0)
 
 

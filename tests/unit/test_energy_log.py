@@ -148,5 +148,14 @@ def test_some_jobs_or_one_node_can_be_asked_for(home: Home) -> None:
     assert read_energy(home, node="c") == ()
 
 
+def test_days_that_are_not_asked_for_are_not_opened(home: Home) -> None:
+    EnergyLog(home.energy("n"), boot="b").write([entry(-1), entry(1), entry(86_401)])
+    torn = home.energy("n") / "date=2024-01-03" / "x.parquet"
+    torn.parent.mkdir()
+    torn.write_bytes(b"PAR1")
+    read = read_energy_logs(home, days=("2024-01-01", "2024-01-02"))
+    assert (read.entries, read.lost) == ((entry(1), entry(86_401)), frozenset())
+
+
 def test_a_day_begins_at_midnight_utc() -> None:
     assert (utc_date(MIDNIGHT_NS - 1), utc_date(MIDNIGHT_NS)) == ("2023-12-31", "2024-01-01")

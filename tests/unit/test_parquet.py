@@ -129,12 +129,19 @@ def test_a_file_outside_its_partition_is_listed_as_unreadable(tmp_path: Path) ->
     assert (len(read), [path.name for path in read.unreadable]) == (0, ["stray.parquet"])
 
 
-def test_rows_are_kept_by_column_and_files_by_partition(tmp_path: Path) -> None:
+def test_rows_are_kept_by_the_values_of_a_column_or_partition(tmp_path: Path) -> None:
     write_atomically(tmp_path / "node=a" / "1.parquet", columns("x", "y", None), SCHEMA)
     write_atomically(tmp_path / "node=b" / "1.parquet", columns("x"), SCHEMA)
-    (tmp_path / "node=b" / "torn.parquet").write_bytes(b"PAR1")
     read = read_folder(tmp_path, SCHEMA, partitions=("node",), where={"who": {"x"}, "node": {"a"}})
-    assert (read.columns["who"], read.columns["node"], read.unreadable) == (["x"], ["a"], ())
+    assert (read.columns["who"], read.columns["node"]) == (["x"], ["a"])
+
+
+def test_a_file_that_is_not_wanted_is_not_opened(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "node=a" / "1.parquet", columns("x"), SCHEMA)
+    (tmp_path / "node=b").mkdir()
+    (tmp_path / "node=b" / "torn.parquet").write_bytes(b"PAR1")
+    read = read_folder(tmp_path, SCHEMA, wanted=lambda labels: labels["node"] == "a")
+    assert (read.columns["who"], read.unreadable) == (["x"], ())
 
 
 def test_nothing_wanted_means_nothing_read(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from workers.tasks import TASKS
 
 
 def test_an_unknown_metric_is_refused_with_the_nearest() -> None:
-    with pytest.raises(UnknownNameError, match="Did you mean 'accuracy'.*Known: accuracy, f1_macro"):
+    with pytest.raises(UnknownNameError, match=r"Did you mean 'accuracy'.*Known: accuracy, f1_macro"):
         score("acuracy", np.array([1]), np.array([1]))
 
 

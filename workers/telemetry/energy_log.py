@@ -123,14 +123,30 @@ def read_energy(
     return read_energy_logs(home, job_ids=job_ids, node=node).entries
 
 
-def read_energy_logs(home: Home, *, job_ids: Collection[str] | None = None, node: str | None = None) -> EnergyRead:
+def read_energy_logs(
+    home: Home,
+    *,
+    job_ids: Collection[str] | None = None,
+    node: str | None = None,
+    days: tuple[str, str] | None = None,
+) -> EnergyRead:
     """The same entries, with the nodes they came from and the days whose files are torn.
+
+    Args:
+        home: whose logs.
+        job_ids: jobs to keep; ``None`` for all, and idle.
+        node: the one node to read; ``None`` for all.
+        days: first and last UTC date (``YYYY-MM-DD``) whose files are opened; ``None`` for all.
 
     Raises:
         InputError: ``node`` cannot be a node's name.
     """
+
+    def wanted(labels: Mapping[str, str]) -> bool:
+        return days is None or days[0] <= labels.get("date", days[0]) <= days[1]
+
     where = None if job_ids is None else {"job_id": job_ids}
-    read = read_folder(home.energy(node), _SCHEMA, partitions=("node", "date"), where=where)
+    read = read_folder(home.energy(node), _SCHEMA, partitions=("node", "date"), wanted=wanted, where=where)
     entries = sorted(_entries(read.columns), key=lambda entry: (entry.start_ns, entry.device))
     return EnergyRead(
         entries=tuple(entries),

@@ -44,13 +44,7 @@ def adapt(model: nn.Module, adapter: Adapter, info: ModelInfo) -> nn.Module:
     if adapter.method != "lora":
         return model.requires_grad_(adapter.method == "full")
     targets = info.lora_targets if adapter.targets is None else adapter.targets
-    choices = ", ".join(_targetable(model))
-    if unknown := [target for target in targets if not _matches(model, target)] or (
-        [] if targets else ["(none given)"]
-    ):
-        raise JobError(
-            f"LoRA has no module to attach to: {', '.join(unknown)}. Choose adapter.targets among: {choices}."
-        )
+    _check_targets(model, targets)
     alpha = 2 * adapter.rank if adapter.alpha is None else adapter.alpha
     config = LoraConfig(
         r=adapter.rank,
@@ -59,14 +53,11 @@ def adapt(model: nn.Module, adapter: Adapter, info: ModelInfo) -> nn.Module:
         target_modules=list(targets),
     )
     try:
-        with warnings.catch_warnings():
-            # peft asks transformers for a property by its old name; that is theirs to mend.
-            warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
-            return get_peft_model(cast("PreTrainedModel", model), config)
+        return _wrapped(model, config)
     except ValueError as error:
         raise JobError(
             f"LoRA of rank {adapter.rank} does not fit {', '.join(targets)}: {error} "
-            f"Change adapter.rank, or choose adapter.targets among: {choices}."
+            f"Change adapter.rank, or choose adapter.targets among: {_choices(model)}."
         ) from error
 
 
@@ -104,19 +95,35 @@ def save(model: nn.Module, folder: Path) -> None:
         raise TypeError(f"cannot save a {type(model).__name__}: neither transformers nor peft made it")
 
 
-def _matches(model: nn.Module, target: str) -> bool:
-    """Whether ``target`` names a module, as peft reads it: the last parts of a dotted name."""
-    return any(f".{name}".endswith(f".{target}") for name, _ in model.named_modules())
+def _wrapped(model: nn.Module, config: LoraConfig) -> nn.Module:
+    """The model wrapped by peft, without two warnings of peft's that tell our users nothing."""
+    with warnings.catch_warnings():
+        # peft asks transformers for a property by its old name, which is theirs to mend, and says that a LoRA on a
+        # grouped convolution cannot be merged, which nobody here does.
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
+        warnings.filterwarnings("ignore", message="LoRA adapter added to ConvNd layer with groups")
+        return get_peft_model(cast("PreTrainedModel", model), config)
 
 
-def _targetable(model: nn.Module) -> Sequence[str]:
-    """Names that LoRA can be attached to: the last part of each linear or convolutional layer's, with its list's."""
-    names = set()
+def _check_targets(model: nn.Module, targets: Sequence[str]) -> None:
+    """Each target must be the last parts of a module's dotted name; peft is content with one match among many."""
+    names = [f".{name}" for name, _ in model.named_modules()]
+    unknown = [target for target in targets if not any(name.endswith(f".{target}") for name in names)]
+    if unknown or not targets:
+        raise JobError(
+            f"LoRA has no module to attach to: {', '.join(unknown) or '(none given)'}. "
+            f"Choose adapter.targets among: {_choices(model)}."
+        )
+
+
+def _choices(model: nn.Module) -> str:
+    """The linear and convolutional layers, listed by the last part of their names (with its list's if a number)."""
+    choices = set()
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
             *rest, last = name.split(".")
-            names.add(f"{rest[-1]}.{last}" if last.isdigit() else last)
-    return sorted(names)
+            choices.add(f"{rest[-1]}.{last}" if last.isdigit() else last)
+    return ", ".join(sorted(choices))
 
 
 def _logical_count(parameter: nn.Parameter) -> int:
