@@ -70,13 +70,13 @@ def run_attempt(spec: JobSpec, options: Options, agent: Path) -> int:
             attempt=options.attempt,
             devices=options.devices,
             cpus=spec.resources.cpus,
+            phase=Phase.LOAD,
             power=spec.power,
         )
         with MetricLog(home.metrics(spec.job_id, options.attempt)) as log:
             if lease.cap_watts is not None:
                 log.log(metric_log.POWER_CAP_WATTS, lease.cap_watts, phase=None)
             # Imported under the lease: loading torch is part of what the job costs.
-            lease.set_phase(Phase.LOAD)
             from workers import pipeline  # noqa: PLC0415
 
             session = Session(lease=lease, log=log, folder=folder, phases=pipeline.phases_of(spec))

@@ -30,7 +30,7 @@ Names = Annotated[tuple[str, ...], Strict(False)]
 class Section(pydantic.BaseModel):
     """A part of a job as its user writes it: frozen, keyword-only, and unknown keys are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Adapter(Section):
@@ -41,7 +41,7 @@ class Adapter(Section):
     alpha: float | None = Field(None, gt=0, description="LoRA scaling numerator; null means 2 x rank")
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout on the LoRA path, 0 to 1")
     targets: Names | None = Field(
-        None, description="module names LoRA is attached to; null means the model's own default"
+        None, min_length=1, description="module names LoRA is attached to; null means the model's own default"
     )
 
 

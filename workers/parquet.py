@@ -97,7 +97,7 @@ def read_folder(
     schema: Schema,
     *,
     partitions: Sequence[str] = (),
-    wanted: Callable[[Mapping[str, str]], bool] = lambda labels: True,
+    wanted: Callable[[Mapping[str, str]], bool] = lambda _: True,
     where: Mapping[str, Collection[str]] | None = None,
 ) -> Folder:
     """Every ``*.parquet`` below ``folder``, in the order of their paths; hidden files are skipped.

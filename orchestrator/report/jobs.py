@@ -39,12 +39,19 @@ def jobs_table(rows: Sequence[ReportRow], witness: Witness | None) -> Table:
     return Table(
         ident="jobs",
         caption="Every job",
-        about="Energy is that of all devices and attempts, before PUE. "
-        + ("No Prometheus server was asked." if witness is None else "Prometheus is the witness of the energy log."),
+        about=f"Energy is that of all devices and attempts, before PUE. {_testimony(witness)}",
         columns=_columns(units, only),
         rows=[_job_entries(row, witness or {}, units, reasons, several=not only) for row in rows],
         footnotes=[f"{_mark(number)} No CEGI: {reason}" for number, reason in enumerate(reasons, 1)],
     )
+
+
+def _testimony(witness: Witness | None) -> str:
+    if witness is None:
+        return "No Prometheus server was asked."
+    if all(value is None for value in witness.values()):
+        return "Prometheus gave no figure for any job; why is among the unknown fields below."
+    return "Prometheus is the witness of the energy log."
 
 
 def _columns(units: _Units, metric: str) -> list[Column]:

@@ -63,7 +63,7 @@ def _wanted(needs: Needs) -> str:
 
 def _with_article(name: str) -> str:
     """As said aloud: an A100, an H100, an L4, an RTX-3090, a T4."""
-    return f"{'an' if name[0] in 'AEFHILMNORSX' else 'a'} {name}"
+    return f"{'an' if name[:1] in 'AEFHILMNORSX' else 'a'} {name}"
 
 
 def _inventory(cluster: ClusterView) -> str:

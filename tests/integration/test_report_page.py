@@ -59,8 +59,8 @@ def render(folder: Path, page: Path, *flags: str) -> dict[str, Any]:
     harness = folder / "harness.html"
     harness.write_text(HARNESS.replace("FRAMES", "\n".join(frames)), encoding="utf-8")
     done = subprocess.run(
-        ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars", "--dump-dom",
-         f"--user-data-dir={folder / 'profile'}", *flags, harness.as_uri()],
+        ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars",
+         "--dump-dom", f"--user-data-dir={folder / 'profile'}", *flags, harness.as_uri()],
         capture_output=True, text=True, check=True, timeout=60,
     )  # fmt: skip
     measured = re.search(r'<pre id="measured">(.*?)</pre>', done.stdout, flags=re.DOTALL)

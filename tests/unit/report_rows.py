@@ -19,7 +19,7 @@ _FINISHED: Mapping[str, Any] = {
     "accelerator": "T4",
     "gpu_count": 1,
     "quantization": "none",
-    "adapter": "lora r=8",
+    "adapter": "lora-r8",
     "seed": 0,
     "state": "succeeded",
     "attempts": 1,

@@ -168,7 +168,7 @@ def test_what_sets_cells_apart_is_shown_only_where_it_does():
     assert same.column("comparison-1", "Architecture") == ["vit on T4"]
     assert apart.column("comparison-1", "Architecture") == [
         "vit on T4 adapter full · cap 150 W",
-        "vit on T4 adapter lora r=8 · no power cap",
+        "vit on T4 adapter lora-r8 · no power cap",
     ]
 
 
@@ -195,6 +195,13 @@ def test_without_a_server_the_witness_is_unknown():
     page = read([row()])
     assert page.column("jobs", "GPU energy by Prometheus") == ["–"]
     assert "No Prometheus server was asked." in page.text
+
+
+def test_a_server_without_an_answer_is_not_called_a_witness():
+    page = read([row()], witness={"digits-vit-t4-0": None})
+    assert page.column("jobs", "GPU energy by Prometheus") == ["–"]
+    assert "Prometheus gave no figure for any job" in page.text
+    assert "is the witness of the energy log." not in page.text
 
 
 def test_energy_of_more_than_the_gpu_shows_the_gpus_part():

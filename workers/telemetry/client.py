@@ -70,13 +70,20 @@ class HeldLease:
         attempt: int,
         devices: Sequence[str],
         cpus: float,
+        phase: Phase,
         power: Power,
         monotonic_s: Callable[[], float] = time.monotonic,
         sleep_s: Callable[[float], None] = time.sleep,
     ) -> None:
         self._connection, self._monotonic_s, self._sleep_s = connection, monotonic_s, sleep_s
         reply = connection.ask(
-            "open", job_id=job_id, attempt=attempt, devices=list(devices), cpus=cpus, power=power.model_dump()
+            "open",
+            job_id=job_id,
+            attempt=attempt,
+            devices=list(devices),
+            cpus=cpus,
+            phase=phase.value,
+            power=power.model_dump(),
         )
         self.devices: tuple[str, ...] = tuple(reply["devices"])
         self.cap_watts: float | None = reply["cap_watts"]

@@ -32,6 +32,7 @@ class LeaseRequest:
         devices: UUIDs or indices, as the launcher named them.
         pid: the process whose activity and death the lease follows.
         cpus: cores that process may use; what makes a simulated device fully busy.
+        phase: the phase it begins in.
         power: the limit wished for on each device.
     """
 
@@ -40,6 +41,7 @@ class LeaseRequest:
     devices: tuple[str, ...]
     pid: int
     cpus: float
+    phase: Phase | None = None
     power: Power = field(default_factory=Power)
 
 
@@ -101,6 +103,7 @@ class NodeMeter:
                 pid=request.pid,
                 cpus=request.cpus,
                 opened_ns=self._clock_ns(),
+                phase=request.phase,
             )
             self._cap(lease, request.power)
             self._read_all(devices)

@@ -4,7 +4,7 @@ That makes death exact: however the attempt ends, the kernel closes its connecti
 
 | request | reply |
 |---|---|
-| ``{"op": "open", "job_id", "attempt", "devices", "cpus", "power"}`` | ``{"devices", "speed", "cap_watts"}`` |
+| ``{"op": "open", "job_id", "attempt", "devices", "cpus", "phase", "power"}`` | ``{"devices", "speed", "cap_watts"}`` |
 | ``{"op": "phase", "phase"}`` | ``{"speed"}`` |
 | ``{"op": "pace"}`` | ``{"speed"}`` |
 | ``{"op": "close"}`` | ``{"energy_mj"}`` once all is booked and on disk |

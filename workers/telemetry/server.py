@@ -101,6 +101,7 @@ class _Connection(socketserver.StreamRequestHandler):
                 devices=tuple(str(token) for token in request["devices"]),
                 pid=_peer_pid(self.connection),
                 cpus=float(request.get("cpus", 1.0)),
+                phase=_phase(request.get("phase")),
                 power=Power.model_validate(power),
             )
         )
@@ -112,8 +113,7 @@ class _Connection(socketserver.StreamRequestHandler):
         }
 
     def _phase(self, request: Message) -> Message:
-        name = request["phase"]
-        self.server.meter.set_phase(self._lease(), None if name is None else Phase(name))
+        self.server.meter.set_phase(self._lease(), _phase(request["phase"]))
         return self._pace(request)
 
     def _pace(self, _: Message) -> Message:
@@ -157,6 +157,10 @@ class _Connection(socketserver.StreamRequestHandler):
         if self._lease_id is None:
             raise InputError("no lease is open on this connection; open one first.")
         return self._lease_id
+
+
+def _phase(name: str | None) -> Phase | None:
+    return None if name is None else Phase(name)
 
 
 def _peer_pid(connection: socket.socket) -> int:

@@ -1,0 +1,50 @@
+# The two commands of the README, and what they are made of. PYTHON must be 3.11 or later.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RESULTS ?= results
+
+.PHONY: help setup demo test lint unit tools dashboards clean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: $(VENV)/.installed ## make .venv and install everything, pinned
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed; name one: make PYTHON=python3.11 ...") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
+	@touch $@
+
+demo: setup ## run the quickstart on a local cluster; needs no GPU
+	@$(BIN)/wattledger run manifests/quickstart.yaml --local --home $(RESULTS)/ledger --out $(RESULTS) || { code=$$?; \
+	  echo "the demo did not finish (exit code $$code); what the jobs said is in $(RESULTS)/ledger/artifacts/*/attempt-*/log.txt"; exit $$code; }
+	@echo
+	@echo "Open $(RESULTS)/report.html, or go on with:"
+	@echo "  $(BIN)/wattledger compare --home $(RESULTS)/ledger"
+	@echo "  $(BIN)/wattledger report --why --home $(RESULTS)/ledger"
+
+test: setup tools lint unit ## everything CI runs
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+unit: setup tools
+	$(BIN)/pytest
+
+tools: ## install what the tests need from Debian: Prometheus and Chromium
+	@missing=; command -v prometheus >/dev/null && command -v promtool >/dev/null || missing="prometheus"; \
+	command -v chromium >/dev/null || missing="$$missing chromium"; \
+	if [ -n "$$missing" ]; then \
+	  if [ "$$(id -u)" = 0 ]; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	  else echo "the tests need $$missing: sudo apt-get install --no-install-recommends $$missing"; exit 1; fi; fi
+
+dashboards: setup ## write deploy/grafana/ anew from the code
+	$(BIN)/python -m orchestrator.monitoring.dashboard
+
+clean: ## remove what the other targets made
+	rm -rf $(VENV) $(RESULTS) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

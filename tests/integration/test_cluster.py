@@ -1,0 +1,165 @@
+"""Jobs on a real Ray cluster of three nodes: run, kill, cap, cancel, and what the ledger says afterwards."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from orchestrator.accounting.row import FIELDS
+from orchestrator.cluster.local import LocalCluster
+from orchestrator.lifecycle import JobState
+from orchestrator.store import Store
+from tests.clusters import ROOT, processes_with, quick_manifest, ray_cluster, start, wait_until, wattledger
+from workers.contract import EnergyEntry
+from workers.home import Home
+from workers.telemetry.energy_log import read_energy
+from workers.units import MJ_PER_KWH
+
+__all__ = ["ray_cluster"]
+pytestmark = pytest.mark.cluster
+
+
+def rows_of(home: Path) -> list[dict[str, object]]:
+    told = wattledger("report", "--json", "--home", str(home))
+    assert told.returncode == 0, told.stderr
+    return json.loads(told.stdout)
+
+
+def assert_books_balance(home: Path) -> None:
+    """Per device, entries follow one another without a hole or an overlap: no joule is lost or booked twice."""
+    by_device: dict[str, list[EnergyEntry]] = {}
+    for entry in read_energy(Home(home)):
+        by_device.setdefault(entry.device, []).append(entry)
+    assert by_device
+    for entries in by_device.values():
+        for before, after in itertools.pairwise(entries):
+            assert abs(after.start_ns - before.end_ns) <= 1000, "times are kept to the microsecond"
+
+
+def test_an_accelerator_the_cluster_lacks_is_refused_before_anything_is_submitted(
+    ray_cluster: LocalCluster, tmp_path: Path
+) -> None:
+    told = wattledger(
+        "run",
+        str(quick_manifest(tmp_path, accelerators="[V100]")),
+        "--address",
+        ray_cluster.address,
+        "--home",
+        str(tmp_path),
+    )
+    assert told.returncode == 2
+    assert "V100" in told.stderr
+    assert "H100" in told.stderr
+    assert "L4" in told.stderr
+    assert not (tmp_path / "state.db").exists()
+
+
+def test_a_killed_attempt_fails_its_job_and_its_energy_stays_booked(ray_cluster: LocalCluster, tmp_path: Path) -> None:
+    manifest = quick_manifest(tmp_path, steps=400)
+    running = start("run", str(manifest), "--address", ray_cluster.address, "--home", str(tmp_path))
+    wait_until(lambda: any(tmp_path.glob("artifacts/*/attempt-1/progress.json")), what="the attempt to make progress")
+    (environment,) = tmp_path.glob("artifacts/*/attempt-1/environment.json")
+    os.kill(json.loads(environment.read_text())["pid"], signal.SIGKILL)
+    out, err = running.communicate(timeout=60)
+    assert running.returncode == 1, err
+    assert "signal 9" in out + err
+    (row,) = rows_of(tmp_path)
+    assert row["state"] == "failed"
+    assert row["energy_kwh"] > 0
+    assert row["energy_wasted_kwh"] == row["energy_kwh"]
+    assert row["energy_method"] == "simulated"
+    assert row["score"] is None
+    assert_books_balance(tmp_path)
+
+
+def test_a_failed_job_is_tried_again_when_its_manifest_says_so(ray_cluster: LocalCluster, tmp_path: Path) -> None:
+    manifest = quick_manifest(tmp_path, steps=120, more="retry: {failures: 1}")
+    running = start("run", str(manifest), "--address", ray_cluster.address, "--home", str(tmp_path))
+    wait_until(lambda: any(tmp_path.glob("artifacts/*/attempt-1/progress.json")), what="the attempt to make progress")
+    (environment,) = tmp_path.glob("artifacts/*/attempt-1/environment.json")
+    os.kill(json.loads(environment.read_text())["pid"], signal.SIGKILL)
+    _, err = running.communicate(timeout=90)
+    assert running.returncode == 0, err
+    (row,) = rows_of(tmp_path)
+    assert (row["state"], row["attempts"]) == ("succeeded", 2)
+    assert 0 < row["energy_wasted_kwh"] < row["energy_kwh"]
+    assert_books_balance(tmp_path)
+
+
+def test_a_power_cap_slows_the_job_and_the_old_limit_is_back_afterwards(
+    ray_cluster: LocalCluster, tmp_path: Path
+) -> None:
+    manifest = quick_manifest(tmp_path, more="power: {cap_percent: 50}")
+    told = wattledger("run", str(manifest), "--address", ray_cluster.address, "--home", str(tmp_path))
+    assert told.returncode == 0, told.stderr
+    (row,) = rows_of(tmp_path)
+    assert row["power_cap_w"] == 350.0
+    assert row["power_mean_w"] <= 350.0
+    held = [entry for entry in read_energy(Home(tmp_path)) if entry.job_id == row["job_id"]]
+    assert sum(entry.energy_mj for entry in held) / MJ_PER_KWH == row["energy_kwh"]
+    again = wattledger("run", str(quick_manifest(tmp_path)), "--address", ray_cluster.address, "--home", str(tmp_path))
+    assert again.returncode == 0, again.stderr
+    (uncapped,) = rows_of(tmp_path)
+    assert uncapped["power_cap_w"] is None
+    assert uncapped["power_mean_w"] > 350.0
+
+
+def test_ray_job_submit_runs_the_manifest_and_passes_its_exit_code_on(
+    ray_cluster: LocalCluster, tmp_path: Path
+) -> None:
+    quick_manifest(tmp_path)
+    told = submit(ray_cluster, tmp_path, "--home", str(tmp_path / "ledger"))
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert "CEGI" in told.stdout
+    assert "simulated" in told.stdout
+    (row,) = rows_of(tmp_path / "ledger")
+    assert tuple(row) == FIELDS
+    assert row["state"] == "succeeded"
+
+
+def test_ray_job_stop_cancels_the_jobs_it_started(ray_cluster: LocalCluster, tmp_path: Path) -> None:
+    quick_manifest(tmp_path, steps=440)
+    ledger = tmp_path / "ledger"
+    told = submit(ray_cluster, tmp_path, "--home", str(ledger), options=("--no-wait", "--submission-id", "to-stop"))
+    assert told.returncode == 0, told.stdout + told.stderr
+    wait_until(lambda: any(ledger.glob("artifacts/*/attempt-1/progress.json")), what="the attempt to make progress")
+    stopped = ray_job("stop", "--address", ray_cluster.dashboard_url, "to-stop")
+    assert stopped.returncode == 0, stopped.stdout + stopped.stderr
+    wait_until(lambda: states(ledger) == {JobState.CANCELLED}, what="the job to be cancelled")
+    wait_until(lambda: not processes_with(f"workers.attempt {ledger}"), what="its attempt to leave")
+    entries = [entry for entry in read_energy(Home(ledger)) if entry.job_id is not None]
+    assert sum(entry.energy_mj for entry in entries) > 0
+
+
+def states(ledger: Path) -> set[JobState]:
+    store = Store(ledger / "state.db")
+    try:
+        return {job.state for job in store.jobs()}
+    finally:
+        store.close()
+
+
+def submit(
+    cluster: LocalCluster, folder: Path, *arguments: str, options: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
+    """``ray job submit`` of the quick manifest in ``folder``, with the code of this checkout as the working folder."""
+    entry = (sys.executable, "-m", "orchestrator", "run", str(folder / "quick.yaml"), *arguments)
+    return ray_job("submit", "--address", cluster.dashboard_url, "--working-dir", str(ROOT), *options, "--", *entry)
+
+
+def ray_job(verb: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "ray.scripts.scripts", "job", verb, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={**os.environ, "COLUMNS": "200"},
+    )
