@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import queue
 import signal
 import socket
 import sys
@@ -24,6 +25,7 @@ from workers import lifeline
 from workers.contract import EnergyEntry
 from workers.errors import InputError, MeterError, WattledgerError
 from workers.home import Home
+from workers.powercap.notes import LimitNotes
 from workers.telemetry.booking import merge
 from workers.telemetry.energy_log import EnergyLog
 from workers.telemetry.exporter import AgentCollector, serve
@@ -84,15 +86,15 @@ class Agent:
 
     def __init__(self, options: AgentOptions, meter: PowerMeter) -> None:
         self._options = options
-        self._node = NodeMeter(meter, node=options.node)
-        home = Home(options.home)
-        self._log = EnergyLog(home.energy(options.node), boot=uuid.uuid4().hex[:8])
+        self._log = EnergyLog(Home(options.home).energy(options.node), boot=uuid.uuid4().hex[:8])
         self._unwritten: list[EnergyEntry] = []
         self._write_lock = threading.Lock()
-        self._stop = threading.Event()
-        self._exporter = serve(AgentCollector(self._node.snapshot), listen=options.listen, port=options.port)
+        # A signal handler may put into this queue; an Event could deadlock there.
+        self._stop: queue.SimpleQueue[None] = queue.SimpleQueue()
         self.socket = socket_path(options.home, options.node)
+        self._node = NodeMeter(meter, node=options.node, notes=LimitNotes(self.socket.parent))
         self._leases = LeaseServer(self.socket, self._node, flush=self.flush)
+        self._exporter = serve(AgentCollector(self._node.snapshot), listen=options.listen, port=options.port)
 
     def describe(self) -> dict[str, object]:
         """The line printed when the agent is ready."""
@@ -110,34 +112,56 @@ class Agent:
         }
 
     def run(self) -> None:
-        """Sample and flush until stopped; then close leases, restore limits, write the rest."""
+        """Sample and flush until stopped; then, whatever happened, close leases, restore limits, write the rest."""
         self._leases.start()
         next_flush_s = time.monotonic() + self._options.flush_s
-        while not self._stop.wait(self._options.interval_s):
-            self._node.tick()
-            if time.monotonic() >= next_flush_s:
-                next_flush_s = time.monotonic() + self._options.flush_s
-                self.flush()
-        self._leases.stop()
-        self._node.tick()
-        self._node.shutdown()
-        self.flush()
-        self._exporter.close()
+        try:
+            while not self._is_stopped(self._options.interval_s):
+                self._node.tick()
+                if time.monotonic() >= next_flush_s:
+                    next_flush_s = time.monotonic() + self._options.flush_s
+                    self._try_flush()
+        finally:
+            self._leases.stop()
+            self._node.shutdown()
+            self._try_flush()
+            self._exporter.close()
 
     def stop(self) -> None:
         """Make ``run`` return; safe from any thread or signal handler."""
-        self._stop.set()
+        self._stop.put(None)
+
+    def _is_stopped(self, timeout_s: float) -> bool:
+        """Wait; whether ``stop`` was called meanwhile."""
+        try:
+            self._stop.get(timeout=timeout_s)
+        except queue.Empty:
+            return False
+        return True
 
     def flush(self) -> None:
-        """Put what is booked on disk. A disk that refuses is told about; its entries are kept and tried again."""
+        """Put what is booked on disk.
+
+        Raises:
+            MeterError: the disk refuses; the entries are kept, and written by a later flush.
+        """
         with self._write_lock:
             self._unwritten = merge([*self._unwritten, *self._node.take_entries()])
             try:
                 self._log.write(self._unwritten)
             except OSError as error:
-                sys.stderr.write(f"energy log not written, kept in memory: {error}\n")
-                return
+                raise MeterError(
+                    f"the energy log cannot be written: {error}. Its entries are kept in memory and tried again; "
+                    f"make room in {self._options.home}, or mend it, while this agent runs."
+                ) from error
             self._unwritten = []
+
+    def _try_flush(self) -> None:
+        """Flush; where the disk refuses, say so and go on metering."""
+        try:
+            self.flush()
+        except MeterError as error:
+            sys.stderr.write(f"{error}\n")
 
 
 def parse(arguments: Sequence[str]) -> tuple[AgentOptions, int | None]:

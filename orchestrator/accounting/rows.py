@@ -11,6 +11,7 @@ from orchestrator.accounting.outcomes import outcome_figures
 from orchestrator.accounting.prometheus import PrometheusClient
 from orchestrator.accounting.rates import rate_figures
 from orchestrator.accounting.row import ReportRow
+from orchestrator.accounting.testimony import recall, remember
 from orchestrator.accounting.unknown import Figures, Unknown, row_of
 from orchestrator.accounting.witness import Witness, hear
 from orchestrator.lifecycle import JobRecord
@@ -38,12 +39,12 @@ def build_accounts(
     home: Home, jobs: Sequence[JobRecord], *, prometheus: PrometheusClient | None = None
 ) -> tuple[Account, ...]:
     """The rows, each with its witness, in the order given."""
-    return tuple(_account(evidence, prometheus) for evidence in gather(home, jobs))
+    return tuple(_account(home, evidence, prometheus) for evidence in gather(home, jobs))
 
 
-def _account(evidence: Evidence, prometheus: PrometheusClient | None) -> Account:
+def _account(home: Home, evidence: Evidence, prometheus: PrometheusClient | None) -> Account:
     basis = CarbonBasis.of(evidence.job)
-    witness = hear(evidence.job.job_id, evidence.gpu_windows, prometheus)
+    witness = _witness(home, evidence, prometheus)
     row = row_of(
         _identity(evidence),
         energy_figures(evidence, witness),
@@ -52,6 +53,16 @@ def _account(evidence: Evidence, prometheus: PrometheusClient | None) -> Account
         rate_figures(evidence, basis),
     )
     return Account(row=row, witness=witness)
+
+
+def _witness(home: Home, evidence: Evidence, prometheus: PrometheusClient | None) -> Witness:
+    """What Prometheus says now, else what it said of the same books before."""
+    job_id, windows = evidence.job.job_id, evidence.gpu_windows
+    heard = hear(job_id, windows, prometheus)
+    if heard.reason is not None:
+        return recall(home, job_id, windows) or heard
+    remember(home, heard, windows)
+    return heard
 
 
 def _identity(evidence: Evidence) -> Figures:

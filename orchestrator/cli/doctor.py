@@ -7,7 +7,7 @@ from dataclasses import asdict
 import typer
 
 from orchestrator.cli import options
-from orchestrator.cli.terminal import print_table
+from orchestrator.cli.terminal import Column, print_table
 from orchestrator.doctor import examine, is_usable
 from orchestrator.report.figures import UNKNOWN
 
@@ -18,7 +18,12 @@ def doctor(as_json: options.JsonOption = False, home: options.HomeOption = None)
     if as_json:
         options.print_json([asdict(finding) for finding in findings])
     else:
-        columns = [("what", "left"), ("", "left"), ("found", "left"), ("remedy", "left")]
+        columns = [
+            Column(heading="what"),
+            Column(heading=""),
+            Column(heading="found", folds=True),
+            Column(heading="remedy", folds=True),
+        ]
         rows = [[f.what, f.level, f.found, f.remedy or UNKNOWN] for f in findings]
         print_table("What works here", columns, rows)
     raise typer.Exit(0 if is_usable(findings) else 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from orchestrator import client
 from orchestrator.cli import options
-from orchestrator.cli.terminal import print_table
+from orchestrator.cli.terminal import Column, print_table
 from orchestrator.cluster.local import local_nodes
 from orchestrator.manifest import load_manifest
 from orchestrator.plan import Plan, make_plan
@@ -54,14 +54,14 @@ class _Silent:
 
 def _show(made: Plan, title: str) -> None:
     columns = [
-        ("#", "right"),
-        ("wave", "right"),
-        ("model", "left"),
-        ("adapter", "left"),
-        ("seed", "right"),
-        ("accelerator", "left"),
-        ("node", "left"),
-        ("why there, or why not", "left"),
+        Column(heading="#", numeric=True),
+        Column(heading="wave", numeric=True),
+        Column(heading="model"),
+        Column(heading="adapter", spare=2),
+        Column(heading="seed", numeric=True),
+        Column(heading="accelerator"),
+        Column(heading="node", spare=1),
+        Column(heading="why there, or what it waits for", folds=True),
     ]
     rows = [
         [
@@ -72,7 +72,7 @@ def _show(made: Plan, title: str) -> None:
             str(job.seed),
             f"{job.accelerator or UNKNOWN}{' (simulated)' if job.simulated else ''}",
             job.node or UNKNOWN,
-            "; ".join(part for part in (job.impossible, job.why, job.waits) if part),
+            job.impossible or job.waits or job.why or UNKNOWN,
         ]
         for job in made.jobs
     ]

@@ -12,7 +12,7 @@ from orchestrator import client
 from orchestrator.accounting.rows import Account
 from orchestrator.cli import options
 from orchestrator.cli.results import print_jobs, save
-from orchestrator.cli.terminal import print_table
+from orchestrator.cli.terminal import Column, print_table
 from workers.home import Home
 
 
@@ -52,6 +52,10 @@ def _show_why(run_id: str, accounts: Sequence[Account], *, as_json: bool) -> Non
     for account in accounts:
         for field, reason in account.row.reasons.items():
             counts[field, reason] = counts.get((field, reason), 0) + 1
-    columns = [("field", "left"), ("jobs", "right"), ("why it is unknown", "left")]
+    columns = [
+        Column(heading="field"),
+        Column(heading="jobs", numeric=True),
+        Column(heading="why it is unknown", folds=True),
+    ]
     rows = [[field, str(count), reason] for (field, reason), count in sorted(counts.items())]
     print_table(f"Unknown figures of {run_id}", columns, rows)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orchestrator.accounting.rows import Account
-from orchestrator.cli.terminal import console, print_table
+from orchestrator.cli.terminal import Column, console, print_table
 from orchestrator.compare.table import compare, left_out
 from orchestrator.report.figures import (
     UNKNOWN,
@@ -17,8 +17,7 @@ from orchestrator.report.figures import (
     format_spread,
     mass_unit,
 )
-
-_LEFT, _RIGHT = "left", "right"
+from orchestrator.report.tables import variants
 
 
 def print_jobs(title: str, accounts: Sequence[Account]) -> None:
@@ -28,20 +27,20 @@ def print_jobs(title: str, accounts: Sequence[Account]) -> None:
     mass = mass_unit([None if row.co2e_kg is None else 1000 * row.co2e_kg for row in rows])
     cegi = mass_unit([row.cegi_g for row in rows])
     columns = [
-        ("job", _LEFT),
-        ("architecture", _LEFT),
-        ("accelerator", _LEFT),
-        ("seed", _RIGHT),
-        ("state", _LEFT),
-        (f"energy log {energy.symbol}", _RIGHT),
-        (f"Prometheus {energy.symbol}", _RIGHT),
-        ("differ", _RIGHT),
-        ("method", _LEFT),
-        (f"CO2e {mass.symbol}", _RIGHT),
-        ("base", _RIGHT),
-        ("score", _RIGHT),
-        ("gain", _RIGHT),
-        (f"CEGI {cegi.symbol}", _RIGHT),
+        Column(heading="job"),
+        Column(heading="architecture"),
+        Column(heading="accelerator"),
+        Column(heading="seed", numeric=True, spare=2),
+        Column(heading="state"),
+        Column(heading=f"energy log\n{energy.symbol}", numeric=True),
+        Column(heading=f"Prometheus\n{energy.symbol}", numeric=True, spare=4),
+        Column(heading="differ", numeric=True, spare=3),
+        Column(heading="method"),
+        Column(heading=f"CO2e\n{mass.symbol}", numeric=True, spare=1),
+        Column(heading="base", numeric=True, spare=1),
+        Column(heading="score", numeric=True),
+        Column(heading="gain", numeric=True),
+        Column(heading=f"CEGI\n{cegi.symbol}", numeric=True),
     ]
     cells = [
         [
@@ -72,27 +71,31 @@ def print_comparison(title: str, accounts: Sequence[Account]) -> None:
     energy = energy_unit([cell.energy_kwh.mean for cell in cells])
     cegi = mass_unit([cell.cegi_g.mean for cell in cells])
     per_percent = mass_unit([cell.g_per_percent.mean for cell in cells])
+    told, methods = variants(cells), {cell.method for cell in cells}
+    method = methods.pop() if len(methods) == 1 else None
     columns = [
-        ("architecture", _LEFT),
-        ("accelerator", _LEFT),
-        ("n", _RIGHT),
-        (f"energy {energy.symbol}", _RIGHT),
-        ("method", _LEFT),
-        ("J/sample", _RIGHT),
-        ("base", _RIGHT),
-        ("score", _RIGHT),
-        ("gain %", _RIGHT),
-        (f"CEGI {cegi.symbol}", _RIGHT),
-        (f"CO2e/% {per_percent.symbol}", _RIGHT),
-        ("samples/s", _RIGHT),
+        Column(heading="arch."),
+        Column(heading="accel."),
+        Column(heading="n", numeric=True),
+        *([Column(heading="variant")] if any(told) else []),
+        Column(heading=f"energy\n{energy.symbol}{f', {method}' if method else ''}", numeric=True),
+        *([] if method else [Column(heading="method")]),
+        Column(heading="energy/sample\nJ", numeric=True),
+        Column(heading="base", numeric=True, spare=2),
+        Column(heading="score", numeric=True),
+        Column(heading="gain\n%", numeric=True),
+        Column(heading=f"CEGI\n{cegi.symbol}", numeric=True),
+        Column(heading=f"CO2e per %\n{per_percent.symbol}", numeric=True),
+        Column(heading="samples/s", numeric=True, spare=3),
     ]
     lines = [
         [
             cell.architecture or UNKNOWN,
             cell.accelerator or UNKNOWN,
             str(cell.n),
+            *([variant] if any(told) else []),
             format_spread(cell.energy_kwh, energy),
-            cell.method or UNKNOWN,
+            *([] if method else [cell.method or UNKNOWN]),
             format_spread(cell.joules_per_sample),
             format_spread(cell.score_base),
             format_spread(cell.score),
@@ -101,7 +104,7 @@ def print_comparison(title: str, accounts: Sequence[Account]) -> None:
             format_spread(cell.g_per_percent, per_percent),
             format_spread(cell.samples_per_second),
         ]
-        for cell in cells
+        for cell, variant in zip(cells, told, strict=True)
     ]
     notes = ["mean ± sample standard deviation over jobs; CEGI: gCO2e per % gained per million trainable parameters"]
     notes += [f"left out: {job.job_id} ({job.state})" for job in left_out(rows)]

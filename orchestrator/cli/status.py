@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from orchestrator import client
 from orchestrator.cli import options
-from orchestrator.cli.terminal import print_table
+from orchestrator.cli.terminal import Column, print_table
 from orchestrator.lifecycle import JobRecord, JobState
 from orchestrator.report.figures import UNKNOWN
 from workers.home import Home
@@ -27,14 +27,14 @@ def status(
         options.print_json([_as_dict(job, progress) for job, progress in jobs])
         return
     columns = [
-        ("job", "left"),
-        ("model", "left"),
-        ("seed", "right"),
-        ("state", "left"),
-        ("attempt", "right"),
-        ("accelerator", "left"),
-        ("progress", "left"),
-        ("reason", "left"),
+        Column(heading="job"),
+        Column(heading="model"),
+        Column(heading="seed", numeric=True, spare=1),
+        Column(heading="state"),
+        Column(heading="attempt", numeric=True, spare=2),
+        Column(heading="accelerator"),
+        Column(heading="progress"),
+        Column(heading="reason", folds=True),
     ]
     print_table(f"Run {found.run_id}", columns, [_line(job, progress) for job, progress in jobs])
 

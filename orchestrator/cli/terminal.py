@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -28,26 +30,71 @@ def console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, width=None if stream.isatty() else LOG_WIDTH, highlight=False)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A column of a terminal table.
+
+    Attributes:
+        heading: may have two lines.
+        numeric: set to the right.
+        spare: columns of the highest number are left out first where the terminal is too narrow; 0 is never.
+        folds: prose, which may take several lines.
+    """
+
+    heading: str
+    numeric: bool = False
+    spare: int = 0
+    folds: bool = False
+
+
 def print_table(
-    title: str, columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]], notes: Sequence[str] = ()
+    title: str, columns: Sequence[Column], rows: Sequence[Sequence[str]], notes: Sequence[str] = ()
 ) -> None:
-    """A table with its notes below.
+    """A table with its notes below; a figure is never folded, so what does not fit is left out, and said.
 
     Args:
         title: above the table.
-        columns: heading, and ``left`` or ``right``.
+        columns: as many as each row has cells.
         rows: cells as text, shown as they are.
         notes: sentences printed after it.
     """
-    table = Table(title=title, title_justify="left", header_style="bold", title_style="bold")
-    for heading, side in columns:
-        table.add_column(heading, justify="right" if side == "right" else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(_plain(cell) for cell in row))
     out = console()
+    kept = _that_fit(columns, rows, out.width)
+    table = Table(
+        title=_plain(title),
+        title_justify="left",
+        title_style="bold",
+        header_style="bold",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        show_edge=False,
+    )
+    for column in kept:
+        side: Literal["left", "right"] = "right" if column.numeric else "left"
+        table.add_column(column.heading, justify=side, no_wrap=not column.folds, overflow="fold", vertical="bottom")
+    places = [columns.index(column) for column in kept]
+    for row in rows:
+        table.add_row(*(_plain(row[place]) for place in places))
     out.print(table)
-    for note in notes:
+    left_out = [column.heading.replace("\n", " ") for column in columns if column not in kept]
+    told = [f"no room for: {', '.join(left_out)} (widen the terminal, or use --json)"] if left_out else []
+    for note in [*notes, *told]:
         out.print(f"  {_plain(note)}")
+
+
+def _that_fit(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> list[Column]:
+    """The columns that fit into ``width``, the sparest left out first; those that fold count as 20 wide at most."""
+    kept = list(columns)
+    widths = {
+        column: max([*map(len, column.heading.split("\n")), *(len(row[place]) for row in rows)])
+        for place, column in enumerate(columns)
+    }
+    while sum(min(widths[c], 20) if c.folds else widths[c] for c in kept) + 2 * len(kept) > width:
+        sparest = max(kept, key=lambda column: column.spare)
+        if sparest.spare == 0:
+            break
+        kept.remove(sparest)
+    return kept
 
 
 def _plain(text: str) -> str:

@@ -100,7 +100,10 @@ def local_cluster(nodes: Sequence[LocalNode], *, say: Callable[[str], None]) -> 
             kind = "simulated " if node.simulated else ""
             say(f"starting a local Ray cluster: node {number} of {len(nodes)} with one {kind}{node.accelerator}")
             _start(
-                stack, folder / f"node-{number}.log", [f"--address={address}", *_node_arguments(node)], _environment(node)
+                stack,
+                folder / f"node-{number}.log",
+                [f"--address={address}", *_node_arguments(node)],
+                _environment(node),
             )
         yield LocalCluster(address=address, dashboard_url=f"http://127.0.0.1:{dashboard_port}")
 

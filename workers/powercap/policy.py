@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from workers.contract import Power
-from workers.errors import CapError
+from workers.errors import CapError, InputError
 from workers.units import MW_PER_W
 
 
 def wanted_limit_mw(power: Power, *, default_mw: int) -> int | None:
-    """The limit a job asks for on a board whose limit is ``default_mw`` when nobody asks, mW; ``None``: no wish."""
+    """The limit a job asks for on a board whose limit is ``default_mw`` when nobody asks, mW; ``None``: no wish.
+
+    Raises:
+        InputError: it asks twice.
+    """
+    if power.cap_watts is not None and power.cap_percent is not None:
+        raise InputError("power.cap_watts and power.cap_percent are both given. Give one.")
     if power.cap_watts is not None:
         return round(power.cap_watts * MW_PER_W)
     if power.cap_percent is not None:

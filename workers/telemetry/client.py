@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from workers.contract import Phase, Power
-from workers.errors import CapError, InputError, JobError, UnreachableError, WattledgerError
+from workers.errors import InputError, JobError, MeterError, UnreachableError
 from workers.telemetry.protocol import MAX_LINE, Message, connect, decode, encode
 
 PACE_EVERY_S = 0.5
@@ -30,7 +30,7 @@ class AgentConnection:
         Raises:
             UnreachableError: the agent is gone or does not answer in time.
             InputError: the agent cannot use the request.
-            CapError: a power limit cannot be set.
+            MeterError: the agent cannot do it: a power limit cannot be set, or the disk refuses the energy log.
         """
         try:
             self._socket.sendall(encode({"op": operation, **fields}))
@@ -41,7 +41,7 @@ class AgentConnection:
             raise UnreachableError(f"the agent at {self._path} has gone. See its log, and start it again.")
         reply = decode(line)
         if "error" in reply:
-            kind: type[WattledgerError] = InputError if reply.get("exit_code") == InputError.exit_code else CapError
+            kind = InputError if reply.get("exit_code") == InputError.exit_code else MeterError
             raise kind(str(reply["error"]))
         return reply
 
@@ -60,7 +60,7 @@ class AgentConnection:
 
 
 class HeldLease:
-    """A lease this process holds. ``devices`` are UUIDs; ``cap_watts`` is the limit that was set, or ``None``."""
+    """A lease this process holds. ``devices`` are UUIDs; ``cap_watts`` is the limit asked for, or ``None``."""
 
     def __init__(
         self,
@@ -90,18 +90,31 @@ class HeldLease:
         self._speed: float | None = reply["speed"]
         self._asked_s = self._worked_s = monotonic_s()
 
+    @property
+    def visible_devices(self) -> str:
+        """What ``CUDA_VISIBLE_DEVICES`` must say, so that the work lands on the very devices whose joules it is booked.
+
+        Empty for simulated devices, whose work must not land on a real one beside them, and for a lease without any.
+        """
+        return "" if self._speed is not None else ",".join(self.devices)
+
     def set_phase(self, phase: Phase) -> None:
         """From now on the device's joules are of ``phase``."""
         self._speed = self._connection.ask("phase", phase=phase.value)["speed"]
         self._asked_s = self._worked_s = self._monotonic_s()
 
     def pace(self) -> None:
-        """Call after each piece of work. On a simulated device, wait as long as that device would have needed more."""
+        """Call after each piece of work. On a simulated device, wait as long as that device would have needed more.
+
+        On a real device nothing is asked and nothing waits.
+        """
+        if self._speed is None:
+            return
         now_s = self._monotonic_s()
         if now_s - self._asked_s >= PACE_EVERY_S:
             self._speed = self._connection.ask("pace")["speed"]
             self._asked_s = now_s
-        if self._speed is not None and self._speed < 1:
+        if self._speed < 1:
             self._sleep_s((now_s - self._worked_s) * (1 / self._speed - 1))
         self._worked_s = self._monotonic_s()
 
@@ -109,5 +122,5 @@ class HeldLease:
         """End the lease; gives the millijoules booked to it, all on disk."""
         try:
             return int(self._connection.ask("close")["energy_mj"])
-        except UnreachableError as error:
+        except (UnreachableError, MeterError) as error:
             raise JobError(f"the job's work is done, but its energy is not confirmed: {error}") from error

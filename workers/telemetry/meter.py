@@ -12,11 +12,15 @@ from workers.errors import UnknownNameError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LimitRange:
-    """The power limits a board takes, mW: the lowest, the highest and the one it starts with."""
+    """The power limits a board takes, mW: the lowest, the highest, the one it starts with, and the one it has now.
+
+    ``set_mw`` is what was *set*; what the board enforces at the moment (``Reading.limit_mw``) may be lower.
+    """
 
     min_mw: int
     max_mw: int
     default_mw: int
+    set_mw: int
 
 
 class PowerMeter(Protocol):
@@ -39,10 +43,11 @@ class PowerMeter(Protocol):
         ...
 
     def limit_range(self, device: str) -> LimitRange:
-        """What power limits ``device`` takes.
+        """What power limits ``device`` takes, and has.
 
         Raises:
             CapError: it has no settable limit.
+            MeterError: it cannot be read.
         """
         ...
 

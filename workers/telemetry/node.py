@@ -9,11 +9,12 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from workers.contract import Device, EnergyEntry, Lease, Phase, Power, Reading
-from workers.errors import InputError, MeterError
+from workers.contract import Device, EnergyEntry, Lease, Method, Phase, Power, Reading
+from workers.errors import InputError, MeterError, WattledgerError
+from workers.powercap.notes import LimitNotes
 from workers.powercap.policy import check_limit, effective_limit_mw, wanted_limit_mw
 from workers.telemetry.booking import Claim, DeviceBook
 from workers.telemetry.meter import PowerMeter, find_device
@@ -47,21 +48,31 @@ class LeaseRequest:
 
 @dataclass
 class _DeviceState:
-    """What the node knows of a device. ``original_mw`` is its limit from before the first cap."""
+    """What the node knows of a device; ``last`` is ``None`` when the last read failed."""
 
     device: Device
     book: DeviceBook
     last: Reading | None = None
     errors: int = 0
-    original_mw: int | None = None
 
 
 class NodeMeter:
-    """See the module. Devices that cannot be read are counted and come back when they can."""
+    """See the module. Devices that cannot be read are counted and come back when they can.
 
-    def __init__(self, meter: PowerMeter, *, node: str, clock_ns: Callable[[], int] = time.time_ns) -> None:
+    ``notes`` remembers limits; those it finds left behind by a process that died are put back at once.
+    """
+
+    def __init__(
+        self,
+        meter: PowerMeter,
+        *,
+        node: str,
+        clock_ns: Callable[[], int] = time.time_ns,
+        notes: LimitNotes | None = None,
+    ) -> None:
         self.node = node
         self._meter = meter
+        self._notes = notes or LimitNotes()
         self._clock_ns = clock_ns
         self._lock = threading.RLock()
         self._states = {d.uuid: _DeviceState(device=d, book=DeviceBook(d)) for d in meter.devices()}
@@ -69,19 +80,19 @@ class NodeMeter:
         self._closed: dict[str, tuple[Lease, int]] = {}
         self._caps: dict[tuple[str, str], int] = {}
         self._read_seconds = 0.0
+        self._notes.adopt(self._states)
         self.tick()
 
     def tick(self) -> None:
-        """Read every device once and book what its counter shows."""
+        """Read every device once, book what its counter shows, and put back limits nobody holds any more."""
         with self._lock:
             started = time.perf_counter()
-            for uuid_ in self._states:
-                self._read(uuid_)
+            self._read_all(self._states)
             self._read_seconds = time.perf_counter() - started
+            for device in self._states:
+                if not self._wishes(device):
+                    self._try_restore(device)
             horizon_ns = self._clock_ns() - KEEP_CLOSED_NS
-            for uuid_, state in self._states.items():
-                if state.original_mw is not None and not any(device == uuid_ for device, _ in self._caps):
-                    self._try_restore(uuid_)
             self._closed = {key: value for key, value in self._closed.items() if value[1] >= horizon_ns}
 
     def open(self, request: LeaseRequest) -> Lease:
@@ -93,7 +104,8 @@ class NodeMeter:
             CapError: the power limit cannot be set; nothing is left changed.
         """
         with self._lock:
-            devices = tuple(find_device(self._meter.devices(), token).uuid for token in request.devices)
+            found = [find_device(self._meter.devices(), token).uuid for token in request.devices]
+            devices = tuple(dict.fromkeys(found))
             self._refuse_twice(request)
             lease = Lease(
                 lease_id=uuid.uuid4().hex,
@@ -153,9 +165,9 @@ class NodeMeter:
             return min((speed for speed in speeds if speed is not None), default=None)
 
     def cap_watts(self, lease_id: str) -> float | None:
-        """The limit the lease set on its devices, W; ``None`` when it set none."""
+        """The limit the lease asked for on its devices, W; ``None`` when it asked for none."""
         with self._lock:
-            caps = [mw for (device, holder), mw in self._caps.items() if holder == lease_id and device]
+            caps = [mw for (_, holder), mw in self._caps.items() if holder == lease_id]
             return min(caps) / MW_PER_W if caps else None
 
     def take_entries(self) -> list[EnergyEntry]:
@@ -182,10 +194,11 @@ class NodeMeter:
             )
 
     def shutdown(self) -> None:
-        """Close every lease, restore every limit, let go of the driver."""
+        """Close every lease, book the rest, restore every limit, let go of the driver."""
         with self._lock:
             for lease_id in list(self._leases):
                 self.close(lease_id)
+            self.tick()
             self._meter.close()
 
     def _read(self, device: str) -> None:
@@ -199,7 +212,7 @@ class NodeMeter:
         state.last = reading
         state.book.observe(reading)
 
-    def _read_all(self, devices: Sequence[str]) -> None:
+    def _read_all(self, devices: Iterable[str]) -> None:
         for device in devices:
             self._read(device)
 
@@ -228,52 +241,68 @@ class NodeMeter:
 
     def _cap(self, lease: Lease, power: Power) -> None:
         """Set what ``power`` asks for on each device, or change nothing and raise."""
-        if power.cap_watts is None and power.cap_percent is None:
+        if power == Power():
             return
         try:
             for device in lease.devices:
-                limits = self._meter.limit_range(device)
-                wanted = wanted_limit_mw(power, default_mw=limits.default_mw) or limits.default_mw
-                checked = check_limit(wanted, min_mw=limits.min_mw, max_mw=limits.max_mw, device=device)
-                if self._states[device].original_mw is None:
-                    before = self._meter.read(device).limit_mw
-                    self._states[device].original_mw = limits.default_mw if before is None else before
-                self._caps[device, lease.lease_id] = checked
-                self._apply_cap(device)
-        except MeterError:
+                self._cap_device(device, lease.lease_id, power)
+        except WattledgerError:
             self._uncap(lease)
             raise
+
+    def _cap_device(self, device: str, lease_id: str, power: Power) -> None:
+        """Set what ``power`` asks for, unless another lease's cap is lower; the limit from before is noted first."""
+        limits = self._meter.limit_range(device)
+        wanted = wanted_limit_mw(power, default_mw=limits.default_mw)
+        if wanted is None:
+            return
+        check_limit(wanted, min_mw=limits.min_mw, max_mw=limits.max_mw, device=device)
+        is_first = self._notes.original_mw(device) is None
+        original = self._notes.keep(device, limits.set_mw)
+        try:
+            self._meter.set_limit(device, effective_limit_mw([*self._wishes(device), wanted], original_mw=original))
+        except MeterError:
+            if is_first and original == limits.set_mw:
+                self._notes.drop(device)
+            raise
+        self._caps[device, lease_id] = wanted
 
     def _uncap(self, lease: Lease) -> None:
         for device in lease.devices:
             if self._caps.pop((device, lease.lease_id), None) is not None:
                 self._try_restore(device)
 
+    def _wishes(self, device: str) -> list[int]:
+        """The caps held on ``device``, mW."""
+        return [mw for (capped, _), mw in self._caps.items() if capped == device]
+
     def _try_restore(self, device: str) -> None:
         """Loosen or put back a limit; a board that refuses is counted and asked again at the next tick."""
+        original = self._notes.original_mw(device)
+        if original is None:
+            return
+        wishes = self._wishes(device)
         try:
-            self._apply_cap(device)
+            self._meter.set_limit(device, effective_limit_mw(wishes, original_mw=original))
         except MeterError:
             self._states[device].errors += 1
-
-    def _apply_cap(self, device: str) -> None:
-        """Set the lowest cap held on ``device``, or put back the limit from before the first."""
-        state = self._states[device]
-        if state.original_mw is None:
             return
-        wishes = [mw for (capped, _), mw in self._caps.items() if capped == device]
-        self._meter.set_limit(device, effective_limit_mw(wishes, original_mw=state.original_mw))
         if not wishes:
-            state.original_mw = None
+            self._notes.drop(device)
 
 
 def _status(state: _DeviceState) -> DeviceStatus:
-    """A device whose last read failed shows no figure at all: nothing rather than stale data."""
+    """A device whose last read failed shows no figure at all: nothing rather than stale data.
+
+    Without a counter its energy is what has been booked; a counter that is silent for once shows nothing, since
+    another figure in its place would look like a reset.
+    """
     last = state.last
+    counted = state.device.method is not Method.INTEGRATED
     return DeviceStatus(
         device=state.device,
         up=last is not None,
-        energy_mj=None if last is None else last.energy_mj if last.energy_mj is not None else state.book.booked_mj,
+        energy_mj=None if last is None else last.energy_mj if counted else state.book.booked_mj,
         power_mw=last.power_mw if last else None,
         limit_mw=last.limit_mw if last else None,
         utilization=last.utilization if last else None,

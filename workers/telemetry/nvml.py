@@ -20,17 +20,19 @@ from workers.contract import Device, Lease, Method, Reading
 from workers.errors import CapError, MeterError
 from workers.telemetry.meter import LimitRange
 
-ABSURD = 2**62
-"""NVML's sentinels lie near 2**63; a counter that large would be 146 million years at 1 kW."""
+ABSURD_MJ = 2**62
+"""NVML's 64-bit sentinels lie above this; a counter that large would be 146,000 years at 1 kW."""
+ABSURD_MW = 2**31
+"""NVML's 32-bit sentinels lie above this; no board draws 2.1 MW."""
 
 _NAMES: tuple[tuple[str, str], ...] = (
-    (r"H200", "H200"),
-    (r"H100", "H100"),
-    (r"A100.*80G", "A100-80GB"),
-    (r"A100", "A100-40GB"),
-    (r"V100", "V100"),
-    (r"P100", "P100"),
-    (r"K80", "K80"),
+    (r"\bH200\b", "H200"),
+    (r"\bH100\b", "H100"),
+    (r"\bA100\b.*80G", "A100-80GB"),
+    (r"\bA100\b", "A100-40GB"),
+    (r"\bV100", "V100"),
+    (r"\bP100\b", "P100"),
+    (r"\bK80\b", "K80"),
     (r"\bT4\b", "T4"),
     (r"\bL40S\b", "L40S"),
     (r"\bL4\b", "L4"),
@@ -100,7 +102,7 @@ class NvmlMeter:
     def read(self, device: str) -> Reading:
         """Counter, instantaneous power, limit and utilisation."""
         handle = self._handle(device)
-        energy = self._ask(self._nvml.nvmlDeviceGetTotalEnergyConsumption, handle)
+        energy = _sane(self._ask(self._nvml.nvmlDeviceGetTotalEnergyConsumption, handle), ABSURD_MJ)
         time_ns = self._clock_ns()
         power = self._power_mw(handle)
         if energy is None and power is None:
@@ -109,37 +111,38 @@ class NvmlMeter:
         return Reading(
             device=device,
             time_ns=time_ns,
-            energy_mj=_sane(energy),
-            power_mw=_sane(power),
-            limit_mw=_sane(self._ask(self._nvml.nvmlDeviceGetEnforcedPowerLimit, handle)),
+            energy_mj=energy,
+            power_mw=power,
+            limit_mw=_sane(self._ask(self._nvml.nvmlDeviceGetEnforcedPowerLimit, handle), ABSURD_MW),
             utilization=None if rates is None else rates.gpu / 100,
         )
 
     def _power_mw(self, handle: object) -> int | None:
         """Instantaneous power where the board has the field, else what ``nvmlDeviceGetPowerUsage`` says."""
         values = self._ask(self._nvml.nvmlDeviceGetFieldValues, handle, [self._nvml.NVML_FI_DEV_POWER_INSTANT])
-        if values and values[0].nvmlReturn == self._nvml.NVML_SUCCESS:
-            return int(values[0].value.uiVal)
-        power = self._ask(self._nvml.nvmlDeviceGetPowerUsage, handle)
-        return None if power is None else int(power)
+        instant = values[0].value.uiVal if values and values[0].nvmlReturn == self._nvml.NVML_SUCCESS else None
+        told = _sane(instant, ABSURD_MW)
+        return _sane(self._ask(self._nvml.nvmlDeviceGetPowerUsage, handle), ABSURD_MW) if told is None else told
 
     def limit_range(self, device: str) -> LimitRange:
-        """The board's constraints and default."""
+        """The board's constraints, its default, and the limit that was set last."""
         handle = self._handle(device)
         constraints = self._ask(self._nvml.nvmlDeviceGetPowerManagementLimitConstraints, handle)
         default = self._ask(self._nvml.nvmlDeviceGetPowerManagementDefaultLimit, handle)
-        if constraints is None or default is None:
+        now = self._ask(self._nvml.nvmlDeviceGetPowerManagementLimit, handle)
+        if constraints is None or default is None or now is None:
             raise CapError(f"{device} has no settable power limit. Remove power from the manifest.")
-        return LimitRange(min_mw=constraints[0], max_mw=constraints[1], default_mw=default)
+        return LimitRange(min_mw=constraints[0], max_mw=constraints[1], default_mw=default, set_mw=now)
 
     def set_limit(self, device: str, limit_mw: int) -> None:
         """Needs root."""
+        handle = self._handle(device)
         try:
-            self._nvml.nvmlDeviceSetPowerManagementLimit(self._handle(device), limit_mw)
+            self._nvml.nvmlDeviceSetPowerManagementLimit(handle, limit_mw)
         except self._nvml.NVMLError as error:
             raise CapError(
                 f"the power limit of {device} cannot be set: {error}. "
-                "Run the agent as root, or remove power from the manifest."
+                "Only root may set it: run the agent as root, or remove power from the manifest."
             ) from error
 
     def attach(self, lease: Lease) -> None:
@@ -170,11 +173,17 @@ class NvmlMeter:
         Raises:
             MeterError: the board or driver is gone.
         """
-        unsupported = (self._nvml.NVML_ERROR_NOT_SUPPORTED, self._nvml.NVML_ERROR_NO_PERMISSION)
+        # An old driver lacks newer functions; a field it knows may still have no data.
+        not_offered = (
+            self._nvml.NVML_ERROR_NOT_SUPPORTED,
+            self._nvml.NVML_ERROR_NO_PERMISSION,
+            self._nvml.NVML_ERROR_FUNCTION_NOT_FOUND,
+            self._nvml.NVML_ERROR_NO_DATA,
+        )
         try:
             return call(*arguments)
         except self._nvml.NVMLError as error:
-            if error.value in unsupported:
+            if error.value in not_offered:
                 return None
             raise MeterError(f"NVML cannot be read: {error}. Check `nvidia-smi`.") from error
 
@@ -190,6 +199,6 @@ def _text(value: str | bytes) -> str:
     return value.decode() if isinstance(value, bytes) else value
 
 
-def _sane(value: int | None) -> int | None:
-    """The value, or ``None`` for NVML's sentinels."""
-    return None if value is None or not 0 <= value < ABSURD else int(value)
+def _sane(value: int | None, absurd: int) -> int | None:
+    """The value, or ``None`` for NVML's sentinels, which lie at ``absurd`` and above."""
+    return None if value is None or not 0 <= value < absurd else int(value)

@@ -11,7 +11,8 @@ That makes death exact: however the attempt ends, the kernel closes its connecti
 | ``{"op": "flush"}`` | ``{}`` once everything booked so far is on disk |
 | ``{"op": "describe"}`` | ``{"node", "devices": [...]}`` |
 
-A request that fails is answered ``{"error": sentence, "exit_code": n}`` and changes nothing.
+A request that fails is answered ``{"error": sentence, "exit_code": n}`` and changes nothing; only a ``close`` that fails
+because the disk refuses the energy log has ended its lease: the agent keeps the joules and tries again.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def decode(line: bytes) -> Message:
     """
     try:
         message = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"not a JSON line: {error}.") from error
     if not isinstance(message, dict):
         raise InputError("a request is one JSON object per line.")

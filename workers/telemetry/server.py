@@ -9,26 +9,48 @@ import struct
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
 
-from workers.contract import Phase, Power, section_problems
-from workers.errors import InputError, WattledgerError
+from pydantic import Field, Strict
+
+from workers.contract import JOB_ID_PATTERN, Names, Phase, Power, Section, section_problems
+from workers.errors import InputError, UnreachableError, WattledgerError
 from workers.telemetry.node import LeaseRequest, NodeMeter
-from workers.telemetry.protocol import MAX_LINE, Message, decode, encode
+from workers.telemetry.protocol import MAX_LINE, Message, connect, decode, encode
 
 Flush = Callable[[], None]
+"""Puts on disk what is booked so far, or raises ``MeterError`` when the disk refuses."""
 SETTLE_TIMEOUT_S = 2.0
 """A counter refreshes within 100 ms; a board that takes longer than this is not waited for."""
+TAKEOVER_TIMEOUT_S = 2.0
+"""How long an agent may wait for the one before it, which its parent has just let go, to leave."""
+
+
+class Opening(Section):
+    """The fields of an ``open`` request: whatever passes can be booked, logged and exported."""
+
+    job_id: str = Field(pattern=JOB_ID_PATTERN)
+    attempt: int = Field(ge=1, le=2**31 - 1)
+    devices: Names
+    cpus: float = Field(1.0, gt=0)
+    phase: Annotated[Phase, Strict(False)] | None = None
+    power: Power = Power()
 
 
 class LeaseServer(socketserver.ThreadingUnixStreamServer):
-    """Listens on a socket only this user can open. ``flush`` puts what is booked so far on disk."""
+    """Listens on a socket only this user can open.
+
+    Raises:
+        InputError: another agent answers there: two of them would book every joule twice.
+    """
 
     daemon_threads = True
-    allow_reuse_address = True
+    request_queue_size = 128
 
     def __init__(self, path: Path, meter: NodeMeter, *, flush: Flush) -> None:
         self.meter, self.flush = meter, flush
         self._path = path
+        _wait_until_free(path)
         with contextlib.suppress(FileNotFoundError):
             path.unlink()
         super().__init__(str(path), _Connection)
@@ -91,18 +113,20 @@ class _Connection(socketserver.StreamRequestHandler):
     def _open(self, request: Message) -> Message:
         if self._lease_id is not None:
             raise InputError("this connection already holds a lease; close it, or open another connection.")
-        power = request.get("power") or {}
-        if problems := section_problems(Power, power):
-            raise InputError(f"power cannot be used: {problems[0][1]}.")
+        fields = {name: value for name, value in request.items() if name != "op"}
+        if problems := section_problems(Opening, fields):
+            listed = "; ".join(f"{'.'.join(map(str, path))} {message}" for path, message in problems)
+            raise InputError(f"no lease can be opened like that: {listed}.")
+        wanted = Opening.model_validate(fields)
         lease = self.server.meter.open(
             LeaseRequest(
-                job_id=str(request["job_id"]),
-                attempt=int(request["attempt"]),
-                devices=tuple(str(token) for token in request["devices"]),
+                job_id=wanted.job_id,
+                attempt=wanted.attempt,
+                devices=wanted.devices,
                 pid=_peer_pid(self.connection),
-                cpus=float(request.get("cpus", 1.0)),
-                phase=_phase(request.get("phase")),
-                power=Power.model_validate(power),
+                cpus=wanted.cpus,
+                phase=wanted.phase,
+                power=wanted.power,
             )
         )
         self._lease_id = lease.lease_id
@@ -161,6 +185,18 @@ class _Connection(socketserver.StreamRequestHandler):
 
 def _phase(name: str | None) -> Phase | None:
     return None if name is None else Phase(name)
+
+
+def _wait_until_free(path: Path) -> None:
+    """Return once nobody answers at ``path``; a socket whose owner was killed answers nobody."""
+    pause = threading.Event()
+    for _ in range(int(TAKEOVER_TIMEOUT_S / 0.05)):
+        try:
+            connect(path, timeout_s=1.0).close()
+        except UnreachableError:
+            return
+        pause.wait(0.05)
+    raise InputError(f"an agent of this node already answers at {path}. Lease from it, or stop it first.")
 
 
 def _peer_pid(connection: socket.socket) -> int:

@@ -15,23 +15,24 @@ from collections.abc import Callable
 import psutil
 
 from workers.contract import Device, Lease, Method, Reading
-from workers.errors import CapError
-from workers.telemetry.meter import LimitRange, find_device
+from workers.errors import CapError, MeterError
+from workers.telemetry.meter import LimitRange
 from workers.telemetry.profiles import CAP_SPEED_EXPONENT, BoardProfile, board_profile
 from workers.units import MW_PER_W, NS_PER_S, PJ_PER_MJ
 
 
 class SimulatedBoard:
-    """One board. Time is given at every call and never goes back; the truth is ``true_energy_pj``."""
+    """One board, advanced from outside to ``now_ns``, which never goes back; the truth is ``true_energy_pj``."""
 
     def __init__(self, profile: BoardProfile, *, now_ns: int) -> None:
         self.profile = profile
         self.limit_mw = profile.tdp_w * MW_PER_W
         self.true_energy_pj = 0
+        self.now_ns = now_ns
         self._shown_pj = 0
         self._power_mw = profile.idle_w * MW_PER_W
         self._utilization = 0.0
-        self._born_ns = self._now_ns = now_ns
+        self._born_ns = now_ns
 
     @property
     def speed(self) -> float:
@@ -40,23 +41,25 @@ class SimulatedBoard:
         return float(self.profile.speed * ((self.limit_mw - idle) / (full - idle)) ** CAP_SPEED_EXPONENT)
 
     def advance(self, now_ns: int, utilization: float) -> None:
-        """Let time pass: the board was ``utilization`` busy (0 to 1) since the last call."""
-        elapsed_ns = max(0, now_ns - self._now_ns)
+        """Let time pass: the board was ``utilization`` busy (0 to 1) since the last call; no time, no change."""
+        elapsed_ns = now_ns - self.now_ns
+        if elapsed_ns <= 0:
+            return
         idle = self.profile.idle_w * MW_PER_W
         self._utilization = min(1.0, max(0.0, utilization))
         self._power_mw = idle + round(self._utilization * (self.limit_mw - idle))
         refresh_ns = self.profile.refresh_ms * NS_PER_S // 1000
         refreshed_ns = now_ns - (now_ns - self._born_ns) % refresh_ns
-        if refreshed_ns > self._now_ns:
-            self._shown_pj = self.true_energy_pj + self._power_mw * (refreshed_ns - self._now_ns)
+        if refreshed_ns > self.now_ns:
+            self._shown_pj = self.true_energy_pj + self._power_mw * (refreshed_ns - self.now_ns)
         self.true_energy_pj += self._power_mw * elapsed_ns
-        self._now_ns += elapsed_ns
+        self.now_ns = now_ns
 
     def reading(self, device: str) -> Reading:
         """What the board shows at the time it was last advanced to."""
         return Reading(
             device=device,
-            time_ns=self._now_ns,
+            time_ns=self.now_ns,
             energy_mj=self._shown_pj // PJ_PER_MJ,
             power_mw=self._power_mw,
             limit_mw=self.limit_mw,
@@ -92,7 +95,6 @@ class SimulatedMeter:
         )
         now_ns = clock_ns()
         self.boards = {d.uuid: SimulatedBoard(board_profile(d.model), now_ns=now_ns) for d in self._devices}
-        self._read_ns = dict.fromkeys(self.boards, now_ns)
         self._holders: dict[str, dict[str, tuple[Lease, float]]] = {uuid: {} for uuid in self.boards}
 
     def devices(self) -> tuple[Device, ...]:
@@ -101,30 +103,30 @@ class SimulatedMeter:
 
     def read(self, device: str) -> Reading:
         """Advance the board by what its holders did since the last read, then look."""
-        find_device(self._devices, device)
-        now_ns = self._clock_ns()
-        board = self.boards[device]
-        board.advance(now_ns, self._utilization(device, now_ns))
-        self._read_ns[device] = now_ns
+        board, now_ns = self._board(device), self._clock_ns()
+        elapsed_s = (now_ns - board.now_ns) / NS_PER_S
+        if elapsed_s > 0:
+            board.advance(now_ns, self._busy_s(device) / elapsed_s)
         return board.reading(device)
 
-    def _utilization(self, device: str, now_ns: int) -> float:
-        """Busy share of the board since the last read: the holders' processor time, at this board's pace."""
-        elapsed_s = (now_ns - self._read_ns[device]) / NS_PER_S
-        busy = 0.0
+    def _busy_s(self, device: str) -> float:
+        """Seconds the board was busy since the last read: the holders' processor time, at this board's pace."""
+        busy_s = 0.0
         for lease_id, (lease, before_s) in list(self._holders[device].items()):
             used_s = self._cpu_seconds(lease.pid)
             if used_s is None:
                 continue
             self._holders[device][lease_id] = (lease, used_s)
-            busy += max(0.0, used_s - before_s) / (lease.cpus * self.boards[device].speed)
-        return busy / elapsed_s if elapsed_s > 0 else 0.0
+            busy_s += max(0.0, used_s - before_s) / (lease.cpus * self.boards[device].speed)
+        return busy_s
 
     def limit_range(self, device: str) -> LimitRange:
         """The profile's lowest limit up to its TDP."""
-        profile = self.boards[find_device(self._devices, device).uuid].profile
-        full = profile.tdp_w * MW_PER_W
-        return LimitRange(min_mw=profile.min_limit_w * MW_PER_W, max_mw=full, default_mw=full)
+        board = self._board(device)
+        full = board.profile.tdp_w * MW_PER_W
+        return LimitRange(
+            min_mw=board.profile.min_limit_w * MW_PER_W, max_mw=full, default_mw=full, set_mw=board.limit_mw
+        )
 
     def set_limit(self, device: str, limit_mw: int) -> None:
         """Obeyed from the next read on."""
@@ -136,6 +138,11 @@ class SimulatedMeter:
             )
         self.read(device)
         self.boards[device].limit_mw = limit_mw
+
+    def _board(self, device: str) -> SimulatedBoard:
+        if device not in self.boards:
+            raise MeterError(f"{device} is not a board of this node: {', '.join(self.boards)}.")
+        return self.boards[device]
 
     def attach(self, lease: Lease) -> None:
         """From now on the boards of the lease follow its process."""
@@ -149,7 +156,7 @@ class SimulatedMeter:
 
     def speed(self, device: str) -> float | None:
         """The board's pace under its present limit."""
-        return self.boards[device].speed
+        return self._board(device).speed
 
     def close(self) -> None:
         """Nothing to let go of."""
@@ -158,4 +165,5 @@ class SimulatedMeter:
 def _uuid(node: str, index: int) -> str:
     """A UUID in NVML's form that says it is simulated and stays the same for a node's n-th board."""
     digest = hashlib.sha256(f"{node}/{index}".encode()).hexdigest()
-    return f"GPU-sim-{digest[:8]}-{digest[8:12]}-{digest[12:16]}-{digest[16:28]}"
+    groups = (digest[:8], digest[8:12], digest[12:16], digest[16:20], digest[20:32])
+    return f"GPU-sim-{'-'.join(groups)}"
