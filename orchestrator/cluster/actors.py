@@ -37,7 +37,7 @@ class AgentActor:
             )
         assert self._child.process.stdout is not None
         line = self._child.process.stdout.readline()
-        self._info = json.loads(line) if line else {"error": f"see {folder / f'agent-{node}.log'} on that node"}
+        self._info = json.loads(line) if line else {"error": _last_words(folder / f"agent-{node}.log")}
 
     def info(self) -> dict[str, object]:
         """What the agent said when it was ready; ``{"error"}`` when it did not start."""
@@ -73,6 +73,12 @@ class AttemptActor:
             )
             exit_code = child.process.wait()
         return exit_code, None if exit_code == 0 else _reason(folder, exit_code)
+
+
+def _last_words(log: Path) -> str:
+    """The last line of a log, which is where an agent that cannot start says why."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    return lines[-1] if lines else f"it said nothing in {log}"
 
 
 def _environment(simulated: bool) -> dict[str, str]:

@@ -133,12 +133,14 @@ def _start(stack: contextlib.ExitStack, log: Path, arguments: Sequence[str], env
             *(f"{port}={_free_port()}" for port in ports),
             *arguments,
         ]
-        kept = Kept(command, log, environment=environment)
-        if _wait_running(kept, log):
-            stack.callback(kept.end)
-            found = re.search(r"--address='([^']+)'", log.read_text(errors="replace"))
-            return found[1] if found else ""
-        kept.end()
+        with contextlib.ExitStack() as trying:
+            # Held from the first moment: an interrupt while a node starts must end that node too.
+            kept = Kept(command, log, environment=environment)
+            trying.callback(kept.end)
+            if _wait_running(kept, log):
+                stack.push(trying.pop_all())
+                found = re.search(r"--address='([^']+)'", log.read_text(errors="replace"))
+                return found[1] if found else ""
     last = "\n".join(log.read_text(errors="replace").splitlines()[-3:])
     raise UnreachableError(f"a local Ray node does not start. Mend what its log ends with:\n{last}")
 

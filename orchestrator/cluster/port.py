@@ -31,13 +31,18 @@ class Ended:
 
 @dataclass(frozen=True, kw_only=True)
 class AgentInfo:
-    """A node's agent: where attempts reach it and where Prometheus scrapes it."""
+    """A node's agent: where attempts reach it, where Prometheus scrapes it, and what it meters.
+
+    Attributes:
+        simulated: whether its devices are; ``accelerator``: their type.
+    """
 
     node_id: str
     node: str
     socket: str
     metrics_url: str
     simulated: bool
+    accelerator: str
 
 
 class Cluster(Protocol):

@@ -17,6 +17,7 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskErro
 from orchestrator.cluster.actors import AgentActor, AttemptActor
 from orchestrator.cluster.port import AgentInfo, Ended
 from orchestrator.scheduling.snapshot import ClusterView, NodeView
+from workers.agent import DEFAULT_SIMULATED
 from workers.contract import JobSpec, Method
 from workers.errors import UnreachableError
 from workers.home import Home
@@ -73,7 +74,7 @@ class RayCluster:
         return NodeView(
             node_id=node_id,
             name=_node_name(node),
-            accelerator=_accelerator(node),
+            accelerator=agent.accelerator if agent else None,
             simulated=agent is not None and agent.simulated,
             gpus_total=int(total.get("GPU", 0)),
             gpus_free=int(min(free.get("GPU", 0), total.get("GPU", 0) - held_gpus)),
@@ -184,6 +185,7 @@ class RayCluster:
             socket=info["socket"],
             metrics_url=info["metrics_url"],
             simulated=any(device["method"] == Method.SIMULATED for device in info["devices"]),
+            accelerator=_label(node) or info["devices"][0]["model"],
         )
 
     def _agent_name(self, node_id: str) -> str:
@@ -217,11 +219,11 @@ def _connect(address: str) -> None:
 def _meter_wish(node: dict[str, Any]) -> str:
     """How the node's agent meters: as its label says, else what is there; simulated boards take the node's type."""
     wish = node["Labels"].get(METER_LABEL, "auto")
-    accelerator = _accelerator(node)
-    return wish if accelerator is None else f"{wish}:{','.join([accelerator] * int(node['Resources']['GPU']))}"
+    accelerator = _label(node) or DEFAULT_SIMULATED
+    return f"{wish}:{','.join([accelerator] * int(node['Resources']['GPU']))}"
 
 
-def _accelerator(node: dict[str, Any]) -> str | None:
+def _label(node: dict[str, Any]) -> str | None:
     """The node's accelerator type: its label, else the resource older Rays announce it by."""
     name = node["Labels"].get(ACCELERATOR_LABEL)
     if name is None:
