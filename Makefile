@@ -13,17 +13,22 @@ setup: $(VENV)/.installed ## make .venv and install everything, pinned
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed; name one: make PYTHON=python3.11 ...") if sys.version_info < (3, 11) else None'
+	@echo 'installing into $(VENV), pinned by constraints.txt; the first time this downloads up to some GB'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
 	@touch $@
 
 demo: setup ## run the quickstart on a local cluster; needs no GPU
-	@$(BIN)/wattledger run manifests/quickstart.yaml --local --home $(RESULTS)/ledger --out $(RESULTS) || { code=$$?; \
-	  echo "the demo did not finish (exit code $$code); what the jobs said is in $(RESULTS)/ledger/artifacts/*/attempt-*/log.txt"; exit $$code; }
-	@echo
-	@echo "Open $(RESULTS)/report.html, or go on with:"
-	@echo "  $(BIN)/wattledger compare --home $(RESULTS)/ledger"
-	@echo "  $(BIN)/wattledger report --why --home $(RESULTS)/ledger"
+	@# The trap makes this shell wait for the run to stop what it started, when Ctrl-C reaches both.
+	@trap : INT TERM; \
+	$(BIN)/wattledger run manifests/quickstart.yaml --local --home $(RESULTS)/ledger --out $(RESULTS); code=$$?; echo; \
+	if [ $$code = 0 ]; then \
+	  echo "Open $(RESULTS)/report.html, or go on with:"; \
+	  echo "  $(BIN)/wattledger compare --home $(RESULTS)/ledger"; \
+	  echo "  $(BIN)/wattledger report --why --home $(RESULTS)/ledger"; \
+	else \
+	  echo "the demo did not finish (exit code $$code); what each job said is in $(RESULTS)/ledger/artifacts/*/attempt-*/log.txt"; \
+	fi; exit $$code
 
 test: setup tools lint unit ## everything CI runs
 
