@@ -181,7 +181,7 @@ class DeviceBook:
 
     def _enter(self, claims: tuple[Claim, ...], begin_ns: int, end_ns: int, energy_mj: int, method: Method) -> None:
         """One entry for idle, or one per claim: a shared device is split equally and says so."""
-        flags = frozenset(self._flags | ({Quality.SHARED} if len(claims) > 1 else set()))
+        flags = self._device.quality | self._flags | ({Quality.SHARED} if len(claims) > 1 else set())
         accounts: Sequence[Claim | None] = claims or (None,)
         for claim, part_mj in zip(accounts, apportion(energy_mj, [1] * len(accounts)), strict=True):
             if claim is not None:
