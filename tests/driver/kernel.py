@@ -152,7 +152,7 @@ class Kernel:
         if op in SENSORS and "sentinel" in kinds:
             value = kinds["sentinel"].value
             assert isinstance(values, tuple)
-            return (SENTINEL[op] if value is None else value, *values[1:])
+            return (SENTINEL[op] if value is None else min(value, SENTINEL[op]), *values[1:])
         return values
 
     def _facts(self, op: Op, index: int) -> Values:
