@@ -1,4 +1,4 @@
-"""What a driver knows of a board beside its physics: product name, architecture, memory, clocks (makers' data sheets)."""
+"""What a driver knows of a board beside its physics: product name, architecture, memory, clock (data sheets)."""
 
 from __future__ import annotations
 

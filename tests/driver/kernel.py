@@ -17,6 +17,8 @@ SENSORS = frozenset({Op.ENERGY, Op.POWER_USAGE, Op.FIELD, Op.UTILIZATION})
 SLICES_FROM = 256
 """Handles of MIG slices: this times (board + 1), and the slice's number."""
 IDLE_REASON, POWER_CAP_REASON = 0x1, 0x4
+MIG_CAPABILITIES = {(8, 0), (9, 0)}
+"""GA100 and GH100 can be cut into slices."""
 LOST_SAMPLE_NS = 50 * NS_PER_MS
 """Samples are lost by stretches of this length."""
 SENTINEL = {Op.ENERGY: 2**64 - 1, Op.POWER_USAGE: 2**32 - 1, Op.FIELD: 2**32 - 1, Op.UTILIZATION: 2**32 - 1}
@@ -46,7 +48,7 @@ class Fault:
             self.since_ns <= now_ns
             and (self.until_ns is None or now_ns < self.until_ns)
             and self.board in (None, board)
-            and (self.kind != "half" or random.Random(now_ns // LOST_SAMPLE_NS).random() < 0.5)  # noqa: S311
+            and (self.kind != "half" or random.Random(now_ns // LOST_SAMPLE_NS).random() < 0.5)
         )
 
 
@@ -98,9 +100,7 @@ class Kernel:
             return REPLY.pack(0, len(values), now_ns // 1000, 0, 0, 0, packed)
         return REPLY.pack(0, 0, *values, *(0,) * (4 - len(values)), b"")
 
-    def _serve(
-        self, op: Op, device: int, first: int, second: int, text: str, session: Session, now_ns: int
-    ) -> Values:
+    def _serve(self, op: Op, device: int, first: int, second: int, text: str, session: Session, now_ns: int) -> Values:
         if any(fault.kind == "gone" and fault.holds(now_ns, -1) for fault in self.faults):
             raise Refusal(Code.DRIVER_NOT_LOADED)
         generation = sum(f.kind == "gone" and f.until_ns is not None and f.until_ns <= now_ns for f in self.faults)
@@ -170,41 +170,46 @@ class Kernel:
         return facts.get(op, ())
 
     def _sensors(self, op: Op, index: int, first: int, second: int, now_ns: int) -> Values:
+        board = self.boards[index]
+        if op is Op.FIELD:
+            return self._field(board, first, second, now_ns)
+        if op is Op.SET_LIMIT:
+            return self._limit(board, first, now_ns)
+        if op is Op.PROCESSES:
+            return processes(board.processes)
+        answers: dict[Op, Callable[[], Values]] = {
+            Op.CHECK: tuple,
+            Op.ENERGY: lambda: (self._counted(board, now_ns),),
+            Op.POWER_USAGE: lambda: (board.usage_mw(now_ns),),
+            Op.UTILIZATION: lambda: (round(100 * board.utilization(now_ns)), round(50 * board.utilization(now_ns))),
+            Op.GET_LIMIT: lambda: (board.limit_mw,),
+            Op.ENFORCED_LIMIT: lambda: (board.limit_mw,),
+            **self._condition(index, now_ns),
+        }
+        if op not in answers:
+            raise Refusal(Code.NOT_SUPPORTED)
+        return answers[op]()
+
+    def _condition(self, index: int, now_ns: int) -> dict[Op, Callable[[], Values]]:
+        """What of a board's condition it offers; the figures are plausible, not physics."""
         board, spec = self.boards[index], self.specs[index]
-        power_mw, busy = board.true_power_mw(now_ns), board.utilization(now_ns)
-        match op:
-            case Op.CHECK:
-                return ()
-            case Op.ENERGY:
-                return (self._counted(board, now_ns),)
-            case Op.POWER_USAGE:
-                return (board.usage_mw(now_ns),)
-            case Op.FIELD:
-                return self._field(board, first, second, now_ns)
-            case Op.UTILIZATION:
-                return (round(100 * busy), round(50 * busy))
-            case Op.MEMORY:
-                return (spec.product.memory_gib << 30, (len(board.processes) + 1) << 30)
-            case Op.TEMPERATURE:
-                return (30 + round(45 * power_mw / (board.profile.tdp_w * 1000)),)
-            case Op.CLOCK:
-                capped = board.speed / board.profile.speed
-                return (round(spec.product.clock_mhz * (capped if busy else 0.25)),)
-            case Op.GET_LIMIT | Op.ENFORCED_LIMIT:
-                return (board.limit_mw,)
-            case Op.SET_LIMIT:
-                return self._limit(board, first, now_ns)
-            case Op.EVENT_REASONS:
-                capped_now = busy > 0 and board.limit_mw < board.profile.tdp_w * 1000
-                return (POWER_CAP_REASON if capped_now else 0 if busy else IDLE_REASON,)
-            case Op.PROCESSES:
-                return processes(board.processes)
-            case Op.MIG_MODE if spec.product.architecture >= 7 and spec.product.capability[1] == 0:
-                return (int(bool(spec.slices)), int(bool(spec.slices)))
-            case Op.C2C_MODE if spec.model == "GH200":
-                return (1,)
-            case _:
-                raise Refusal(Code.NOT_SUPPORTED)
+        is_busy = board.utilization(now_ns) > 0
+        full_mw = board.profile.tdp_w * 1000
+        reason = POWER_CAP_REASON if board.limit_mw < full_mw else 0
+        offered: dict[Op, Callable[[], Values]] = {
+            Op.MEMORY: lambda: (spec.product.memory_gib << 30, (len(board.processes) + 1) << 30),
+            Op.TEMPERATURE: lambda: (30 + round(45 * board.true_power_mw(now_ns) / full_mw),),
+            Op.CLOCK: lambda: (
+                round(spec.product.clock_mhz * (board.speed / board.profile.speed if is_busy else 0.25)),
+            ),
+            Op.EVENT_REASONS: lambda: (reason if is_busy else IDLE_REASON,),
+        }
+        if spec.product.capability in MIG_CAPABILITIES:
+            is_cut = int(bool(spec.slices))
+            offered[Op.MIG_MODE] = lambda: (is_cut, is_cut)
+        if spec.model == "GH200":
+            offered[Op.C2C_MODE] = lambda: (1,)
+        return offered
 
     def _counted(self, board: Board, now_ns: int) -> int:
         counted_mj = board.counter_mj(now_ns)

@@ -238,7 +238,7 @@ class TestFigures:
             "default_mw": 700_000,
             "set_mw": 350_000,
         }
-        with pytest.raises(ProbeError, match="CapError: .*Invalid Argument"):
+        with pytest.raises(ProbeError, match=r"CapError: .*Invalid Argument"):
             probe.ask("set_limit", h100, 100_000)
         probe.ask("set_limit", h100, 700_000)
 

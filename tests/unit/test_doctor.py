@@ -129,7 +129,8 @@ class TestNotes:
         found = look(tmp_path, machine_with(replace(BOARD, energy_mj=None)))["H100 GPU-a"]
         assert (found.level, found.found) == (
             "note",
-            "method integrated: no energy counter; power is sampled and integrated; power is its sensor's latest sample",
+            "method integrated: no energy counter; power is sampled and integrated; "
+            "power is its sensor's latest sample",
         )
 
     def test_energy_that_is_not_metered_is_named(self, tmp_path: Path) -> None:

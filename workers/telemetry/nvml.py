@@ -1,10 +1,10 @@
 """NVIDIA boards through NVML.
 
 The hardware energy counter comes first (``nvmlDeviceGetTotalEnergyConsumption``, mJ, Volta and later). Power is asked
-for explicitly (``NVML_FI_DEV_POWER_INSTANT``), because ``nvmlDeviceGetPowerUsage`` is a one-second average on Ampere and
-later; which of them a board answers is settled once, when it is opened, and told with the device. A MIG board is metered
-whole, since its slices have neither power nor energy. On Grace Hopper the figures are the whole module's, as the counter
-is; the witness is asked for the same scope (so ml-energy/zeus does too).
+for explicitly (``NVML_FI_DEV_POWER_INSTANT``), because ``nvmlDeviceGetPowerUsage`` is a one-second average on Ampere
+and later; which of them a board answers is settled once, when it is opened, and told with the device. A MIG board is
+metered whole, since its slices have neither power nor energy. On Grace Hopper the figures are the whole module's, as
+the counter's are said to be (ml-energy/zeus), and power is asked for in the same scope.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from workers.units import NS_PER_S
 ABSURD_MJ = 2**62
 """NVML's 64-bit sentinels lie above this; a counter that large would be 146,000 years at 1 kW."""
 ABSURD_MW = 10_000_000
-"""10 kW: no board or module draws that (2.7 kW is the most announced), so a power or a growth above it is no reading."""
+"""10 kW: no board or module draws a third of that, so a power or a growth of the counter above it is no reading."""
 AVERAGE_MS = 1000
 """What ``nvmlDeviceGetPowerUsage`` is averaged over on Ampere and later, but for GA100 (NVML's reference)."""
 THROTTLE = {

@@ -1,4 +1,4 @@
-"""The NVIDIA driver's door: calls by board UUID, which boards and drivers may leave and come back. Only here: ``pynvml``.
+"""The NVIDIA driver: calls by a board's UUID, while boards and the driver itself may leave and come back.
 
 What a board or an old driver does not offer is ``None``. A board that fell off the bus is looked up again by its UUID
 at every call; a driver that was unloaded is opened again, at most every ``REOPEN_NS``.

@@ -7,9 +7,9 @@ measured boards).
 
 ``sample_window_ms``: A100 and H100 sample power for 25 of every 100 ms (Yang, Adamek, Armour, "Part-time Power
 Measurements", arXiv 2312.02741); the H200, of the H100's architecture, is assumed to do the same, and the others to
-sample all the time. ``usage_average_ms``: NVML's reference, ``nvmlDeviceGetPowerUsage``: "on Ampere (except GA100) or
-newer GPUs, the API returns power averaged over 1 sec interval"; before, it is the latest sample. ``has_counter``: NVML's
-reference, ``nvmlDeviceGetTotalEnergyConsumption``: "for Volta or newer fully supported devices".
+sample all the time. ``usage_average_ms``: by NVML's reference ``nvmlDeviceGetPowerUsage`` is averaged over 1 s on
+Ampere (but for GA100) and newer; before, it is the latest sample. ``has_counter``: by the same reference
+``nvmlDeviceGetTotalEnergyConsumption`` is for Volta and newer.
 """
 
 from __future__ import annotations
