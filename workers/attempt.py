@@ -30,7 +30,7 @@ from workers.session import Session
 from workers.tasks import task_info
 from workers.telemetry.client import AgentConnection, HeldLease
 from workers.training.models import model_info
-from workers.units import mj_to_joules, mj_to_kwh
+from workers.units import mj_to_joules
 
 CANCELLED_EXIT_CODE = 130
 DEATH_GRACE_S = 5.0
@@ -60,8 +60,10 @@ class Options:
     meter: str
 
 
-def run_attempt(spec: JobSpec, options: Options, agent: Path) -> int:
-    """Run the job with devices leased from the agent at ``agent``; gives the millijoules booked to it.
+def run_attempt(spec: JobSpec, options: Options, agent: Path) -> int | None:
+    """Run the job with devices leased from the agent at ``agent``.
+
+    Gives the millijoules booked to it; ``None`` for a job without devices, whose energy nobody meters.
 
     Raises:
         WattledgerError: whatever ended it; its energy is booked all the same.
@@ -89,7 +91,8 @@ def run_attempt(spec: JobSpec, options: Options, agent: Path) -> int:
 
             session = Session(lease=lease, log=log, folder=folder, phases=pipeline.phases_of(spec))
             pipeline.run(spec, session, artifacts=folder)
-        return lease.close()
+        energy_mj = lease.close()
+        return energy_mj if lease.devices else None
 
 
 @contextlib.contextmanager
@@ -165,10 +168,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Cancelled:
         sys.stderr.write("cancelled; what was measured so far is in the ledger.\n")
         return CANCELLED_EXIT_CODE
+    booked = "no metered device" if energy_mj is None else f"{mj_to_joules(energy_mj):,.1f} J booked"
     print(
-        f"{spec.job_id}: done, {mj_to_joules(energy_mj):,.1f} J = {mj_to_kwh(energy_mj):.3g} kWh booked; "
-        f"logs in {Home(options.home).metrics(spec.job_id, options.attempt)}",
-        flush=True,
+        f"{spec.job_id}: done, {booked}; logs in {Home(options.home).metrics(spec.job_id, options.attempt)}", flush=True
     )
     return 0
 

@@ -191,9 +191,9 @@ class RayCluster:
         try:
             info = ray.get(actor.info.remote(), timeout=AGENT_START_S)
         except (GetTimeoutError, RayActorError, RayTaskError) as error:
-            raise UnreachableError(f"the agent of node {name} did not start: {_first_line(error)}.") from error
+            raise UnreachableError(f"the agent of node {name} did not start: {_first_line(error)}") from error
         if "error" in info:
-            raise UnreachableError(f"the agent of node {name} did not start: {info['error']}.")
+            raise UnreachableError(f"the agent of node {name} did not start: {info['error']}")
         return AgentInfo(
             node_id=node["NodeID"],
             node=name,

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.cluster.local import LocalCluster
-from tests.cluster_contract import NAMES, NEXT_DRIVER
-from tests.clusters import ROOT, processes_with, ray_cluster, wait_until
+from tests.cluster_contract import NAMES, RAY_NAMES
+from tests.clusters import ROOT, processes_with, quick_manifest, ray_cluster, start, wait_until, wattledger
 
 __all__ = ["ray_cluster"]
 pytestmark = pytest.mark.cluster
@@ -37,7 +37,7 @@ def told(ray_cluster: LocalCluster, ledger: Path) -> dict[str, str | None]:
     return json.loads(ran.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("name", [*NAMES, NEXT_DRIVER])
+@pytest.mark.parametrize("name", [*NAMES, *RAY_NAMES])
 def test_it_keeps_the_ports_promises(told: dict[str, str | None], name: str) -> None:
     assert told[name] is None, told[name]
 
@@ -52,3 +52,28 @@ def test_a_failed_attempt_says_what_its_user_must_mend(told: dict[str, str | Non
 def test_nothing_of_the_driver_is_left_on_the_nodes(told: dict[str, str | None], ledger: Path) -> None:
     assert told
     wait_until(lambda: not processes_with(str(ledger)), what="agents and attempts to leave")
+
+
+def test_the_same_submission_again_runs_nothing_and_gives_the_first_ones_report(
+    ray_cluster: LocalCluster, tmp_path: Path
+) -> None:
+    arguments = (
+        *("run", str(quick_manifest(tmp_path, steps=300)), "--address", ray_cluster.address),
+        *("--home", str(tmp_path), "--submission-id", "nightly"),
+    )
+    first = start(*arguments)
+    try:
+        wait_until(lambda: any(tmp_path.glob("artifacts/*/attempt-1/progress.json")), what="the job to run")
+        meanwhile = wattledger(*arguments)
+        assert meanwhile.returncode == 2
+        assert "is this very submission, and runs now. Follow it: wattledger status quick-" in meanwhile.stderr
+        out, err = first.communicate(timeout=60)
+    finally:
+        first.kill()
+    assert first.returncode == 0, err
+    again = wattledger(*arguments)
+    assert again.returncode == 0, again.stderr
+    assert "was this very submission; it does not run again, and this is its report" in again.stderr
+    assert again.stdout == out
+    (row,) = json.loads(wattledger("report", "--json", "--home", str(tmp_path)).stdout)
+    assert (row["state"], row["attempts"]) == ("succeeded", 1)
