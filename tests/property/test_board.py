@@ -25,6 +25,7 @@ traces = st.builds(Trace, st.lists(pieces, min_size=1, max_size=5).map(tuple), s
 profiles = st.sampled_from(sorted(PROFILES)).map(board_profile)
 
 
+@settings(deadline=None)
 @given(traces, st.lists(st.integers(0, 20 * S), min_size=2, max_size=10))
 def test_energies_over_adjoining_spans_add_up_exactly(trace, cuts):
     cuts = sorted(cuts)
@@ -33,6 +34,7 @@ def test_energies_over_adjoining_spans_add_up_exactly(trace, cuts):
     assert min(parts) >= 0
 
 
+@settings(deadline=None)
 @given(traces, st.integers(0, 20 * S), st.integers(0, 700_000))
 def test_a_clipped_trace_is_the_trace_below_its_limit(trace, at_ns, limit_mw):
     clipped, wanted = trace.clipped(limit_mw).power_mw(at_ns), trace.power_mw(at_ns)
@@ -42,6 +44,7 @@ def test_a_clipped_trace_is_the_trace_below_its_limit(trace, at_ns, limit_mw):
     assert abs(clipped - min(wanted, limit_mw)) <= 2 * slope + 2
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 10 * S), traces), max_size=6), st.lists(st.integers(0, 12 * S), min_size=1))
 def test_forgetting_the_past_changes_no_later_sum(changes, looks):
     kept, forgetful = (Timeline(START, Trace.constant(1000)) for _ in range(2))
@@ -52,7 +55,7 @@ def test_forgetting_the_past_changes_no_later_sum(changes, looks):
     assert [forgetful.energy_pj(START + t) for t in looks] == [kept.energy_pj(START + t) for t in looks]
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(profiles, traces, st.integers(0, 99 * MS), st.integers(0, 10 * S))
 def test_the_counter_is_exact_at_its_last_refresh_and_never_ahead(profile, trace, offset_ns, at_ns):
     board = Board(profile, now_ns=START, counted_mj=5, offset_ns=offset_ns)
@@ -62,6 +65,7 @@ def test_the_counter_is_exact_at_its_last_refresh_and_never_ahead(profile, trace
     assert 0 <= START + at_ns - refreshed_ns < max(profile.refresh_ms * MS, offset_ns + 1)
 
 
+@settings(deadline=None)
 @given(profiles, st.lists(st.tuples(st.integers(1, S), st.floats(0, 2), st.integers(0, 3)), max_size=20))
 def test_a_board_under_load_never_draws_above_its_limit_or_below_idle(profile, steps):
     board, now_ns = Board(profile, now_ns=START), START
