@@ -14,7 +14,7 @@ from pathlib import Path
 
 from orchestrator.monitoring.server import find_prometheus
 from workers.agent import open_meter
-from workers.contract import Device, Method
+from workers.contract import Device, Method, Quality
 from workers.errors import CapError, MeterError, WattledgerError
 from workers.home import Home
 from workers.telemetry.meter import PowerMeter
@@ -129,8 +129,22 @@ def _method(device: Device) -> Finding:
         Method.COUNTER: "hardware energy counter, mJ",
         Method.INTEGRATED: "no energy counter; power is sampled and integrated",
     }.get(device.method, device.method.value)
-    level = "ok" if device.method is Method.COUNTER else "note"
-    return Finding(what=f"{device.model} {device.uuid}", level=level, found=f"method {device.method}: {how}")
+    found = [f"method {device.method}: {how}", _power(device)]
+    if device.scope == "module":
+        found.append("figures are the whole module's, its CPU included")
+    if Quality.SHARED in device.quality:
+        found.append("MIG is on: the whole board is metered, and its figures are marked shared")
+    level = "ok" if len(found) == 2 and device.method is Method.COUNTER else "note"
+    return Finding(what=f"{device.model} {device.uuid}", level=level, found="; ".join(found))
+
+
+def _power(device: Device) -> str:
+    """What a power reading of the device stands for."""
+    if device.power_window_ms is None:
+        return "power not told"
+    if device.power_window_ms == 0:
+        return "power is its sensor's latest sample"
+    return f"power is averaged over {device.power_window_ms / 1000:g} s"
 
 
 def _cap(meter: PowerMeter, device: Device, *, may_set: bool) -> Finding:

@@ -248,6 +248,9 @@ class Device:
         model: accelerator type (``H100``, ``T4``), as the placement labels spell it.
         kind: ``gpu``, ``cpu`` or ``dram``.
         method: how its energy is obtained.
+        scope: ``module`` where its figures are those of the whole module it sits on, its CPU included (Grace Hopper).
+        power_window_ms: what its power readings are averaged over; 0: its sensor's latest sample; ``None``: not known.
+        quality: what is to be known of every figure of it: ``shared`` where slices of it are used apart (MIG).
     """
 
     uuid: str
@@ -255,6 +258,9 @@ class Device:
     model: str
     kind: Literal["gpu", "cpu", "dram"] = "gpu"
     method: Method
+    scope: Literal["board", "module"] = "board"
+    power_window_ms: int | None = None
+    quality: frozenset[Quality] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

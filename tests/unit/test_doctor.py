@@ -129,7 +129,8 @@ class TestNotes:
         found = look(tmp_path, machine_with(replace(BOARD, energy_mj=None)))["H100 GPU-a"]
         assert (found.level, found.found) == (
             "note",
-            "method integrated: no energy counter; power is sampled and integrated",
+            "method integrated: no energy counter; power is sampled and integrated; "
+            "power is its sensor's latest sample",
         )
 
     def test_energy_that_is_not_metered_is_named(self, tmp_path: Path) -> None:
@@ -140,7 +141,9 @@ class TestGood:
     def test_a_board_shows_how_it_is_metered_and_the_range_of_its_cap(self, tmp_path: Path) -> None:
         found = look(tmp_path, machine_with(BOARD))
         assert found["H100 GPU-a"] == Finding(
-            what="H100 GPU-a", level="ok", found="method counter: hardware energy counter, mJ"
+            what="H100 GPU-a",
+            level="ok",
+            found="method counter: hardware energy counter, mJ; power is its sensor's latest sample",
         )
         assert found["H100 power cap"] == Finding(
             what="H100 power cap", level="ok", found="200 to 700 W, default 700 W"

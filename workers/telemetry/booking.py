@@ -55,6 +55,9 @@ class DeviceBook:
         self._drawn_pj = 0
         self._blind = False
         self._turned = False
+        # What the device draws when nobody holds it, and since when nobody has; ``None`` until it is known.
+        self._idle_mw: int | None = None
+        self._idle_since_ns = 0
         self._flags: set[Quality] = set()
         self._entries: list[EnergyEntry] = []
         self.booked_mj = 0
@@ -70,7 +73,9 @@ class DeviceBook:
         reading = replace(reading, time_ns=self._forward(reading.time_ns))
         if self._booked is None or self._last is None:
             self._booked = self._last = reading
+            self._idle_since_ns = max(self._idle_since_ns, reading.time_ns)
             return
+        self._learn_idle(reading)
         if reading.time_ns - self._last.time_ns > GAP_NS:
             self._flags.add(Quality.GAP)
         if self._turned:
@@ -125,6 +130,7 @@ class DeviceBook:
     def edge(self, time_ns: int, claims: Sequence[Claim]) -> None:
         """From ``time_ns`` on the device is held by ``claims`` (none: idle). Observe a reading at the edge first."""
         self._stretches.append(_Stretch(start_ns=self._forward(time_ns), claims=tuple(claims)))
+        self._idle_since_ns = self._stretches[-1].start_ns
         self._turned = True
 
     def take(self) -> list[EnergyEntry]:
@@ -165,10 +171,7 @@ class DeviceBook:
         start_ns, end_ns = self._booked.time_ns, self._last.time_ns
         current = max(index for index, stretch in enumerate(self._stretches) if stretch.start_ns <= end_ns)
         spans = self._cut(start_ns, end_ns) or [(self._stretches[current], start_ns, end_ns)]
-        weights = [stretch.drawn_pj for stretch, _, _ in spans]
-        if self._blind or not any(weights):
-            # A stretch whose power is not known must not look as if it drew nothing.
-            weights = [end - begin for _, begin, end in spans]
+        weights = self._weights(energy_mj * PJ_PER_MJ, spans)
         for (stretch, begin, end), part_mj in zip(spans, apportion(energy_mj, weights), strict=True):
             self._enter(stretch.claims, begin, end, part_mj, method)
         self.booked_mj += energy_mj
@@ -179,9 +182,36 @@ class DeviceBook:
         now = _Stretch(start_ns=end_ns, claims=self._stretches[current].claims)
         self._stretches = [now, *self._stretches[current + 1 :]]
 
+    def _weights(self, energy_pj: int, spans: Sequence[tuple[_Stretch, int, int]]) -> list[int]:
+        """How an increment is split over its spans.
+
+        A sensor's sample is as old as the counter, so at an edge neither tells what was drawn on its two sides. What
+        the device draws idle is known from before: that much is idle's, and the rest is the claims'.
+        """
+        weights = [stretch.drawn_pj for stretch, _, _ in spans]
+        if self._blind or not any(weights):
+            # A stretch whose power is not known must not look as if it drew nothing.
+            weights = [end - begin for _, begin, end in spans]
+        claimed = sum(weight for weight, (stretch, _, _) in zip(weights, spans, strict=True) if stretch.claims)
+        if self._idle_mw is None or not claimed:
+            return weights
+        idle = [0 if stretch.claims else self._idle_mw * (end - begin) for stretch, begin, end in spans]
+        rest_pj = max(0, energy_pj - sum(idle))
+        return [
+            rest_pj * weight // claimed if stretch.claims else idle_pj
+            for weight, idle_pj, (stretch, _, _) in zip(weights, idle, spans, strict=True)
+        ]
+
+    def _learn_idle(self, reading: Reading) -> None:
+        """Note what the device draws idle, once its sensor looks back on nothing else."""
+        looks_back_ns = (self._device.power_window_ms or 0) * NS_PER_S // 1000 + 2 * REFRESH_NS
+        is_idle = len(self._stretches) == 1 and not self._stretches[0].claims
+        if is_idle and reading.time_ns - self._idle_since_ns >= looks_back_ns and self._device.kind == "gpu":
+            self._idle_mw = self._idle_mw if reading.power_mw is None else reading.power_mw
+
     def _enter(self, claims: tuple[Claim, ...], begin_ns: int, end_ns: int, energy_mj: int, method: Method) -> None:
         """One entry for idle, or one per claim: a shared device is split equally and says so."""
-        flags = frozenset(self._flags | ({Quality.SHARED} if len(claims) > 1 else set()))
+        flags = self._device.quality | self._flags | ({Quality.SHARED} if len(claims) > 1 else set())
         accounts: Sequence[Claim | None] = claims or (None,)
         for claim, part_mj in zip(accounts, apportion(energy_mj, [1] * len(accounts)), strict=True):
             if claim is not None:
