@@ -12,11 +12,14 @@ from importlib import metadata
 
 from orchestrator.monitoring.server import find_prometheus
 from workers.agent import open_meter
-from workers.contract import Method
+from workers.contract import Device, Method
 from workers.errors import CapError, WattledgerError
 from workers.home import Home
+from workers.telemetry.host import HostMeters, open_host_meters
 from workers.telemetry.meter import PowerMeter
+from workers.telemetry.modelled import IDLE_PERCENT, rated_cpus, table_name
 from workers.telemetry.nvml import has_nvidia_device
+from workers.telemetry.rapl import PLATFORM
 from workers.units import MW_PER_W
 
 PACKAGES = {
@@ -29,6 +32,7 @@ PACKAGES = {
     "matplotlib": "report",
 }
 """Module to the extra that brings it."""
+KINDS = {"cpu": "CPU", "dram": "DRAM"}
 LOW_DISK_GB = 2.0
 
 
@@ -53,7 +57,7 @@ def examine(home: Home) -> tuple[Finding, ...]:
         Finding(what="Python", level="ok", found=platform.python_version()),
         *_packages(),
         *_meter(),
-        _cpu_energy(),
+        *_host_energy(),
         _prometheus(),
         _ledger(home),
     )
@@ -124,12 +128,33 @@ def _cap(meter: PowerMeter, uuid: str, model: str) -> Finding:
     )
 
 
-def _cpu_energy() -> Finding:
-    return Finding(
-        what="CPU and DRAM energy",
-        level="note",
-        found="not metered by this version: null, with the reason, in each row",
-    )
+def _host_energy(open_: Callable[[], HostMeters] | None = None) -> list[Finding]:
+    """How the energy of the CPU, and of its DRAM, is obtained; not at all is no hindrance, the row says why."""
+    host = open_() if open_ else open_host_meters("auto", node=platform.node())
+    devices = [device for meter in host.meters for device in meter.devices()]
+    findings = [_host_device(device, host) for device in devices]
+    missing = [
+        Finding(what=f"{KINDS[kind]} energy", level="note", found=why.reason, remedy=why.remedy or None)
+        for kind, why in host.missing.items()
+    ]
+    return [*findings, *missing]
+
+
+def _host_device(device: Device, host: HostMeters) -> Finding:
+    what = f"{KINDS[device.kind]} energy, {device.uuid.partition('@')[0]}"
+    if device.method is Method.MODELLED:
+        rated = rated_cpus()[table_name(device.model)]
+        return Finding(
+            what=what,
+            level="note",
+            found=f"method modelled: {device.model}, {rated.tdp_w} W by its maker × utilisation, "
+            f"{IDLE_PERCENT} % of it idle (assumed)",
+            remedy=host.fallback.remedy if host.fallback else None,
+        )
+    if device.uuid.startswith(PLATFORM):
+        found = f"method counter: RAPL psys of {device.model}: the whole platform, which is more than the CPU"
+        return Finding(what=what, level="note", found=found)
+    return Finding(what=what, level="ok", found=f"method counter: RAPL of {device.model}")
 
 
 def _prometheus() -> Finding:

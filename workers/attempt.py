@@ -34,6 +34,9 @@ CANCELLED_EXIT_CODE = 130
 DEATH_GRACE_S = 5.0
 """How long an attempt that lost its parent may take to leave in order."""
 REASON_FILE = "reason.txt"
+ENVIRONMENT_FILE = "environment.json"
+UNMETERED = "unmetered"
+"""Key of ``ENVIRONMENT_FILE``: kind of device (``cpu``, ``dram``) to why the node does not meter it."""
 PACKAGES = ("torch", "transformers", "peft", "numpy", "pyarrow")
 
 
@@ -62,7 +65,8 @@ def run_attempt(spec: JobSpec, options: Options, agent: Path) -> int:
     home = Home(options.home)
     folder = home.attempt_folder(spec.job_id, options.attempt)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "environment.json").write_text(json.dumps(_environment(spec), indent=2), encoding="utf-8")
+    environment = _environment(spec)
+    _keep(folder, environment)
     with AgentConnection(agent) as connection:
         lease = HeldLease(
             connection,
@@ -73,6 +77,7 @@ def run_attempt(spec: JobSpec, options: Options, agent: Path) -> int:
             phase=Phase.LOAD,
             power=spec.power,
         )
+        _keep(folder, {**environment, UNMETERED: lease.unmetered})
         with MetricLog(home.metrics(spec.job_id, options.attempt)) as log:
             if lease.cap_watts is not None:
                 log.log(metric_log.POWER_CAP_WATTS, lease.cap_watts, phase=None)
@@ -180,6 +185,10 @@ def _leave() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
     threading.Event().wait(DEATH_GRACE_S)
     os._exit(CANCELLED_EXIT_CODE)
+
+
+def _keep(folder: Path, environment: dict[str, object]) -> None:
+    (folder / ENVIRONMENT_FILE).write_text(json.dumps(environment, indent=2), encoding="utf-8")
 
 
 def _environment(spec: JobSpec) -> dict[str, object]:

@@ -146,8 +146,8 @@ def test_energy_is_the_sum_of_the_entries(ledger: Ledger) -> None:
 def test_unmetered_kinds_are_null_with_their_reason(ledger: Ledger) -> None:
     built = standard(ledger)
     assert (built.energy_cpu_kwh, built.energy_dram_kwh) == (None, None)
-    assert built.reasons["energy_cpu_kwh"] == "no CPU meter on this node: only GPU energy is counted"
-    assert built.reasons["energy_dram_kwh"] == "no DRAM meter on this node: only GPU energy is counted"
+    assert built.reasons["energy_cpu_kwh"] == "no CPU meter on this node: its energy is not counted"
+    assert built.reasons["energy_dram_kwh"] == "no DRAM meter on this node: its energy is not counted"
 
 
 def test_what_this_version_does_not_compute_says_so(ledger: Ledger) -> None:

@@ -156,7 +156,7 @@ def test_prepare_bounds_the_threads_seeds_torch_and_names_a_device() -> None:
     [
         (Adapter(method="lora", targets=("q_proj", "querry")), "LoRA has no module to attach to: querry."),
         (Adapter(method="lora", targets=("proj",)), "LoRA has no module to attach to: proj."),
-            (Adapter(method="lora", targets=("layernorm_before",)), "LoRA of rank 8 does not fit layernorm_before: "),
+        (Adapter(method="lora", targets=("layernorm_before",)), "LoRA of rank 8 does not fit layernorm_before: "),
     ],
     ids=["typo beside a match", "part of a name", "not a layer with weights to adapt"],
 )

@@ -7,12 +7,15 @@ by the energy the power readings show on each side, in integers, so that the par
 Invariant, for any sequence of calls: ``booked_mj`` = sum of the entries = growth of the counter between the first and
 the last reading at which it moved. Where the counter was reset, or told nothing for longer than ``GAP_NS``, the power
 readings say what was drawn meanwhile, and the entries say so.
+
+A device that several hold is split by what ``weigh`` was told each used, else equally. The host's own devices (CPU,
+DRAM) are everybody's: what of them was not measured as somebody's is nobody's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from workers.contract import Device, EnergyEntry, Method, Phase, Quality, Reading
 from workers.units import NS_PER_S, PJ_PER_MJ, apportion
@@ -33,11 +36,16 @@ class Claim:
 
 @dataclass(kw_only=True, slots=True)
 class _Stretch:
-    """Time between two edges, over which the claims were the same; ``drawn_pj`` is what the power readings show."""
+    """Time between two edges, over which the claims were the same.
+
+    ``drawn_pj`` is what the power readings show; ``used`` is each lease's measured use of the device, ``None`` everyone
+    else's.
+    """
 
     start_ns: int
     claims: tuple[Claim, ...]
     drawn_pj: int = 0
+    used: dict[str | None, int] = field(default_factory=dict)
 
 
 class DeviceBook:
@@ -113,6 +121,15 @@ class DeviceBook:
         """From ``time_ns`` on the device is held by ``claims`` (none: idle). Observe a reading at the edge first."""
         self._stretches.append(_Stretch(start_ns=self._forward(time_ns), claims=tuple(claims)))
 
+    def weigh(self, used: Mapping[str | None, int]) -> None:
+        """Note what each lease (``None``: anyone else) used of the device since it was last weighed or changed hands.
+
+        In any unit, not negative. Weigh before observing the reading, and at every edge.
+        """
+        noted = self._stretches[-1].used
+        for lease_id, amount in used.items():
+            noted[lease_id] = noted.get(lease_id, 0) + amount
+
     def take(self) -> list[EnergyEntry]:
         """Hand over what was booked since the last call, neighbours of the same account merged."""
         taken, self._entries = merge(self._entries), []
@@ -155,7 +172,7 @@ class DeviceBook:
             # A stretch whose power is not known must not look as if it drew nothing.
             weights = [end - begin for _, begin, end in spans]
         for (stretch, begin, end), part_mj in zip(spans, apportion(energy_mj, weights), strict=True):
-            self._enter(stretch.claims, begin, end, part_mj, method)
+            self._enter(stretch, begin, end, part_mj, method)
         self.booked_mj += energy_mj
         self._booked = self._last
         self._drawn_pj = 0
@@ -163,11 +180,13 @@ class DeviceBook:
         self._flags = set()
         self._stretches = [_Stretch(start_ns=end_ns, claims=self._stretches[-1].claims)]
 
-    def _enter(self, claims: tuple[Claim, ...], begin_ns: int, end_ns: int, energy_mj: int, method: Method) -> None:
-        """One entry for idle, or one per claim: a shared device is split equally and says so."""
-        flags = frozenset(self._flags | ({Quality.SHARED} if len(claims) > 1 else set()))
-        accounts: Sequence[Claim | None] = claims or (None,)
-        for claim, part_mj in zip(accounts, apportion(energy_mj, [1] * len(accounts)), strict=True):
+    def _enter(self, stretch: _Stretch, begin_ns: int, end_ns: int, energy_mj: int, method: Method) -> None:
+        """One entry per account: a device that is shared says so."""
+        accounts = self._accounts(stretch)
+        weights = [weight for _, weight in accounts]
+        is_shared = len(accounts) > 1 or (self._is_hosts and accounts[0][0] is not None)
+        flags = frozenset(self._flags | ({Quality.SHARED} if is_shared else set()))
+        for (claim, weight), part_mj in zip(accounts, apportion(energy_mj, weights), strict=True):
             if claim is not None:
                 self.booked_by_lease[claim.lease_id] = self.booked_by_lease.get(claim.lease_id, 0) + part_mj
             self._entries.append(
@@ -181,11 +200,26 @@ class DeviceBook:
                     job_id=claim.job_id if claim else None,
                     attempt=claim.attempt if claim else None,
                     phase=claim.phase if claim else None,
-                    share=1 / len(accounts),
+                    share=weight / sum(weights),
                     method=method,
                     quality=flags,
                 )
             )
+
+    def _accounts(self, stretch: _Stretch) -> list[tuple[Claim | None, int]]:
+        """Who a stretch is booked to, by which weights, of which at least one is not 0; ``None`` is nobody."""
+        claimed = [(claim, stretch.used.get(claim.lease_id, 0)) for claim in stretch.claims]
+        left = sum(stretch.used.values()) - sum(weight for _, weight in claimed)
+        if claimed and any(stretch.used.values()):
+            return [*claimed, (None, left)] if left else [*claimed]
+        if self._is_hosts or not claimed:
+            return [(None, 1)]
+        return [(claim, 1) for claim, _ in claimed]
+
+    @property
+    def _is_hosts(self) -> bool:
+        """Whether the device serves the whole host, leases or not."""
+        return self._device.kind != "gpu"
 
 
 def merge(entries: Sequence[EnergyEntry]) -> list[EnergyEntry]:
