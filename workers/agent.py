@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from workers import lifeline
-from workers.contract import EnergyEntry
+from workers.contract import EnergyEntry, Method
 from workers.errors import InputError, MeterError, WattledgerError
 from workers.home import Home
 from workers.powercap.notes import LimitNotes
@@ -34,8 +34,9 @@ from workers.telemetry.host import WISHES, HostMeters, open_host_meters
 from workers.telemetry.meter import PowerMeter
 from workers.telemetry.node import NodeMeter
 from workers.telemetry.protocol import socket_path
-from workers.telemetry.server import LeaseServer
+from workers.telemetry.server import LeaseServer, wait_until_free
 from workers.telemetry.simulated import SimulatedMeter
+from workers.units import mj_to_joules
 
 DEFAULT_SIMULATED = "H100"
 """What a machine without an NVIDIA GPU simulates when nobody says what."""
@@ -46,6 +47,7 @@ class AgentOptions:
     """How an agent runs.
 
     Attributes:
+        home: the ledger; ``node``: this node's name in it.
         meter: ``auto``, ``nvml`` or ``simulated:H100,T4`` (one name per device); see ``open_meter``.
         cpu: how the host's CPU and DRAM are metered: ``auto``, ``rapl``, ``modelled`` or ``none``.
         only_agent: no other agent meters this host: what no attempt uses of its CPU is written down too.
@@ -95,14 +97,19 @@ class Agent:
         self._options = options
         self._log = EnergyLog(Home(options.home).energy(options.node), boot=uuid.uuid4().hex[:8])
         self._unwritten: list[EnergyEntry] = []
+        self._is_refused = False
         self._write_lock = threading.Lock()
         # A signal handler may put into this queue; an Event could deadlock there.
         self._stop: queue.SimpleQueue[None] = queue.SimpleQueue()
         self.socket = socket_path(options.home, options.node)
+        wait_until_free(self.socket)
+        # A simulated board ends with its agent, and its limit too: nothing is left behind.
+        is_real = any(device.method is not Method.SIMULATED for device in meter.devices())
+        notes = LimitNotes(self.socket.parent if is_real else None)
         self._node = NodeMeter(
             CompositeMeter((meter, *host.meters)),
             node=options.node,
-            notes=LimitNotes(self.socket.parent),
+            notes=notes,
             usage=host.usage,
             only_agent=options.only_agent,
             unmetered=host.reasons,
@@ -140,6 +147,11 @@ class Agent:
             self._leases.stop()
             self._node.shutdown()
             self._try_flush()
+            if self._unwritten:
+                lost_j = mj_to_joules(sum(entry.energy_mj for entry in self._unwritten))
+                sys.stderr.write(
+                    f"{lost_j:,.1f} J could not be written to the energy log and are lost with this agent\n"
+                )
             self._exporter.close()
 
     def stop(self) -> None:
@@ -172,11 +184,15 @@ class Agent:
             self._unwritten = []
 
     def _try_flush(self) -> None:
-        """Flush; where the disk refuses, say so and go on metering."""
+        """Flush; where the disk refuses, say so once and go on metering."""
         try:
             self.flush()
         except MeterError as error:
-            sys.stderr.write(f"{error}\n")
+            if not self._is_refused:
+                sys.stderr.write(f"{error}\n")
+            self._is_refused = True
+        else:
+            self._is_refused = False
 
 
 def parse(arguments: Sequence[str]) -> tuple[AgentOptions, int | None]:

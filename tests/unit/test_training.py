@@ -479,3 +479,9 @@ def test_a_short_fine_tune_beats_its_base_on_turned_digits(name: str) -> None:
     fit(adapted, data.train, training, seed=0, device=device, on_step=ignore)
     assert base < 0.6
     assert accuracy(adapted) > base + 0.2
+
+
+def test_a_gpu_that_torch_cannot_use_ends_the_job_rather_than_train_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(JobError, match=r"sees no CUDA device\. Install a CUDA build"):
+        prepare(1, 0, holds_gpu=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from workers.errors import InputError, MeterError, UnmeteredError
+from workers.errors import InputError, UnmeteredError
 from workers.telemetry import procfs, rapl
 from workers.telemetry.meter import PowerMeter
 from workers.telemetry.modelled import ModelledCpuMeter
@@ -18,9 +18,7 @@ WISHES = ("auto", "rapl", "modelled", "none")
 NO_DRAM_ZONE = UnmeteredError(
     "the CPU has no RAPL counter of its DRAM", "Nothing can be done: server CPUs have one, most others have not."
 )
-DRAM_NOT_MODELLED = UnmeteredError(
-    "DRAM energy is counted by RAPL or not at all: a constant per GB would be no measurement", rapl.permission()
-)
+DRAM_NOT_MODELLED = "DRAM is not modelled: a constant per GB would be no measurement"
 NOT_WISHED = UnmeteredError("the node's agent runs with --cpu none", "Start it with --cpu auto.")
 
 
@@ -65,7 +63,6 @@ def open_host_meters(
 
     Raises:
         UnmeteredError: ``rapl`` or ``modelled`` was asked for, and cannot be had.
-        MeterError: there is no procfs.
         InputError: no such wish.
     """
 
@@ -76,7 +73,8 @@ def open_host_meters(
 
     def modelled(fallback: UnmeteredError | None = None) -> HostMeters:
         meter = ModelledCpuMeter(node=node, proc=proc, clock_ns=clock_ns)
-        missing = {"dram": DRAM_NOT_MODELLED}
+        remedy = fallback.remedy if fallback else "Have it counted with --cpu rapl."
+        missing = {"dram": UnmeteredError(DRAM_NOT_MODELLED, remedy)}
         return HostMeters(meters=(meter,), usage=HostUsage(proc), missing=missing, fallback=fallback)
 
     if wish == "none":
@@ -96,8 +94,6 @@ def _best(counted: Callable[[], HostMeters], modelled: Callable[[UnmeteredError]
         return counted()
     except UnmeteredError as error:
         unreadable = error
-    except MeterError as error:
-        return HostMeters(missing=dict.fromkeys(("cpu", "dram"), UnmeteredError(str(error), "")))
     try:
         return modelled(unreadable)
     except UnmeteredError as unknown:

@@ -72,8 +72,7 @@ class ModelledCpuMeter:
         clock_ns: ns since the epoch; a step back adds no energy.
 
     Raises:
-        UnmeteredError: the CPU is not in the table.
-        MeterError: there is no procfs.
+        UnmeteredError: the CPU is not in the table, or there is no procfs.
     """
 
     def __init__(self, *, node: str, proc: Path = PROC, clock_ns: Callable[[], int] = time.time_ns) -> None:

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from workers.errors import MeterError
+from workers.errors import UnmeteredError
 
 ROOT = Path("/proc")
 _COUNTED = 8
@@ -53,7 +53,7 @@ def cpu_info(root: Path = ROOT) -> CpuInfo:
     """The host's CPU.
 
     Raises:
-        MeterError: ``cpuinfo`` cannot be read.
+        UnmeteredError: ``cpuinfo`` cannot be read.
     """
     text = _read(root / "cpuinfo")
     models = re.findall(r"^model name\s*:\s*(.+?)\s*$", text, flags=re.MULTILINE)
@@ -71,11 +71,11 @@ def host_ticks(root: Path = ROOT) -> HostTicks:
     """Processor time of the host.
 
     Raises:
-        MeterError: ``stat`` cannot be read.
+        UnmeteredError: ``stat`` cannot be read.
     """
     line = _read(root / "stat").partition("\n")[0].split()
     if line[:1] != ["cpu"] or len(line) <= _COUNTED:
-        raise MeterError(f"{root / 'stat'} does not begin with the processors' times. Check that {root} is a procfs.")
+        raise UnmeteredError(f"{root / 'stat'} does not begin with the processors' times", f"Mount procfs at {root}.")
     ticks = [int(field) for field in line[1 : _COUNTED + 1]]
     total = sum(ticks)
     return HostTicks(busy=total - ticks[_IDLE] - ticks[_IOWAIT] - ticks[_STEAL], total=total)
@@ -131,4 +131,6 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
-        raise MeterError(f"{path} cannot be read: {error.strerror}. CPU energy needs Linux and its procfs.") from error
+        raise UnmeteredError(
+            f"{path} cannot be read: {error.strerror}", "CPU energy needs Linux, and its procfs mounted."
+        ) from error

@@ -13,8 +13,8 @@ That makes death exact: however the attempt ends, the kernel closes its connecti
 
 An ``open`` is also told ``"unmetered"``: for each kind of device (``cpu``, ``dram``) that is not metered here, why.
 
-A request that fails is answered ``{"error": sentence, "exit_code": n}`` and changes nothing; only a ``close`` that fails
-because the disk refuses the energy log has ended its lease: the agent keeps the joules and tries again.
+A request that fails is answered ``{"error": sentence, "exit_code": n}`` and changes nothing, but for a ``close`` that
+fails because the disk refuses the energy log: its lease has ended, and the agent keeps the joules and tries again.
 """
 
 from __future__ import annotations

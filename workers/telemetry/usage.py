@@ -28,7 +28,7 @@ class HostUsage:
     """Processor time per lease since the last look, in clock ticks. Not thread-safe.
 
     Raises:
-        MeterError: there is no procfs.
+        UnmeteredError: there is no procfs.
     """
 
     def __init__(self, proc: Path = ROOT) -> None:
@@ -51,7 +51,7 @@ class HostUsage:
         then nothing is left for others.
 
         Raises:
-            MeterError: ``/proc/stat`` cannot be read; the next call that works covers this span too.
+            UnmeteredError: ``/proc/stat`` cannot be read; the next call that works covers this span too.
         """
         busy = host_ticks(self._proc).busy
         used: dict[str | None, int] = {}
