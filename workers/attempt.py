@@ -207,7 +207,10 @@ def _leave() -> None:
 
 
 def _keep(folder: Path, environment: dict[str, object]) -> None:
-    (folder / ENVIRONMENT_FILE).write_text(json.dumps(environment, indent=2), encoding="utf-8")
+    """Replace the file; whoever reads it meanwhile finds it whole."""
+    temporary = folder / f".{ENVIRONMENT_FILE}"
+    temporary.write_text(json.dumps(environment, indent=2), encoding="utf-8")
+    temporary.replace(folder / ENVIRONMENT_FILE)
 
 
 def _environment(spec: JobSpec) -> dict[str, object]:

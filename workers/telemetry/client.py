@@ -91,7 +91,8 @@ class HeldLease:
         )
         self.devices: tuple[str, ...] = tuple(reply["devices"])
         self.cap_watts: float | None = reply["cap_watts"]
-        self.unmetered: dict[str, str] = reply["unmetered"]
+        # An agent that was started by an earlier version does not say.
+        self.unmetered: dict[str, str] = reply.get("unmetered", {})
         self._speed: float | None = reply["speed"]
         self._asked_s = self._worked_s = monotonic_s()
 

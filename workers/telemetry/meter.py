@@ -88,4 +88,4 @@ def find_device(devices: Sequence[Device], token: str) -> Device:
     for device in gpus:
         if token in (device.uuid, str(device.index)):
             return device
-    raise UnknownNameError("device", token, [f"{device.index} ({device.uuid})" for device in gpus])
+    raise UnknownNameError("device", token, [f"{device.index} ({device.uuid})" for device in gpus] or ["no GPU at all"])
