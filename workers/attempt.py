@@ -51,7 +51,7 @@ class Options:
     """How an attempt runs.
 
     Attributes:
-        agent: the agent's socket; ``None``: the attempt starts its own, which meters by ``meter``.
+        agent: the agent's socket; ``None``: the attempt starts its own, which meters by ``meter`` and ``cpu``.
         devices: UUIDs or indices on the node; empty means as many as the job wants, from the first on.
     """
 
@@ -61,6 +61,7 @@ class Options:
     agent: Path | None
     devices: tuple[str, ...]
     meter: str
+    cpu: str = "auto"
 
 
 def run_attempt(spec: JobSpec, options: Options, agent: Path) -> int | None:
@@ -107,9 +108,10 @@ def own_agent(options: Options) -> Iterator[Path]:
     Raises:
         UnreachableError: it did not start; what it said is on standard error.
     """
+    node = f"{platform.node()}-{os.getpid()}"
     child = lifeline.spawn(
         "workers.agent",
-        ["--home", str(options.home), "--node", f"{platform.node()}-{os.getpid()}", "--meter", options.meter],
+        ["--home", str(options.home), "--node", node, "--meter", options.meter, "--cpu", options.cpu],
         stdout=subprocess.PIPE,
     )
     try:
@@ -134,6 +136,7 @@ def parse(arguments: Sequence[str]) -> tuple[Options, int | None]:
         "--device", action="append", help="UUID or index of a device; repeat for more (default: the first)"
     )
     parser.add_argument("--meter", default="auto", help="without --agent: auto, nvml or simulated:TYPE (default auto)")
+    parser.add_argument("--cpu", default="auto", help="without --agent: how CPU and DRAM are metered (default auto)")
     parser.add_argument(lifeline.FLAG, type=int, help=argparse.SUPPRESS)
     found = parser.parse_args(arguments)
     options = Options(
@@ -143,6 +146,7 @@ def parse(arguments: Sequence[str]) -> tuple[Options, int | None]:
         agent=found.agent,
         devices=tuple(found.device or ()),
         meter=found.meter,
+        cpu=found.cpu,
     )
     return options, found.lifeline_fd
 

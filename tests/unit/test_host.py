@@ -31,7 +31,7 @@ def counted(tmp_path: Path) -> FakeHost:
 
 
 def test_no_such_wish_is_refused(counted: FakeHost) -> None:
-    with pytest.raises(InputError, match="unknown way to meter the CPU 'nvml'. Known: auto, rapl, modelled, none"):
+    with pytest.raises(InputError, match=r"unknown way to meter the CPU 'nvml'\. Known: auto, rapl, modelled, none"):
         opened(counted, "nvml")
 
 

@@ -113,6 +113,17 @@ class TestSince:
         host.end(10)
         assert usage.since() == {"lease-a": 0, None: 3}
 
+    def test_an_attempt_does_not_pay_for_the_agent_it_started(self, host: FakeHost) -> None:
+        usage = HostUsage(host.proc, meter=11)
+        host.start(10)
+        host.start(11, parent=10)
+        host.start(12, parent=10)
+        usage.attach(lease("a", [], pid=10))
+        host.work(10, 5)
+        host.work(11, 70)
+        host.work(12, 2)
+        assert usage.since() == {"lease-a": 7, None: 70}
+
     def test_a_daemons_time_is_lost_and_the_next_looks_are_right_again(self, host: FakeHost) -> None:
         usage = HostUsage(host.proc)
         host.start(10)

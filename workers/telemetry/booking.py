@@ -23,7 +23,10 @@ from workers.units import NS_PER_S, PJ_PER_MJ, apportion
 GAP_NS = 2 * NS_PER_S
 """Readings further apart than this leave the power in between unknown: what they span is flagged ``gap``."""
 REFRESH_NS = NS_PER_S // 10
-"""No counter takes longer than this from one refresh to the next, so what it shows is no older."""
+"""No board's counter takes longer than this from one refresh to the next, so what it shows is no older.
+
+The host's own (RAPL, a millisecond; the model, none) are taken for current.
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,7 +95,7 @@ class DeviceBook:
         elif now == before:
             self._draw(reading)
         else:
-            self._draw(_at_refresh(self._last, reading))
+            self._draw(_at_refresh(self._last, reading, refresh_ns=0 if self._is_hosts else REFRESH_NS))
             if now > before:
                 self._book(now - before, self._device.method)
             else:
@@ -238,14 +241,14 @@ class DeviceBook:
         return self._device.kind != "gpu"
 
 
-def _at_refresh(last: Reading, reading: Reading) -> Reading:
+def _at_refresh(last: Reading, reading: Reading, *, refresh_ns: int) -> Reading:
     """``reading`` as of the refresh that made its counter differ from ``last``: some time between them, so the middle.
 
     Taking the counter for current would leave a job short by what it drew between the last refresh and its end: 13 %
     of a simulated H100's 200 ms at full power, on the mean; like this it is under 1 %.
     """
     elapsed_ns = reading.time_ns - last.time_ns
-    ago_ns = min(elapsed_ns, REFRESH_NS) // 2
+    ago_ns = min(elapsed_ns, refresh_ns) // 2
     power_mw = reading.power_mw
     if last.power_mw is not None and power_mw is not None and ago_ns:
         power_mw += (last.power_mw - power_mw) * ago_ns // elapsed_ns

@@ -179,7 +179,7 @@ class NodeMeter:
                 return False
             lease, closed_ns = self._closed.get(lease_id, (None, 0))
             devices = (*lease.devices, *self._host) if lease is not None else ()
-            return all(self._states[d].last is None or self._states[d].book.settled_ns >= closed_ns for d in devices)
+            return all(self._is_settled(self._states[device], closed_ns) for device in devices)
 
     def lease_energy_mj(self, lease_id: str) -> int:
         """Millijoules booked to the lease so far, over all its devices."""
@@ -264,6 +264,16 @@ class NodeMeter:
         """Whether it is time; a clock that was set back makes it so."""
         before_ns = self._host_read_ns
         return before_ns is None or not 0 <= self._clock_ns() - before_ns < HOST_EVERY_NS
+
+    def _is_settled(self, state: _DeviceState, closed_ns: int) -> bool:
+        """Whether a device's joules are booked up to ``closed_ns``.
+
+        A counter of the host's own is current whenever it is read, so one that stands still drew nothing.
+        """
+        if state.last is None:
+            return True
+        is_current = state.device.uuid in self._host
+        return (state.last.time_ns if is_current else state.book.settled_ns) >= closed_ns
 
     def _is_told(self, device: str) -> bool:
         """Whether this agent alone may tell what the device draws as a whole; other agents would count it again."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,8 +82,10 @@ def host_ticks(root: Path = ROOT) -> HostTicks:
     return HostTicks(busy=total - ticks[_IDLE] - ticks[_IOWAIT] - ticks[_STEAL], total=total)
 
 
-def tree_ticks(pid: int, root: Path = ROOT) -> int | None:
-    """Processor time used so far by a process and all its descendants; ``None`` when it is gone.
+def tree_ticks(pid: int, root: Path = ROOT, *, but: Collection[int] = ()) -> int | None:
+    """Processor time used so far by a process and its descendants; ``None`` when it is gone.
+
+    Descendants in ``but`` are left out, and theirs, until they have ended.
 
     Children that ended count once their parent has waited for them. What a descendant used is lost from the sum when
     the process between it and ``pid`` ends first (a daemon), so the sum can fall.
@@ -90,7 +93,7 @@ def tree_ticks(pid: int, root: Path = ROOT) -> int | None:
     used = _own_ticks(pid, root)
     if used is None:
         return None
-    seen, waiting = {pid}, _children(pid, root)
+    seen, waiting = {pid, *but}, _children(pid, root)
     while waiting:
         child = waiting.pop()
         if child not in seen:

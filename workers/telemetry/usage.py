@@ -18,6 +18,7 @@ balance, but written to the energy log and exported only by an agent that is tol
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from workers.contract import Lease
@@ -27,18 +28,23 @@ from workers.telemetry.procfs import ROOT, host_ticks, tree_ticks
 class HostUsage:
     """Processor time per lease since the last look, in clock ticks. Not thread-safe.
 
+    Args:
+        proc: the procfs.
+        meter: the process that meters; an attempt that started its own agent does not pay for it.
+
     Raises:
         UnmeteredError: there is no procfs.
     """
 
-    def __init__(self, proc: Path = ROOT) -> None:
+    def __init__(self, proc: Path = ROOT, *, meter: int | None = None) -> None:
         self._proc = proc
+        self._meter = os.getpid() if meter is None else meter
         self._busy = host_ticks(proc).busy
         self._trees: dict[str, tuple[int, int | None]] = {}
 
     def attach(self, lease: Lease) -> None:
         """From now on the process tree of the lease counts; what it used before does not."""
-        self._trees[lease.lease_id] = (lease.pid, tree_ticks(lease.pid, self._proc))
+        self._trees[lease.lease_id] = (lease.pid, self._ticks(lease.pid))
 
     def detach(self, lease: Lease) -> None:
         """The opposite of ``attach``; unknown leases are ignored."""
@@ -56,10 +62,13 @@ class HostUsage:
         busy = host_ticks(self._proc).busy
         used: dict[str | None, int] = {}
         for lease_id, (pid, before) in self._trees.items():
-            now = tree_ticks(pid, self._proc)
+            now = self._ticks(pid)
             used[lease_id] = 0 if now is None or before is None else max(0, now - before)
             if now is not None:
                 self._trees[lease_id] = (pid, now)
         used[None] = max(0, busy - self._busy - sum(used.values()))
         self._busy = busy
         return used
+
+    def _ticks(self, pid: int) -> int | None:
+        return tree_ticks(pid, self._proc, but=(self._meter,))
