@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
-import os
 import socket
 import time
 from dataclasses import dataclass, replace
@@ -257,8 +256,3 @@ def _node_name(node: dict[str, Any]) -> str:
 def _first_line(error: BaseException) -> str:
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0].rstrip(".") + "."
-
-
-def default_address() -> str:
-    """``RAY_ADDRESS``, as ``ray job submit`` sets it for its entry point, else whatever runs on this machine."""
-    return os.environ.get("RAY_ADDRESS", "auto")
