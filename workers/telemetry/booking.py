@@ -7,12 +7,15 @@ increment that spans edges is split by the energy the power readings show on eac
 Invariant, for any sequence of calls: ``booked_mj`` = sum of the entries = growth of the counter between the first and
 the last reading at which it moved. Where the counter was reset, or told nothing for longer than ``GAP_NS``, the power
 readings say what was drawn meanwhile, and the entries say so.
+
+A device that several hold is split by what ``weigh`` was told each used, else equally. The host's own devices (CPU,
+DRAM) are everybody's: what of them was not measured as somebody's is nobody's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from workers.contract import Device, EnergyEntry, Method, Phase, Quality, Reading
 from workers.units import NS_PER_S, PJ_PER_MJ, apportion
@@ -20,7 +23,10 @@ from workers.units import NS_PER_S, PJ_PER_MJ, apportion
 GAP_NS = 2 * NS_PER_S
 """Readings further apart than this leave the power in between unknown: what they span is flagged ``gap``."""
 REFRESH_NS = NS_PER_S // 10
-"""No counter takes longer than this from one refresh to the next, so what it shows is no older."""
+"""No board's counter takes longer than this from one refresh to the next, so what it shows is no older.
+
+The host's own (RAPL, a millisecond; the model, none) are taken for current.
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,11 +41,16 @@ class Claim:
 
 @dataclass(kw_only=True, slots=True)
 class _Stretch:
-    """Time between two edges, over which the claims were the same; ``drawn_pj`` is what the power readings show."""
+    """Time between two edges, over which the claims were the same.
+
+    ``drawn_pj`` is what the power readings show; ``used`` is each lease's measured use of the device, ``None`` everyone
+    else's.
+    """
 
     start_ns: int
     claims: tuple[Claim, ...]
     drawn_pj: int = 0
+    used: dict[str | None, int] = field(default_factory=dict)
 
 
 class DeviceBook:
@@ -89,7 +100,7 @@ class DeviceBook:
         elif now == before:
             self._draw(reading)
         else:
-            self._draw(_at_refresh(self._last, reading))
+            self._draw(_at_refresh(self._last, reading, refresh_ns=0 if self._is_hosts else REFRESH_NS))
             if now > before:
                 self._book(now - before, self._device.method)
             else:
@@ -133,6 +144,15 @@ class DeviceBook:
         self._idle_since_ns = self._stretches[-1].start_ns
         self._turned = True
 
+    def weigh(self, used: Mapping[str | None, int]) -> None:
+        """Note what each lease (``None``: anyone else) used of the device since it was last weighed or changed hands.
+
+        In any unit, not negative. Weigh before observing the reading, and at every edge.
+        """
+        noted = self._stretches[-1].used
+        for lease_id, amount in used.items():
+            noted[lease_id] = noted.get(lease_id, 0) + amount
+
     def take(self) -> list[EnergyEntry]:
         """Hand over what was booked since the last call, neighbours of the same account merged."""
         taken, self._entries = merge(self._entries), []
@@ -173,7 +193,7 @@ class DeviceBook:
         spans = self._cut(start_ns, end_ns) or [(self._stretches[current], start_ns, end_ns)]
         weights = self._weights(energy_mj * PJ_PER_MJ, spans)
         for (stretch, begin, end), part_mj in zip(spans, apportion(energy_mj, weights), strict=True):
-            self._enter(stretch.claims, begin, end, part_mj, method)
+            self._enter(stretch, begin, end, part_mj, method)
         self.booked_mj += energy_mj
         self._booked = self._last
         self._drawn_pj = 0
@@ -209,11 +229,13 @@ class DeviceBook:
         if is_idle and reading.time_ns - self._idle_since_ns >= looks_back_ns and self._device.kind == "gpu":
             self._idle_mw = self._idle_mw if reading.power_mw is None else reading.power_mw
 
-    def _enter(self, claims: tuple[Claim, ...], begin_ns: int, end_ns: int, energy_mj: int, method: Method) -> None:
-        """One entry for idle, or one per claim: a shared device is split equally and says so."""
-        flags = self._device.quality | self._flags | ({Quality.SHARED} if len(claims) > 1 else set())
-        accounts: Sequence[Claim | None] = claims or (None,)
-        for claim, part_mj in zip(accounts, apportion(energy_mj, [1] * len(accounts)), strict=True):
+    def _enter(self, stretch: _Stretch, begin_ns: int, end_ns: int, energy_mj: int, method: Method) -> None:
+        """One entry per account: a device that is shared says so."""
+        accounts = self._accounts(stretch)
+        weights = [weight for _, weight in accounts]
+        is_shared = len(accounts) > 1 or (self._is_hosts and accounts[0][0] is not None)
+        flags = frozenset(self._device.quality | self._flags | ({Quality.SHARED} if is_shared else set()))
+        for (claim, weight), part_mj in zip(accounts, apportion(energy_mj, weights), strict=True):
             if claim is not None:
                 self.booked_by_lease[claim.lease_id] = self.booked_by_lease.get(claim.lease_id, 0) + part_mj
             self._entries.append(
@@ -227,21 +249,36 @@ class DeviceBook:
                     job_id=claim.job_id if claim else None,
                     attempt=claim.attempt if claim else None,
                     phase=claim.phase if claim else None,
-                    share=1 / len(accounts),
+                    share=weight / sum(weights),
                     method=method,
                     quality=flags,
                 )
             )
 
+    def _accounts(self, stretch: _Stretch) -> list[tuple[Claim | None, int]]:
+        """Who a stretch is booked to, by which weights, of which at least one is not 0; ``None`` is nobody."""
+        claimed = [(claim, stretch.used.get(claim.lease_id, 0)) for claim in stretch.claims]
+        left = sum(stretch.used.values()) - sum(weight for _, weight in claimed)
+        if claimed and any(stretch.used.values()):
+            return [*claimed, (None, left)] if left else [*claimed]
+        if self._is_hosts or not claimed:
+            return [(None, 1)]
+        return [(claim, 1) for claim, _ in claimed]
 
-def _at_refresh(last: Reading, reading: Reading) -> Reading:
+    @property
+    def _is_hosts(self) -> bool:
+        """Whether the device serves the whole host, leases or not."""
+        return self._device.kind != "gpu"
+
+
+def _at_refresh(last: Reading, reading: Reading, *, refresh_ns: int) -> Reading:
     """``reading`` as of the refresh that made its counter differ from ``last``: some time between them, so the middle.
 
     Taking the counter for current would leave a job short by what it drew between the last refresh and its end: of a
     simulated H100's 200 ms at full power 7.5 % on the mean and 41 % at worst, instead of 0.3 % and 3.8 %.
     """
     elapsed_ns = reading.time_ns - last.time_ns
-    ago_ns = min(elapsed_ns, REFRESH_NS) // 2
+    ago_ns = min(elapsed_ns, refresh_ns) // 2
     power_mw = reading.power_mw
     if last.power_mw is not None and power_mw is not None and ago_ns:
         power_mw += (last.power_mw - power_mw) * ago_ns // elapsed_ns
