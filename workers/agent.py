@@ -32,9 +32,11 @@ from workers.telemetry.exporter import AgentCollector, serve
 from workers.telemetry.meter import PowerMeter
 from workers.telemetry.node import NodeMeter
 from workers.telemetry.protocol import socket_path
+from workers.telemetry.replay import ReplayMeter
 from workers.telemetry.server import LeaseServer
 from workers.telemetry.simulated import SimulatedMeter
 
+METER_HELP = "auto, nvml, simulated:TYPE[,TYPE...] or replay:PATH[,PATH...] (default auto)"
 DEFAULT_SIMULATED = "H100"
 """What a machine without an NVIDIA GPU simulates when nobody says what."""
 
@@ -61,11 +63,11 @@ class AgentOptions:
 def open_meter(wish: str, *, node: str) -> PowerMeter:
     """The meter a wish names; ``auto`` is NVML where there is an NVIDIA device, else simulated boards.
 
-    ``auto:T4,T4`` says what to simulate then.
+    ``auto:T4,T4`` says what to simulate then. ``replay:a.csv,b.csv`` plays recordings back (see ``read_recording``).
 
     Raises:
         MeterError: there is an NVIDIA device, but its driver does not answer: that is never simulated away.
-        InputError: no such meter.
+        InputError: no such meter, or a recording that cannot be played back.
     """
     # Imported here: a node without NVIDIA boards never loads the driver's binding.
     from workers.telemetry.nvml import NvmlMeter, has_nvidia_device  # noqa: PLC0415
@@ -78,7 +80,11 @@ def open_meter(wish: str, *, node: str) -> PowerMeter:
     if kind == "simulated":
         names = tuple(name.strip() for name in (models or DEFAULT_SIMULATED).split(","))
         return SimulatedMeter(names, node=node, clock_ns=time.time_ns)
-    raise InputError(f"unknown meter {wish!r}. Known: auto, nvml, simulated:TYPE[,TYPE...].")
+    if kind == "replay" and models:
+        meter = ReplayMeter.open([Path(name.strip()) for name in models.split(",")], clock_ns=time.time_ns)
+        sys.stderr.writelines(f"left out of {sentence}\n" for sentence in meter.left_out)
+        return meter
+    raise InputError(f"unknown meter {wish!r}. Known: auto, nvml, simulated:TYPE[,TYPE...], replay:PATH[,PATH...].")
 
 
 class Agent:
@@ -169,7 +175,7 @@ def parse(arguments: Sequence[str]) -> tuple[AgentOptions, int | None]:
     parser = argparse.ArgumentParser(prog="python -m workers.agent", description="Meter one node.")
     parser.add_argument("--home", type=Path, default=Home.default().root, help="ledger folder (env WATTLEDGER_HOME)")
     parser.add_argument("--node", default=socket.gethostname(), help="this node's name in the ledger")
-    parser.add_argument("--meter", default="auto", help="auto, nvml, or simulated:TYPE[,TYPE...] (default auto)")
+    parser.add_argument("--meter", default="auto", help=METER_HELP)
     parser.add_argument("--listen", default="127.0.0.1", help="address of /metrics (default 127.0.0.1)")
     parser.add_argument("--port", type=int, default=0, help="port of /metrics; 0 takes any (default 0)")
     parser.add_argument("--interval-ms", type=int, default=100, help="time between reads (default 100)")
