@@ -6,33 +6,19 @@ started again, lines out of order or twice, a torn last line. What cannot be use
 
 from __future__ import annotations
 
-import codecs
-import csv
 import itertools
-import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from workers.errors import InputError
-from workers.telemetry.smi_columns import (
-    TIMES,
-    Layout,
-    comma_is_decimal,
-    is_missing,
-    milliwatts,
-    named,
-    read_header,
-    share,
-    time_ns,
-)
+from workers.telemetry.smi_columns import TIMES, Layout, comma_is_decimal, milliwatts, named, share, time_ns
+from workers.telemetry.smi_lines import Line, read_lines
 
 ABSURD_MW = 2**31
 """NVML's 32-bit sentinels lie above this; no board draws 2.1 MW."""
 SAME_LOOK_NS = 50_000_000
 """Lines of several boards written at one look are closer than this."""
-_HEADER_WITHIN = 20
-"""Lines at the top of a file among which the header is looked for."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,18 +56,6 @@ class SmiLog:
     skipped: tuple[tuple[int, str], ...]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Line:
-    number: int
-    layout: Layout
-    cells: tuple[str, ...]
-
-    def cell(self, what: str) -> str | None:
-        """The cell of a column; ``None`` where there is no such column or it says that it has no figure."""
-        place = self.layout.places.get(what)
-        return None if place is None or is_missing(self.cells[place]) else self.cells[place]
-
-
 @dataclass
 class _Found:
     """A board while its lines are gathered; of two samples at one time the later line holds."""
@@ -110,7 +84,7 @@ def parse_smi_log(data: bytes, *, source: str) -> SmiLog:
         InputError: no time or power column (the columns found are named), no line that can be used, a number that
             could mean two things, or lines of several boards that nothing tells apart.
     """
-    lines, skipped = _lines(data, source)
+    lines, skipped = read_lines(data, source)
     commas = comma_is_decimal(cell for line in lines for what in ("power", "limit") if (cell := line.cell(what)))
     if commas is None:
         raise InputError(
@@ -142,78 +116,7 @@ def parse_smi_log(data: bytes, *, source: str) -> SmiLog:
     return SmiLog(boards=tuple(ordered), skipped=tuple(sorted(skipped)))
 
 
-def _lines(data: bytes, source: str) -> tuple[list[_Line], list[tuple[int, str]]]:
-    """The lines of figures, each with the header above it, and those that do not fit their header."""
-    texts = _text(data).splitlines(keepends=True)
-    layouts = [(number, read_header(text)) for number, text in enumerate(texts[:_HEADER_WITHIN], 1) if text.strip()]
-    start, layout = next(((number, made) for number, made in layouts if made.is_usable), (0, None))
-    if layout is None:
-        raise InputError(_no_header(source, [made for _, made in layouts]))
-    lines: list[_Line] = []
-    skipped: list[tuple[int, str]] = []
-    for number, text in enumerate(texts[start:], start + 1):
-        if not text.strip():
-            continue
-        if "power" in text.lower() and (again := read_header(text)).is_usable:
-            layout = again
-            continue
-        cells = _cells(text, layout)
-        if cells is None:
-            skipped.append((number, f"it does not have the {len(layout.columns)} cells of the header"))
-        elif not text.endswith(("\n", "\r")) and _may_be_torn(cells, layout, lines):
-            skipped.append((number, "it may be torn: the file ends in the middle of it"))
-        else:
-            lines.append(_Line(number=number, layout=layout, cells=cells))
-    return lines, skipped
-
-
-def _text(data: bytes) -> str:
-    is_wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    return data.decode("utf-16" if is_wide else "utf-8-sig", errors="replace")
-
-
-def _no_header(source: str, layouts: Sequence[Layout]) -> str:
-    """Why no line at the top is a header, by the line that is nearest to one."""
-    if not layouts:
-        return f"{source} is empty. Record with nvidia-smi --query-gpu=timestamp,uuid,power.draw --format=csv -l 1."
-    best = max(layouts, key=lambda layout: len(layout.places))
-    lacking = " or ".join(what for what in ("time", "power") if what not in best.places)
-    return (
-        f"{source} has no {lacking} column; its columns are {named(best.columns)}. "
-        "Record with nvidia-smi --query-gpu=timestamp,uuid,power.draw --format=csv -l 1."
-    )
-
-
-def _cells(text: str, layout: Layout) -> tuple[str, ...] | None:
-    """The cells of a line; ``None`` when they are not as many as the header's columns."""
-    bare = text.strip("\r\n\0")
-    parted = bare.split(layout.separator)
-    if len(parted) != len(layout.columns) or '"' in bare:
-        try:
-            parted = next(csv.reader([bare], delimiter=layout.separator[0], skipinitialspace=True), [])
-        except csv.Error:
-            return None
-    return tuple(cell.strip() for cell in parted) if len(parted) == len(layout.columns) else None
-
-
-def _may_be_torn(cells: Sequence[str], layout: Layout, before: Sequence[_Line]) -> bool:
-    """Whether a last line without its end may lack part of a figure we read.
-
-    Its last cell is whole when nobody reads it, or when it ends as the one above: in a unit, or after as many decimals.
-    """
-    if len(cells) - 1 not in layout.places.values():
-        return False
-    ending = _ending(cells[-1])
-    return not ending or not before or ending != _ending(before[-1].cells[-1])
-
-
-def _ending(cell: str) -> str:
-    """How a figure ends: its unit, else its decimals as zeros; empty for a whole number, which may go on."""
-    found = re.search(r"[^\d.,\s]+$|(?<=[.,])\d+$", cell)
-    return re.sub(r"\d", "0", found[0]) if found else ""
-
-
-def _take(line: _Line, found: dict[str, _Found], *, decimal_comma: bool) -> str | None:
+def _take(line: Line, found: dict[str, _Found], *, decimal_comma: bool) -> str | None:
     """Put a line's sample with its board; gives why not, or ``None``."""
     identity = line.layout.identity
     key = line.cell(identity or "name")
@@ -239,13 +142,13 @@ def _take(line: _Line, found: dict[str, _Found], *, decimal_comma: bool) -> str 
     return None
 
 
-def _new_board(line: _Line) -> _Found:
+def _new_board(line: Line) -> _Found:
     index = line.cell("index")
     number = int(index) if index is not None and index.isdecimal() else None
     return _Found(uuid=line.cell("uuid"), index=number, name=line.cell("name"))
 
 
-def _milliwatts(line: _Line, what: str, *, decimal_comma: bool) -> int | None:
+def _milliwatts(line: Line, what: str, *, decimal_comma: bool) -> int | None:
     cell = line.cell(what)
     unit = line.layout.units.get(what, "")
     told = None if cell is None else milliwatts(cell, unit=unit, decimal_comma=decimal_comma)
