@@ -26,6 +26,7 @@ from workers.contract import EnergyEntry
 from workers.errors import InputError, MeterError, WattledgerError
 from workers.home import Home
 from workers.powercap.notes import LimitNotes
+from workers.telemetry.access import OPEN, Access, access_of, add_flags
 from workers.telemetry.booking import merge
 from workers.telemetry.energy_log import EnergyLog
 from workers.telemetry.exporter import AgentCollector, serve
@@ -47,7 +48,7 @@ class AgentOptions:
 
     Attributes:
         meter: ``auto``, ``nvml`` or ``simulated:H100,T4`` (one name per device); see ``open_meter``.
-        listen: address the metrics are served on; port 0 takes any.
+        listen: address the metrics are served on; port 0 takes any; ``access``: who may read them, and how.
         interval_s: time between looks at the devices; ``flush_s``: between writes of the energy log.
     """
 
@@ -58,6 +59,7 @@ class AgentOptions:
     port: int = 0
     interval_s: float = 0.1
     flush_s: float = 1.0
+    access: Access = OPEN
 
 
 def open_meter(wish: str, *, node: str) -> PowerMeter:
@@ -100,11 +102,12 @@ class Agent:
         self.socket = socket_path(options.home, options.node)
         self._node = NodeMeter(meter, node=options.node, notes=LimitNotes(self.socket.parent))
         self._leases = LeaseServer(self.socket, self._node, flush=self.flush)
-        self._exporter = serve(AgentCollector(self._node.snapshot), listen=options.listen, port=options.port)
+        self._exporter = serve(
+            AgentCollector(self._node.snapshot), listen=options.listen, port=options.port, access=options.access
+        )
 
     def describe(self) -> dict[str, object]:
         """The line printed when the agent is ready."""
-        host = "127.0.0.1" if self._options.listen == "127.0.0.1" else socket.gethostname()
         devices = [
             {"uuid": s.device.uuid, "model": s.device.model, "method": s.device.method.value}
             for s in self._node.snapshot().devices
@@ -112,7 +115,7 @@ class Agent:
         return {
             "node": self._options.node,
             "socket": str(self.socket),
-            "metrics_url": f"http://{host}:{self._exporter.port}/metrics",
+            "metrics_url": self._exporter.url,
             "pid": os.getpid(),
             "devices": devices,
         }
@@ -171,13 +174,18 @@ class Agent:
 
 
 def parse(arguments: Sequence[str]) -> tuple[AgentOptions, int | None]:
-    """Command line to options and the lifeline's descriptor."""
+    """Command line to options and the lifeline's descriptor.
+
+    Raises:
+        InputError: flags that do not go together.
+    """
     parser = argparse.ArgumentParser(prog="python -m workers.agent", description="Meter one node.")
     parser.add_argument("--home", type=Path, default=Home.default().root, help="ledger folder (env WATTLEDGER_HOME)")
     parser.add_argument("--node", default=socket.gethostname(), help="this node's name in the ledger")
     parser.add_argument("--meter", default="auto", help=METER_HELP)
     parser.add_argument("--listen", default="127.0.0.1", help="address of /metrics (default 127.0.0.1)")
     parser.add_argument("--port", type=int, default=0, help="port of /metrics; 0 takes any (default 0)")
+    add_flags(parser)
     parser.add_argument("--interval-ms", type=int, default=100, help="time between reads (default 100)")
     parser.add_argument("--flush-ms", type=int, default=1000, help="time between writes (default 1000)")
     parser.add_argument(lifeline.FLAG, type=int, help=argparse.SUPPRESS)
@@ -190,14 +198,15 @@ def parse(arguments: Sequence[str]) -> tuple[AgentOptions, int | None]:
         port=found.port,
         interval_s=found.interval_ms / 1000,
         flush_s=found.flush_ms / 1000,
+        access=access_of(found, listen=found.listen),
     )
     return options, found.lifeline_fd
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run an agent; gives the exit code."""
-    options, lifeline_fd = parse(sys.argv[1:] if arguments is None else arguments)
     try:
+        options, lifeline_fd = parse(sys.argv[1:] if arguments is None else arguments)
         agent = Agent(options, open_meter(options.meter, node=options.node))
     except (WattledgerError, OSError) as error:
         sys.stderr.write(f"{error}\n")
