@@ -15,13 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-import psutil
-
 from orchestrator.accounting.prometheus import PrometheusClient
 from orchestrator.accounting.rows import Account, build_accounts
 from orchestrator.cluster.local import LocalNode, local_cluster
 from orchestrator.cluster.port import Cluster
 from orchestrator.controller import Controller
+from orchestrator.custody import custody, settle_orphans
 from orchestrator.lifecycle import JobRecord, JobState
 from orchestrator.manifest import Manifest, expand, load_manifest
 from orchestrator.monitoring.server import LocalPrometheus, find_prometheus
@@ -92,9 +91,11 @@ class RunResult:
 def run(path: Path, target: Target, *, home: Home, observer: Observer, submission_id: str | None = None) -> RunResult:
     """Submit a manifest and see it through. ``KeyboardInterrupt`` cancels what is left and still reports.
 
+    The same manifest and ``submission_id`` again run nothing twice: the result is that of the first time.
+
     Raises:
         ManifestError: the manifest has problems; nothing was submitted.
-        InputError: a job that no node could ever run; nothing was submitted.
+        InputError: a job that no node could ever run, or this very submission still runs; nothing was submitted.
         UnreachableError: no cluster.
     """
     manifest = load_manifest(path)
@@ -102,12 +103,19 @@ def run(path: Path, target: Target, *, home: Home, observer: Observer, submissio
         specs = expand_on(manifest, site.cluster.view(), submission_id=submission_id)
         observer.planned(checked_plan(specs, site.cluster.view()))
         with contextlib.closing(Store(home.state_db)) as store:
-            settle_orphans(store)
-            run_id = _submit(store, manifest, path, specs)
-            cancelled = _see_through(store, site.cluster, run_id, home, observer)
+            settle_orphans(store, home)
+            record = _record(manifest, path)
+            with custody(home, record.run_id):
+                new = store.submit(record, specs)
+                if not new:
+                    return _submitted_before(store, site, specs, home, observer)
+                if new < len(specs):
+                    observer.say(f"{len(specs) - new} of {len(specs)} jobs were submitted before and do not run again")
+                cancelled = _see_through(store, site.cluster, record.run_id, home, observer)
             observer.say("accounting")
             site.cluster.flush()
-            return RunResult(run_id=run_id, accounts=site.accounts(home, store, run_id), cancelled=cancelled)
+            rows = site.accounts(home, store, record.run_id)
+            return RunResult(run_id=record.run_id, accounts=rows, cancelled=cancelled)
 
 
 def expand_on(manifest: Manifest, view: ClusterView, *, submission_id: str | None) -> tuple[JobSpec, ...]:
@@ -213,10 +221,10 @@ def _watch(stack: contextlib.ExitStack, cluster: Cluster, observer: Observer) ->
     return server.url
 
 
-def _submit(store: Store, manifest: Manifest, path: Path, specs: Sequence[JobSpec]) -> str:
+def _record(manifest: Manifest, path: Path) -> RunRecord:
     now_ns = time.time_ns()
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now_ns // NS_PER_S))
-    run = RunRecord(
+    return RunRecord(
         run_id=f"{manifest.name}-{stamp}-{secrets.token_hex(2)}",
         name=manifest.name,
         manifest=path.read_text(encoding="utf-8"),
@@ -224,8 +232,21 @@ def _submit(store: Store, manifest: Manifest, path: Path, specs: Sequence[JobSpe
         host=socket.gethostname(),
         pid=os.getpid(),
     )
-    store.submit(run, specs)
-    return run.run_id
+
+
+def _submitted_before(store: Store, site: Site, specs: Sequence[JobSpec], home: Home, observer: Observer) -> RunResult:
+    """How the same submission ended the first time.
+
+    Raises:
+        InputError: it has not ended: another process runs it.
+    """
+    run_id = store.job(specs[0].job_id).run_id
+    jobs = store.jobs(run_id=run_id)
+    if not all(job.state.is_final for job in jobs):
+        raise InputError(f"{run_id} is this very submission, and runs now. Follow it: wattledger status {run_id}")
+    observer.say(f"{run_id} was this very submission; it does not run again, and this is its report")
+    cancelled = any(job.state is JobState.CANCELLED for job in jobs)
+    return RunResult(run_id=run_id, accounts=site.accounts(home, store, run_id), cancelled=cancelled)
 
 
 def _see_through(store: Store, cluster: Cluster, run_id: str, home: Home, observer: Observer) -> bool:
@@ -244,29 +265,6 @@ def _see_through(store: Store, cluster: Cluster, run_id: str, home: Home, observ
         raise
     observer.progressed(home, store.jobs(run_id=run_id))
     return cancelled
-
-
-def settle_orphans(store: Store) -> None:
-    """Fail the jobs of runs whose controller on this host is gone: their attempts ended with it.
-
-    A controller on another host is left alone, since only its own host can tell.
-    """
-    reason = "its controller ended without finishing it; submit the manifest again"
-    dead = [run for run in store.runs() if run.host == socket.gethostname() and not psutil.pid_exists(run.pid)]
-    for run in dead:
-        for job in store.jobs(run_id=run.run_id):
-            if job.state is JobState.RUNNING:
-                last = job.attempts[-1].number
-                store.end_attempt(
-                    job.job_id,
-                    last,
-                    state=JobState.FAILED,
-                    reason=reason,
-                    then=JobState.FAILED,
-                    now_ns=time.time_ns(),
-                )
-            elif job.state is JobState.QUEUED:
-                store.set_state(job.job_id, JobState.FAILED, reason=reason, now_ns=time.time_ns())
 
 
 def find_run(store: Store, name: str | None) -> RunRecord:

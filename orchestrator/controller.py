@@ -36,11 +36,16 @@ class Controller:
         return any(not job.state.is_final for job in jobs.values())
 
     def cancel(self, reason: str = CANCELLED) -> None:
-        """Stop everything of this run that has not ended; harmless when all has."""
-        now_ns = self._clock_ns()
-        for job in self._store.jobs(run_id=self._run_id):
+        """Stop everything of this run that has not ended; harmless when all has.
+
+        All attempts are stopped before anything is noted: they must not go on where the disk refuses the notes.
+        """
+        now_ns, jobs = self._clock_ns(), self._store.jobs(run_id=self._run_id)
+        for job in jobs:
             if job.state is JobState.RUNNING:
                 self._cluster.cancel(job.job_id)
+        for job in jobs:
+            if job.state is JobState.RUNNING:
                 self._store.end_attempt(
                     job.job_id,
                     job.attempts[-1].number,

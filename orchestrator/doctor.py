@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import platform
@@ -9,11 +10,12 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 
 from orchestrator.monitoring.server import find_prometheus
 from workers.agent import open_meter
-from workers.contract import Method
-from workers.errors import CapError, WattledgerError
+from workers.contract import Device, Method
+from workers.errors import CapError, MeterError, WattledgerError
 from workers.home import Home
 from workers.telemetry.meter import PowerMeter
 from workers.telemetry.nvml import has_nvidia_device
@@ -29,6 +31,8 @@ PACKAGES = {
     "matplotlib": "report",
 }
 """Module to the extra that brings it."""
+DISTRIBUTIONS = {"sklearn": "scikit-learn"}
+"""Module to the package that has it, where the names differ."""
 LOW_DISK_GB = 2.0
 
 
@@ -47,36 +51,60 @@ class Finding:
     remedy: str | None = None
 
 
-def examine(home: Home) -> tuple[Finding, ...]:
-    """Look at everything; nothing is changed but for a folder being made and removed."""
+def installed_version(module: str) -> str | None:
+    """A module's version, without importing it, which would take seconds; ``None`` when it is not installed."""
+    try:
+        found = importlib.util.find_spec(module)
+        # A folder of that name where the command is run is found too, but has nothing to load.
+        return metadata.version(DISTRIBUTIONS.get(module, module)) if found and found.loader else None
+    except metadata.PackageNotFoundError:
+        return "of no known version"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What is asked of a machine; each answer can be given, to examine another than this one.
+
+    Attributes:
+        version: an installed module's version, or ``None``.
+        has_nvidia: whether the kernel shows an NVIDIA device.
+        nvml: opens its meter; raises ``WattledgerError``.
+        is_root: whether this process may set power limits.
+        prometheus: where the program is, or ``None``.
+        may_write: whether this process may make files in a folder; ``free_bytes``: room on the disk that holds it.
+    """
+
+    version: Callable[[str], str | None] = installed_version
+    has_nvidia: Callable[[], bool] = has_nvidia_device
+    nvml: Callable[[], PowerMeter] = lambda: open_meter("nvml", node=platform.node())
+    is_root: Callable[[], bool] = lambda: os.geteuid() == 0
+    prometheus: Callable[[], Path | None] = find_prometheus
+    may_write: Callable[[Path], bool] = lambda folder: os.access(folder, os.W_OK | os.X_OK)
+    free_bytes: Callable[[Path], int] = lambda folder: shutil.disk_usage(folder).free
+
+
+def examine(home: Home, machine: Machine = Machine()) -> tuple[Finding, ...]:
+    """Look at everything; nothing is changed."""
     return (
         Finding(what="Python", level="ok", found=platform.python_version()),
-        *_packages(),
-        *_meter(),
+        *(_package(module, machine.version(module)) for module in PACKAGES),
+        *_boards(machine),
         _cpu_energy(),
-        _prometheus(),
-        _ledger(home),
+        _prometheus(machine.prometheus()),
+        _ledger(home, machine),
     )
 
 
-def _packages() -> list[Finding]:
-    """Found without importing: loading torch to ask for its version would take seconds."""
-    findings = []
-    for module, extra in PACKAGES.items():
-        if importlib.util.find_spec(module) is None:
-            remedy = f"pip install -c constraints.txt 'wattledger[{extra}]'"
-            findings.append(Finding(what=module, level="missing", found="not installed", remedy=remedy))
-        else:
-            name = {"sklearn": "scikit-learn"}.get(module, module)
-            findings.append(Finding(what=module, level="ok", found=metadata.version(name)))
-    return findings
+def _package(module: str, version: str | None) -> Finding:
+    if version is None:
+        remedy = f"pip install -c constraints.txt 'wattledger[{PACKAGES[module]}]'"
+        return Finding(what=module, level="missing", found="not installed", remedy=remedy)
+    return Finding(what=module, level="ok", found=version)
 
 
-def _meter(
-    has_device: Callable[[], bool] = has_nvidia_device, open_: Callable[[], PowerMeter] | None = None
-) -> list[Finding]:
+def _boards(machine: Machine) -> list[Finding]:
     """Each GPU, how its energy is obtained, and whether its power can be capped."""
-    if not has_device():
+    if not machine.has_nvidia():
         return [
             Finding(
                 what="GPU",
@@ -86,38 +114,39 @@ def _meter(
             )
         ]
     try:
-        meter = open_() if open_ else open_meter("nvml", node=platform.node())
+        with contextlib.closing(machine.nvml()) as meter:
+            return [
+                finding
+                for device in meter.devices()
+                for finding in (_method(device), _cap(meter, device, may_set=machine.is_root()))
+            ]
     except WattledgerError as error:
         return [Finding(what="GPU", level="missing", found=str(error), remedy="install the driver; see `nvidia-smi`")]
-    findings = [finding for device in meter.devices() for finding in _device(meter, device.uuid)]
-    meter.close()
-    return findings
 
 
-def _device(meter: PowerMeter, uuid: str) -> list[Finding]:
-    device = next(device for device in meter.devices() if device.uuid == uuid)
+def _method(device: Device) -> Finding:
     how = {
         Method.COUNTER: "hardware energy counter, mJ",
         Method.INTEGRATED: "no energy counter; power is sampled and integrated",
     }.get(device.method, device.method.value)
     level = "ok" if device.method is Method.COUNTER else "note"
-    return [
-        Finding(what=f"{device.model} {uuid}", level=level, found=f"method {device.method}: {how}"),
-        _cap(meter, uuid, device.model),
-    ]
+    return Finding(what=f"{device.model} {device.uuid}", level=level, found=f"method {device.method}: {how}")
 
 
-def _cap(meter: PowerMeter, uuid: str, model: str) -> Finding:
+def _cap(meter: PowerMeter, device: Device, *, may_set: bool) -> Finding:
     """Whether the limit can be set, told from the range and the rights; the card's setting is not touched."""
+    what = f"{device.model} power cap"
     try:
-        limits = meter.limit_range(uuid)
+        limits = meter.limit_range(device.uuid)
     except CapError as error:
-        return Finding(what=f"{model} power cap", level="note", found=str(error))
+        return Finding(what=what, level="note", found=str(error))
+    except MeterError as error:
+        return Finding(what=what, level="missing", found=str(error))
     found = f"{limits.min_mw // MW_PER_W} to {limits.max_mw // MW_PER_W} W, default {limits.default_mw // MW_PER_W} W"
-    if os.geteuid() == 0:
-        return Finding(what=f"{model} power cap", level="ok", found=found)
+    if may_set:
+        return Finding(what=what, level="ok", found=found)
     return Finding(
-        what=f"{model} power cap",
+        what=what,
         level="note",
         found=f"{found}; only root may set it",
         remedy="start the node's Ray as root, or leave power out of manifests",
@@ -132,8 +161,7 @@ def _cpu_energy() -> Finding:
     )
 
 
-def _prometheus() -> Finding:
-    program = find_prometheus()
+def _prometheus(program: Path | None) -> Finding:
     if program is None:
         return Finding(
             what="Prometheus",
@@ -144,18 +172,18 @@ def _prometheus() -> Finding:
     return Finding(what="Prometheus", level="ok", found=str(program))
 
 
-def _ledger(home: Home) -> Finding:
+def _ledger(home: Home, machine: Machine) -> Finding:
     """Whether the ledger's folder can be written, and has room."""
-    place = home.root
-    while not place.exists():
-        place = place.parent
-    free_gb = shutil.disk_usage(place).free / 1e9
-    if not os.access(place, os.W_OK):
-        remedy = "name another folder with --home or WATTLEDGER_HOME"
+    remedy = "name another folder with --home or WATTLEDGER_HOME"
+    place = next(folder for folder in (home.root, *home.root.parents) if os.path.lexists(folder))
+    if not place.is_dir():
+        return Finding(what="ledger", level="missing", found=f"{place} is not a folder", remedy=remedy)
+    if not machine.may_write(place):
         return Finding(what="ledger", level="missing", found=f"{place} cannot be written", remedy=remedy)
+    free_gb = machine.free_bytes(place) / 1e9
     if free_gb < LOW_DISK_GB:
-        remedy = "free disk space, or name another folder with --home or WATTLEDGER_HOME"
-        return Finding(what="ledger", level="missing", found=f"{free_gb:.1f} GB free in {place}", remedy=remedy)
+        found = f"{free_gb:.1f} GB free in {place}"
+        return Finding(what="ledger", level="missing", found=found, remedy=f"free disk space, or {remedy}")
     return Finding(what="ledger", level="ok", found=f"{home.root}, {free_gb:.0f} GB free")
 
 

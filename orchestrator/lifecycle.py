@@ -48,7 +48,10 @@ TABLE: dict[JobState, StateRule] = {
         then=frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.QUEUED}),
     ),
     JobState.SUCCEEDED: StateRule(means="its last attempt ended with exit code 0", set_by="controller"),
-    JobState.FAILED: StateRule(means="its last attempt failed and none is left", set_by="controller"),
+    JobState.FAILED: StateRule(
+        means="its last attempt failed and none is left, it could never run, or its controller is gone",
+        set_by="controller, next command",
+    ),
     JobState.CANCELLED: StateRule(means="a person or a stopped run ended it", set_by="user, controller"),
 }
 

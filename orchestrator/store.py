@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from orchestrator.lifecycle import AttemptRecord, JobRecord, JobState, check_transition
+from orchestrator.lifecycle import AttemptRecord, IllegalTransitionError, JobRecord, JobState, check_transition
 from workers.contract import JobSpec
 from workers.errors import InputError, UnknownNameError
 
@@ -37,6 +38,11 @@ CREATE TABLE events (
 CREATE INDEX jobs_by_run ON jobs (run_id, sequence);
 CREATE INDEX events_by_job ON events (job_id, event_id);
 """
+_TABLES = frozenset({"runs", "jobs", "attempts", "events"})
+
+
+Row = tuple[Any, ...]
+"""A row of SQLite, columns as in the schema."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,52 +70,83 @@ class Store:
     """
 
     def __init__(self, path: Path) -> None:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, timeout=30, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA foreign_keys=ON")
-            self._migrate(path)
-        except (sqlite3.Error, OSError) as error:
-            raise InputError(f"{path} cannot be used as a ledger: {error}. Name another WATTLEDGER_HOME.") from error
+        self._specs: dict[str, JobSpec] = {}  # a job's spec never changes, and reading one costs more than its row
+        with contextlib.ExitStack() as stack:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._db = stack.enter_context(
+                    contextlib.closing(sqlite3.connect(path, timeout=30, isolation_level=None))
+                )
+                self._prepare(path)
+            except (sqlite3.Error, OSError) as error:
+                raise InputError(
+                    f"{path} cannot be used as a ledger: {error}. Name another folder with --home or WATTLEDGER_HOME."
+                ) from error
+            stack.pop_all()
 
-    def _migrate(self, path: Path) -> None:
-        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+    def _prepare(self, path: Path) -> None:
+        # Two that open a new ledger at once may be in each other's way here. The mode stays with the file, so that
+        # one of them, or whoever opens it next, is enough.
+        with contextlib.suppress(sqlite3.OperationalError):
+            self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA foreign_keys=ON")
+        if self._version(path) == 0:
+            with self._transaction():
+                if self._version(path) == 0:  # nobody else has made it in the meantime
+                    for statement in _SCHEMA.split(";"):
+                        self._db.execute(statement)
+                    self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+
+    def _version(self, path: Path) -> int:
+        """The file's schema, which this version reads; 0 when there is nothing in it yet."""
+        version = int(self._db.execute("PRAGMA user_version").fetchone()[0])
+        tables = {name for (name,) in self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if tables and not tables >= _TABLES:
+            raise InputError(
+                f"{path} is a database, but no ledger. Name another folder with --home or WATTLEDGER_HOME."
+            )
         if version > SCHEMA_VERSION:
             raise InputError(
                 f"{path} was written by a newer Wattledger (schema {version}; this one reads {SCHEMA_VERSION}). "
-                "Upgrade, or name another WATTLEDGER_HOME."
+                "Upgrade, or name another folder with --home or WATTLEDGER_HOME."
             )
-        if version == 0:
-            self._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
+        return version
 
     def close(self) -> None:
         """Let go of the file."""
         self._db.close()
 
-    def submit(self, run: RunRecord, specs: Sequence[JobSpec]) -> None:
-        """Add a run and its jobs, all or none. Jobs that are there already stay as they are.
+    def submit(self, run: RunRecord, specs: Sequence[JobSpec]) -> int:
+        """Add a run and its jobs, all or none; gives how many were new. Jobs that are there already stay as they are.
+
+        A run of which no job is new is not added.
 
         Raises:
             InputError: the disk refuses; nothing was submitted.
         """
         with self._transaction():
-            self._db.execute(
-                "INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?, ?)",
-                (run.run_id, run.name, run.manifest, run.submitted_ns, run.host, run.pid),
-            )
-            for sequence, spec in enumerate(specs):
-                added = self._db.execute(
-                    "INSERT OR IGNORE INTO jobs VALUES (?, ?, ?, ?, ?, NULL, ?)",
-                    (spec.job_id, run.run_id, sequence, spec.to_json(), JobState.QUEUED, run.submitted_ns),
+            known = {spec.job_id for spec in specs if self._find_state(spec.job_id) is not None}
+            if len(known) < len(specs):
+                self._db.execute(
+                    "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (run_id) DO NOTHING",
+                    (run.run_id, run.name, run.manifest, run.submitted_ns, run.host, run.pid),
                 )
-                if added.rowcount:
+            for sequence, spec in enumerate(specs):
+                if spec.job_id not in known:
+                    self._db.execute(
+                        "INSERT INTO jobs VALUES (?, ?, ?, ?, ?, NULL, ?)",
+                        (spec.job_id, run.run_id, sequence, spec.to_json(), JobState.QUEUED, run.submitted_ns),
+                    )
                     self._event(spec.job_id, run.submitted_ns, f"submitted with {run.run_id}")
+            return len(specs) - len(known)
 
-    def runs(self) -> tuple[RunRecord, ...]:
-        """All runs, the latest first."""
-        rows = self._db.execute(
-            "SELECT run_id, name, manifest, submitted_ns, host, pid FROM runs ORDER BY submitted_ns DESC, rowid DESC"
+    def runs(self, *, unfinished: bool = False) -> tuple[RunRecord, ...]:
+        """All runs, or those with a job that is not in a final state; the latest first."""
+        rows = self._rows(
+            "SELECT run_id, name, manifest, submitted_ns, host, pid FROM runs WHERE NOT ? OR EXISTS "
+            "(SELECT * FROM jobs WHERE jobs.run_id = runs.run_id AND state IN (?, ?)) "
+            "ORDER BY submitted_ns DESC, rowid DESC",
+            (unfinished, JobState.QUEUED, JobState.RUNNING),
         )
         return tuple(
             RunRecord(run_id=a, name=b, manifest=c, submitted_ns=d, host=e, pid=f) for a, b, c, d, e, f in rows
@@ -117,28 +154,14 @@ class Store:
 
     def jobs(self, *, run_id: str | None = None) -> tuple[JobRecord, ...]:
         """The jobs of one run, or all, in order of submission."""
-        attempts: dict[str, list[AttemptRecord]] = {}
-        for job_id, *fields in self._db.execute(
-            "SELECT job_id, number, state, reason, node, accelerator, started_ns, ended_ns FROM attempts ORDER BY number"
-        ):
-            attempts.setdefault(job_id, []).append(_attempt(*fields))
-        rows = self._db.execute(
-            "SELECT spec, run_id, sequence, state, reason, submitted_ns, job_id FROM jobs "
-            "WHERE ?1 IS NULL OR run_id = ?1 ORDER BY submitted_ns, run_id, sequence",
+        attempts = self._rows(
+            "SELECT attempts.* FROM attempts JOIN jobs USING (job_id) WHERE ?1 IS NULL OR run_id = ?1 ORDER BY number",
             (run_id,),
         )
-        return tuple(
-            JobRecord(
-                spec=JobSpec.from_json(spec),
-                run_id=run,
-                sequence=sequence,
-                state=JobState(state),
-                reason=reason,
-                submitted_ns=submitted_ns,
-                attempts=tuple(attempts.get(job_id, ())),
-            )
-            for spec, run, sequence, state, reason, submitted_ns, job_id in rows
+        rows = self._rows(
+            "SELECT * FROM jobs WHERE ?1 IS NULL OR run_id = ?1 ORDER BY submitted_ns, run_id, sequence", (run_id,)
         )
+        return self._records(rows, attempts)
 
     def job(self, job_id: str) -> JobRecord:
         """One job.
@@ -146,67 +169,137 @@ class Store:
         Raises:
             UnknownNameError: no such job; lists those there are.
         """
-        found = {job.job_id: job for job in self.jobs()}
-        if job_id not in found:
-            raise UnknownNameError("job", job_id, found)
-        return found[job_id]
+        attempts = self._rows("SELECT * FROM attempts WHERE job_id = ? ORDER BY number", (job_id,))
+        rows = self._rows("SELECT * FROM jobs WHERE job_id = ?", (job_id,))
+        if not rows:
+            raise self._unknown(job_id)
+        return self._records(rows, attempts)[0]
+
+    def _records(self, rows: Iterable[Row], attempts: Iterable[Row]) -> tuple[JobRecord, ...]:
+        tried: dict[str, list[AttemptRecord]] = {}
+        for job_id, *fields in attempts:
+            tried.setdefault(job_id, []).append(_attempt(*fields))
+        return tuple(
+            JobRecord(
+                spec=self._spec(job_id, spec),
+                run_id=run_id,
+                sequence=sequence,
+                state=JobState(state),
+                reason=reason,
+                submitted_ns=submitted_ns,
+                attempts=tuple(tried.get(job_id, ())),
+            )
+            for job_id, run_id, sequence, spec, state, reason, submitted_ns in rows
+        )
+
+    def _spec(self, job_id: str, text: str) -> JobSpec:
+        if job_id not in self._specs:
+            self._specs[job_id] = JobSpec.from_json(text, source=f"job {job_id} of the ledger")
+        return self._specs[job_id]
 
     def start_attempt(self, job_id: str, *, node: str, accelerator: str | None, now_ns: int) -> int:
-        """The job runs: record a new attempt on ``node`` and give its number."""
+        """The job runs: record a new attempt on ``node`` and give its number.
+
+        Raises:
+            UnknownNameError: no such job.
+            IllegalTransitionError: it is not queued.
+        """
         with self._transaction():
+            self._move(job_id, JobState.RUNNING, None, now_ns)
             (last,) = self._db.execute("SELECT max(number) FROM attempts WHERE job_id = ?", (job_id,)).fetchone()
             number = int(last or 0) + 1
             self._db.execute(
                 "INSERT INTO attempts VALUES (?, ?, ?, NULL, ?, ?, ?, NULL)",
                 (job_id, number, JobState.RUNNING, node, accelerator, now_ns),
             )
-            self._move(job_id, JobState.RUNNING, None, now_ns)
+            self._event(
+                job_id, now_ns, f"attempt {number} starts on {node}{f' ({accelerator})' if accelerator else ''}"
+            )
             return number
 
     def end_attempt(
         self, job_id: str, number: int, *, state: JobState, reason: str | None, then: JobState, now_ns: int
     ) -> None:
-        """The attempt ended in ``state``; the job goes on to ``then`` (queued again, or the same final state)."""
+        """The attempt ended in ``state``; the job goes on to ``then`` (queued again, or the same final state).
+
+        Raises:
+            UnknownNameError: no such job.
+            IllegalTransitionError: that attempt is not running, or the job cannot become ``then``.
+        """
         with self._transaction():
-            self._db.execute(
-                "UPDATE attempts SET state = ?, reason = ?, ended_ns = ? WHERE job_id = ? AND number = ?",
-                (state, reason, now_ns, job_id, number),
+            ended = self._db.execute(
+                "UPDATE attempts SET state = ?, reason = ?, ended_ns = ? WHERE job_id = ? AND number = ? AND state = ?",
+                (state, reason, now_ns, job_id, number, JobState.RUNNING),
             )
+            if not ended.rowcount:
+                raise IllegalTransitionError(
+                    f"attempt {number} of job {job_id} does not run, so it cannot become {state}."
+                )
             self._event(job_id, now_ns, f"attempt {number} {state}{': ' + reason if reason else ''}")
             self._move(job_id, then, reason, now_ns)
 
     def set_state(self, job_id: str, state: JobState, *, reason: str | None, now_ns: int) -> None:
-        """Move a job that has no running attempt."""
+        """Move a job that has no running attempt.
+
+        Raises:
+            UnknownNameError: no such job.
+            IllegalTransitionError: it cannot become ``state``, or an attempt runs, which ``end_attempt`` must end.
+        """
         with self._transaction():
+            running = self._db.execute(
+                "SELECT number FROM attempts WHERE job_id = ? AND state = ?", (job_id, JobState.RUNNING)
+            ).fetchone()
+            if running:
+                raise IllegalTransitionError(
+                    f"attempt {running[0]} of job {job_id} runs: end it to make the job {state}."
+                )
             self._move(job_id, state, reason, now_ns)
 
     def events(self, job_id: str) -> tuple[tuple[int, str], ...]:
         """What happened to a job: ``(time_ns, sentence)``, oldest first."""
-        rows = self._db.execute("SELECT time_ns, what FROM events WHERE job_id = ? ORDER BY event_id", (job_id,))
+        rows = self._rows("SELECT time_ns, what FROM events WHERE job_id = ? ORDER BY event_id", (job_id,))
         return tuple((int(time_ns), str(what)) for time_ns, what in rows)
 
     def _move(self, job_id: str, state: JobState, reason: str | None, now_ns: int) -> None:
-        (now,) = self._db.execute("SELECT state FROM jobs WHERE job_id = ?", (job_id,)).fetchone()
-        check_transition(job_id, JobState(now), state)
+        now = self._find_state(job_id)
+        if now is None:
+            raise self._unknown(job_id)
+        check_transition(job_id, now, state)
         self._db.execute("UPDATE jobs SET state = ?, reason = ? WHERE job_id = ?", (state, reason, job_id))
         self._event(job_id, now_ns, f"{now} -> {state}{': ' + reason if reason else ''}")
 
+    def _find_state(self, job_id: str) -> JobState | None:
+        found = self._db.execute("SELECT state FROM jobs WHERE job_id = ?", (job_id,)).fetchone()
+        return None if found is None else JobState(found[0])
+
+    def _unknown(self, job_id: str) -> UnknownNameError:
+        return UnknownNameError("job", job_id, [name for (name,) in self._rows("SELECT job_id FROM jobs")])
+
     def _event(self, job_id: str, now_ns: int, what: str) -> None:
         self._db.execute("INSERT INTO events (job_id, time_ns, what) VALUES (?, ?, ?)", (job_id, now_ns, what))
+
+    def _rows(self, question: str, parameters: tuple[object, ...] = ()) -> list[Row]:
+        try:
+            return self._db.execute(question, parameters).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise InputError(
+                f"the ledger cannot be read: {error}. Restore it from a copy, or start another."
+            ) from error
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
         """All or nothing, also when the disk is full."""
         try:
             self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:  # SQLite itself goes back where the disk refused
+                    self._db.execute("ROLLBACK")
+                raise
         except sqlite3.OperationalError as error:
             raise InputError(f"the ledger cannot be written: {error}. Free disk space or check its rights.") from error
-        try:
-            yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
 
 
 def _attempt(

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from workers import lifeline
-from workers.contract import EnergyEntry
+from workers.contract import EnergyEntry, Method
 from workers.errors import InputError, MeterError, WattledgerError
 from workers.home import Home
 from workers.powercap.notes import LimitNotes
@@ -34,8 +34,9 @@ from workers.telemetry.meter import PowerMeter
 from workers.telemetry.node import NodeMeter
 from workers.telemetry.protocol import socket_path
 from workers.telemetry.replay import ReplayMeter
-from workers.telemetry.server import LeaseServer
+from workers.telemetry.server import LeaseServer, wait_until_free
 from workers.telemetry.simulated import SimulatedMeter
+from workers.units import mj_to_joules
 
 METER_HELP = "auto, nvml, simulated:TYPE[,TYPE...] or replay:PATH[,PATH...] (default auto)"
 DEFAULT_SIMULATED = "H100"
@@ -47,6 +48,7 @@ class AgentOptions:
     """How an agent runs.
 
     Attributes:
+        home: the ledger; ``node``: this node's name in it.
         meter: ``auto``, ``nvml`` or ``simulated:H100,T4`` (one name per device); see ``open_meter``.
         listen: address the metrics are served on; port 0 takes any; ``access``: who may read them, and how.
         interval_s: time between looks at the devices; ``flush_s``: between writes of the energy log.
@@ -96,11 +98,16 @@ class Agent:
         self._options = options
         self._log = EnergyLog(Home(options.home).energy(options.node), boot=uuid.uuid4().hex[:8])
         self._unwritten: list[EnergyEntry] = []
+        self._is_refused = False
         self._write_lock = threading.Lock()
         # A signal handler may put into this queue; an Event could deadlock there.
         self._stop: queue.SimpleQueue[None] = queue.SimpleQueue()
         self.socket = socket_path(options.home, options.node)
-        self._node = NodeMeter(meter, node=options.node, notes=LimitNotes(self.socket.parent))
+        wait_until_free(self.socket)
+        # A simulated board ends with its agent, and its limit too: nothing is left behind.
+        is_real = any(device.method is not Method.SIMULATED for device in meter.devices())
+        notes = LimitNotes(self.socket.parent if is_real else None)
+        self._node = NodeMeter(meter, node=options.node, notes=notes)
         self._leases = LeaseServer(self.socket, self._node, flush=self.flush)
         self._exporter = serve(
             AgentCollector(self._node.snapshot), listen=options.listen, port=options.port, access=options.access
@@ -134,6 +141,11 @@ class Agent:
             self._leases.stop()
             self._node.shutdown()
             self._try_flush()
+            if self._unwritten:
+                lost_j = mj_to_joules(sum(entry.energy_mj for entry in self._unwritten))
+                sys.stderr.write(
+                    f"{lost_j:,.1f} J could not be written to the energy log and are lost with this agent\n"
+                )
             self._exporter.close()
 
     def stop(self) -> None:
@@ -166,11 +178,15 @@ class Agent:
             self._unwritten = []
 
     def _try_flush(self) -> None:
-        """Flush; where the disk refuses, say so and go on metering."""
+        """Flush; where the disk refuses, say so once and go on metering."""
         try:
             self.flush()
         except MeterError as error:
-            sys.stderr.write(f"{error}\n")
+            if not self._is_refused:
+                sys.stderr.write(f"{error}\n")
+            self._is_refused = True
+        else:
+            self._is_refused = False
 
 
 def parse(arguments: Sequence[str]) -> tuple[AgentOptions, int | None]:

@@ -27,8 +27,10 @@ from workers.errors import InputError, JobError, UnreachableError, WattledgerErr
 from workers.home import Home
 from workers.metric_log import MetricLog
 from workers.session import Session
+from workers.tasks import task_info
 from workers.telemetry.client import AgentConnection, HeldLease
-from workers.units import mj_to_joules, mj_to_kwh
+from workers.training.models import model_info
+from workers.units import mj_to_joules
 
 CANCELLED_EXIT_CODE = 130
 DEATH_GRACE_S = 5.0
@@ -43,7 +45,12 @@ class Cancelled(BaseException):
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How an attempt runs; ``agent`` is the agent's socket, ``devices`` are UUIDs or indices on the node."""
+    """How an attempt runs.
+
+    Attributes:
+        agent: the agent's socket; ``None``: the attempt starts its own, which meters by ``meter``.
+        devices: UUIDs or indices on the node; empty means as many as the job wants, from the first on.
+    """
 
     job: Path
     home: Path
@@ -53,8 +60,10 @@ class Options:
     meter: str
 
 
-def run_attempt(spec: JobSpec, options: Options, agent: Path) -> int:
-    """Run the job with devices leased from the agent at ``agent``; gives the millijoules booked to it.
+def run_attempt(spec: JobSpec, options: Options, agent: Path) -> int | None:
+    """Run the job with devices leased from the agent at ``agent``.
+
+    Gives the millijoules booked to it; ``None`` for a job without devices, whose energy nobody meters.
 
     Raises:
         WattledgerError: whatever ended it; its energy is booked all the same.
@@ -68,7 +77,7 @@ def run_attempt(spec: JobSpec, options: Options, agent: Path) -> int:
             connection,
             job_id=spec.job_id,
             attempt=options.attempt,
-            devices=options.devices,
+            devices=options.devices or tuple(map(str, range(spec.resources.gpus))),
             cpus=spec.resources.cpus,
             phase=Phase.LOAD,
             power=spec.power,
@@ -76,12 +85,14 @@ def run_attempt(spec: JobSpec, options: Options, agent: Path) -> int:
         with MetricLog(home.metrics(spec.job_id, options.attempt)) as log:
             if lease.cap_watts is not None:
                 log.log(metric_log.POWER_CAP_WATTS, lease.cap_watts, phase=None)
-            # Imported under the lease: loading torch is part of what the job costs.
+            # Imported under the lease: loading torch is part of what the job costs. CUDA reads the variable then.
+            os.environ["CUDA_VISIBLE_DEVICES"] = lease.visible_devices
             from workers import pipeline  # noqa: PLC0415
 
             session = Session(lease=lease, log=log, folder=folder, phases=pipeline.phases_of(spec))
             pipeline.run(spec, session, artifacts=folder)
-        return lease.close()
+        energy_mj = lease.close()
+        return energy_mj if lease.devices else None
 
 
 @contextlib.contextmanager
@@ -98,7 +109,8 @@ def own_agent(options: Options) -> Iterator[Path]:
     )
     try:
         assert child.process.stdout is not None
-        line = child.process.stdout.readline()
+        with child.process.stdout as said:
+            line = said.readline()
         if not line:
             raise UnreachableError("the job's own agent did not start; it said why above.")
         yield Path(json.loads(line)["socket"])
@@ -113,7 +125,9 @@ def parse(arguments: Sequence[str]) -> tuple[Options, int | None]:
     parser.add_argument("--home", type=Path, default=Home.default().root, help="ledger folder (env WATTLEDGER_HOME)")
     parser.add_argument("--attempt", type=int, default=1, help="number of this attempt (default 1)")
     parser.add_argument("--agent", type=Path, help="socket of the node's agent; without it the job meters itself")
-    parser.add_argument("--device", action="append", help="UUID or index of a device; repeat for more (default 0)")
+    parser.add_argument(
+        "--device", action="append", help="UUID or index of a device; repeat for more (default: the first)"
+    )
     parser.add_argument("--meter", default="auto", help="without --agent: auto, nvml or simulated:TYPE (default auto)")
     parser.add_argument(lifeline.FLAG, type=int, help=argparse.SUPPRESS)
     found = parser.parse_args(arguments)
@@ -122,7 +136,7 @@ def parse(arguments: Sequence[str]) -> tuple[Options, int | None]:
         home=found.home,
         attempt=found.attempt,
         agent=found.agent,
-        devices=tuple(found.device or ["0"]),
+        devices=tuple(found.device or ()),
         meter=found.meter,
     )
     return options, found.lifeline_fd
@@ -137,21 +151,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         lifeline.watch(lifeline_fd, _leave)
     try:
         spec = JobSpec.from_json(_read(options.job), source=str(options.job))
+        # Asked before anything is started, so that a misspelt name costs no energy.
+        task_info(spec.task)
+        model_info(spec.model)
         with contextlib.ExitStack() as stack:
             agent = options.agent or stack.enter_context(own_agent(options))
             energy_mj = run_attempt(spec, options, agent)
     except WattledgerError as error:
         return _fail(options, str(error), error.exit_code)
+    except OSError as error:
+        sentence = f"a file cannot be used: {error}. Make room, or name another ledger with --home."
+        return _fail(options, sentence, JobError.exit_code)
     except MemoryError:
         sentence = "out of host memory. Lower training.batch_size, or give the job a larger node."
         return _fail(options, sentence, JobError.exit_code)
     except Cancelled:
         sys.stderr.write("cancelled; what was measured so far is in the ledger.\n")
         return CANCELLED_EXIT_CODE
+    booked = "no metered device" if energy_mj is None else f"{mj_to_joules(energy_mj):,.1f} J booked"
     print(
-        f"{spec.job_id}: done, {mj_to_joules(energy_mj):,.1f} J = {mj_to_kwh(energy_mj):.3g} kWh booked; "
-        f"logs in {Home(options.home).metrics(spec.job_id, options.attempt)}",
-        flush=True,
+        f"{spec.job_id}: done, {booked}; logs in {Home(options.home).metrics(spec.job_id, options.attempt)}", flush=True
     )
     return 0
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,7 +65,9 @@ def run(spec: JobSpec, session: Session, *, artifacts: Path) -> None:
         UnknownNameError: a task, data set, model or metric that is not in its registry.
     """
     with session.phase(Phase.LOAD):
-        device = load.prepare(math.ceil(spec.resources.cpus), spec.seed)
+        device = load.prepare(
+            math.ceil(spec.resources.cpus), spec.seed, holds_gpu=bool(os.environ.get("CUDA_VISIBLE_DEVICES"))
+        )
         data = load_task(spec.task, spec.dataset, spec.seed)
         info = model_info(spec.model)
         work = _Work(spec=spec, session=session, data=data, device=device, artifacts=artifacts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 import typer
@@ -27,13 +28,11 @@ for verb in (plan, run, status, report, compare, doctor, schema):
 
 def main() -> None:
     """Run the command line; an error of ours is one message and its exit code, never a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that cannot show a sign still gets the figures around it
+            stream.reconfigure(errors="backslashreplace")
     try:
-        app()
+        app(prog_name="wattledger")
     except WattledgerError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.stderr.write("cancelled\n")
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.exit(0)

@@ -8,12 +8,13 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.cli.terminal import print_text
 from orchestrator.client import PROMETHEUS_VARIABLE, Target, prometheus_url
 from orchestrator.cluster.local import local_nodes
 from workers.home import ENVIRONMENT_VARIABLE, Home
 
 HomeOption = Annotated[
-    Path | None,
+    str | None,
     typer.Option("--home", envvar=ENVIRONMENT_VARIABLE, help="Ledger folder.", show_default="~/.wattledger"),
 ]
 AddressOption = Annotated[
@@ -37,9 +38,13 @@ RunArgument = Annotated[str | None, typer.Argument(help="Run id or manifest name
 ManifestArgument = Annotated[Path, typer.Argument(help="A manifest, YAML.", show_default=False)]
 
 
-def home_of(folder: Path | None) -> Home:
-    """The ledger."""
-    return Home.default() if folder is None else Home(folder.expanduser().absolute())
+def home_of(folder: str | None) -> Home:
+    """The ledger.
+
+    Raises:
+        InputError: a URI, which would otherwise be taken for a folder.
+    """
+    return Home.default() if folder is None else Home.default({ENVIRONMENT_VARIABLE: folder})
 
 
 def target_of(*, address: str | None, local: bool, simulate: list[str] | None, prometheus: str | None = None) -> Target:
@@ -50,4 +55,4 @@ def target_of(*, address: str | None, local: bool, simulate: list[str] | None, p
 
 def print_json(value: object) -> None:
     """JSON on standard output; nothing else goes there."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+    print_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))

@@ -20,7 +20,10 @@ def plan(
     as_json: options.JsonOption = False,
     home: options.HomeOption = None,
 ) -> None:
-    """Show what a manifest would run, where and why, on the cluster at --address or else on --local's nodes."""
+    """Show what a manifest would run, where and why, on the cluster at --address or else on --local's nodes.
+
+    At --address it starts the agents that are not there yet, since they know the devices; they stay.
+    """
     wanted = load_manifest(manifest)
     where = "the cluster"
     if address and not (local or simulate):

@@ -13,6 +13,7 @@ from orchestrator.accounting.rows import Account
 from orchestrator.cli import options
 from orchestrator.cli.results import print_jobs, save
 from orchestrator.cli.terminal import Column, print_table
+from orchestrator.custody import settle_orphans
 from workers.home import Home
 
 
@@ -39,6 +40,7 @@ def report(
 def load_accounts(home: Home, run: str | None, prometheus: str | None) -> tuple[str, tuple[Account, ...]]:
     """A run's id and the books of its jobs."""
     with contextlib.closing(client.open_store(home)) as store:
+        settle_orphans(store, home)
         found = client.find_run(store, run)
         jobs = store.jobs(run_id=found.run_id)
     return found.run_id, client.accounts(home, jobs, prometheus_url=client.prometheus_url(prometheus))

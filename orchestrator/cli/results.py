@@ -18,6 +18,7 @@ from orchestrator.report.figures import (
     mass_unit,
 )
 from orchestrator.report.tables import variants
+from workers.errors import InputError
 
 
 def print_jobs(title: str, accounts: Sequence[Account]) -> None:
@@ -129,16 +130,26 @@ def _scaled(value: float | None, factor: float) -> float | None:
 
 
 def save(folder: Path, title: str, accounts: Sequence[Account]) -> None:
-    """Write the report's files and say where they are."""
+    """Write the report's files and say where they are, on standard error: standard output may be JSON.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
     # Imported here: drawing a page loads matplotlib, which no other verb should wait for.
     from orchestrator.report.files import write_report  # noqa: PLC0415
 
-    files = write_report(
-        folder,
-        [account.row for account in accounts],
-        title=title,
-        generated_ns=time.time_ns(),
-        witness={account.row.job_id: account.witness.energy_kwh for account in accounts},
-    )
+    try:
+        files = write_report(
+            folder,
+            [account.row for account in accounts],
+            title=title,
+            generated_ns=time.time_ns(),
+            witness={account.row.job_id: account.witness.energy_kwh for account in accounts},
+        )
+    except OSError as error:
+        raise InputError(
+            f"the report cannot be written to {folder}: {error}. "
+            "Name another folder: wattledger report --out FOLDER; the ledger has all of it."
+        ) from error
     for path in (files.html, files.json, files.parquet, files.reasons):
-        console().print(f"wrote {path}", soft_wrap=True, markup=False)
+        console(stderr=True).print(f"wrote {path}", soft_wrap=True, markup=False, emoji=False)

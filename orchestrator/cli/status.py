@@ -8,6 +8,7 @@ from dataclasses import asdict
 from orchestrator import client
 from orchestrator.cli import options
 from orchestrator.cli.terminal import Column, print_table
+from orchestrator.custody import settle_orphans
 from orchestrator.lifecycle import JobRecord, JobState
 from orchestrator.report.figures import UNKNOWN
 from workers.home import Home
@@ -20,7 +21,7 @@ def status(
     """Show each job of a run: its state and why, its node, and how far it is."""
     ledger = options.home_of(home)
     with contextlib.closing(client.open_store(ledger)) as store:
-        client.settle_orphans(store)
+        settle_orphans(store, ledger)
         found = client.find_run(store, run)
         jobs = [(job, _progress(ledger, job)) for job in store.jobs(run_id=found.run_id)]
     if as_json:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Literal, Self
+from typing import IO, Literal, Self
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from orchestrator.lifecycle import JobRecord, JobState
 from orchestrator.plan import Plan
@@ -27,7 +29,29 @@ LOG_WIDTH = 200
 def console(*, stderr: bool = False) -> Console:
     """A console as wide as the terminal, or as a log's lines."""
     stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, width=None if stream.isatty() else LOG_WIDTH, highlight=False)
+    return _Terminal(stderr=stderr, width=None if stream.isatty() else LOG_WIDTH, highlight=False)
+
+
+class _Terminal(Console):
+    """A console whose reader may leave (``| head``): the rest is for nobody, and the command goes on to its end."""
+
+    def on_broken_pipe(self) -> None:
+        _give_up(self.file)
+
+
+def print_text(text: str) -> None:
+    """A text on standard output as it is, JSON above all; a reader that has left is no error."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        _give_up(sys.stdout)
+
+
+def _give_up(stream: IO[str]) -> None:
+    """Whatever is still written goes nowhere: the interpreter's own last flush would complain otherwise."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +85,7 @@ def print_table(
     out = console()
     kept = _that_fit(columns, rows, out.width)
     table = Table(
-        title=_plain(title),
+        title=Text(title),
         title_justify="left",
         title_style="bold",
         header_style="bold",
@@ -71,15 +95,17 @@ def print_table(
     )
     for column in kept:
         side: Literal["left", "right"] = "right" if column.numeric else "left"
-        table.add_column(column.heading, justify=side, no_wrap=not column.folds, overflow="fold", vertical="bottom")
+        table.add_column(
+            Text(column.heading), justify=side, no_wrap=not column.folds, overflow="fold", vertical="bottom"
+        )
     places = [columns.index(column) for column in kept]
     for row in rows:
-        table.add_row(*(_plain(row[place]) for place in places))
+        table.add_row(*(Text(row[place]) for place in places))
     out.print(table)
     left_out = [column.heading.replace("\n", " ") for column in columns if column not in kept]
     told = [f"no room for: {', '.join(left_out)} (widen the terminal, or use --json)"] if left_out else []
     for note in [*notes, *told]:
-        out.print(f"  {_plain(note)}")
+        out.print(Text(f"  {note}"))
 
 
 def _that_fit(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> list[Column]:
@@ -97,11 +123,6 @@ def _that_fit(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: i
     return kept
 
 
-def _plain(text: str) -> str:
-    """Text with rich's markup switched off: a job may be named ``[red]``."""
-    return text.replace("[", "\\[")
-
-
 class RunDisplay:
     """Follows a run: on a terminal a bar for each running job and one for all, elsewhere a line for each change."""
 
@@ -109,10 +130,10 @@ class RunDisplay:
         self._console = console(stderr=True)
         self._live = self._console.is_terminal
         self._bars = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=30),
             TextColumn("{task.percentage:>3.0f}%"),
-            TextColumn("{task.fields[detail]}"),
+            TextColumn("{task.fields[detail]}", markup=False),
             TimeElapsedColumn(),
             console=self._console,
         )
@@ -134,12 +155,12 @@ class RunDisplay:
 
     def say(self, text: str) -> None:
         """One line, above the bars."""
-        self._console.print(f"• {_plain(text)}")
+        self._console.print(Text(f"• {text}"))
 
     def planned(self, plan: Plan) -> None:
         """How much there is to do."""
         kinds = sorted({f"{job.accelerator}{' (simulated)' if job.simulated else ''}" for job in plan.jobs})
-        self.say(f"{len(plan.jobs)} jobs on {', '.join(kinds)}")
+        self.say(f"{len(plan.jobs)} job{'' if len(plan.jobs) == 1 else 's'} on {', '.join(kinds)}")
 
     def progressed(self, home: Home, jobs: Sequence[JobRecord]) -> None:
         """Redraw, or say what changed."""
@@ -180,7 +201,7 @@ class RunDisplay:
                 self._bars.remove_task(self._tasks.pop(key))
             return
         if key not in self._tasks:
-            self._tasks[key] = self._bars.add_task(_plain(label(job)), total=1.0, detail="starting")
+            self._tasks[key] = self._bars.add_task(label(job), total=1.0, detail="starting")
         if progress is not None:
             loss = "" if progress.loss is None else f" loss {progress.loss:.3f}"
             self._bars.update(

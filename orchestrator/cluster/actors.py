@@ -26,21 +26,27 @@ class AgentActor:
     """Keeps one node's agent. Detached: it lives until its node or ``stop`` ends it."""
 
     def __init__(self, home: str, node: str, meter: str, listen: str) -> None:
-        folder = Home(Path(home)).run
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / f"agent-{node}.log").open("ab") as log:
-            self._child = lifeline.spawn(
-                "workers.agent",
-                ["--home", home, "--node", node, "--meter", meter, "--listen", listen],
-                stdout=subprocess.PIPE,
-                stderr=log,
-            )
+        self._log = Home(Path(home)).run / f"agent-{node}.log"
+        self._arguments = ["--home", home, "--node", node, "--meter", meter, "--listen", listen]
+        self._start()
+
+    def _start(self) -> None:
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        with self._log.open("ab") as log:
+            self._child = lifeline.spawn("workers.agent", self._arguments, stdout=subprocess.PIPE, stderr=log)
         assert self._child.process.stdout is not None
-        line = self._child.process.stdout.readline()
-        self._info = json.loads(line) if line else {"error": _last_words(folder / f"agent-{node}.log")}
+        with self._child.process.stdout as said:
+            line = said.readline()
+        self._info = json.loads(line) if line else {"error": _last_words(self._log)}
 
     def info(self) -> dict[str, object]:
-        """What the agent said when it was ready; ``{"error"}`` when it did not start."""
+        """What the agent said when it was ready; ``{"error"}`` when it did not start.
+
+        One that has ended, or never started, is started again: whoever asks is about to need it.
+        """
+        if self._child.process.poll() is not None:
+            self._child.release(timeout_s=0)
+            self._start()
         return self._info
 
     def flush(self) -> None:

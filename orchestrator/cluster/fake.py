@@ -1,15 +1,22 @@
 """A cluster that runs nothing and behaves: nodes fill up, attempts end as scripted, cancelled ones stay silent.
 
-It ships beside the real thing so that the controller is tested against the same port. It does not model time, agents
-that fail, or nodes that leave.
+It ships beside the real thing so that the controller is tested against the same port; one suite of tests runs over
+both. It does not model:
+
+- time: an attempt lasts as many calls of ``ended`` as its script says, and ``timeout_s`` is not waited for;
+- agents and what they measure: ``agents`` is empty, ``flush`` does nothing, nothing is written to a ledger;
+- nodes that leave or join, and work of others on the same nodes;
+- a view that lags: Ray's own books are a moment behind, here what has ended is free at once;
+- a start that fails: every launch that fits starts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from orchestrator.cluster.port import AgentInfo, Ended
+from orchestrator.scheduling.room import UNITS, Room, needs_of, whole_room
 from orchestrator.scheduling.snapshot import ClusterView, NodeView
 from workers.contract import JobSpec
 from workers.errors import UnknownNameError
@@ -25,19 +32,28 @@ class Launched:
 
 
 class FakeCluster:
-    """Behaves as ``Cluster`` says. Each call of ``ended`` ends every running attempt, as ``outcome`` says.
+    """Behaves as ``Cluster`` says.
 
     Args:
         nodes: the nodes, empty.
         outcome: exit code of an attempt by (job, attempt number), ``None`` for a lost worker; default 0.
+        lasts: calls of ``ended`` until an attempt has ended, by (job, attempt number); default 1.
+
+    Attributes:
+        running: what runs now, by job id, and how many calls of ``ended`` it has left.
+        history: every attempt that was started, in order.
     """
 
     def __init__(
-        self, nodes: tuple[NodeView, ...], *, outcome: Callable[[JobSpec, int], int | None] = lambda *_: 0
+        self,
+        nodes: tuple[NodeView, ...],
+        *,
+        outcome: Callable[[JobSpec, int], int | None] = lambda *_: 0,
+        lasts: Callable[[JobSpec, int], int] = lambda *_: 1,
     ) -> None:
-        self._nodes: Mapping[str, NodeView] = {node.node_id: node for node in nodes}
-        self._outcome = outcome
-        self.running: dict[str, Launched] = {}
+        self._nodes = {node.node_id: node for node in nodes}
+        self._outcome, self._lasts = outcome, lasts
+        self.running: dict[str, tuple[Launched, int]] = {}
         self.history: list[Launched] = []
 
     def view(self) -> ClusterView:
@@ -45,12 +61,16 @@ class FakeCluster:
         return ClusterView(nodes=tuple(self._free(node) for node in self._nodes.values()))
 
     def _free(self, node: NodeView) -> NodeView:
-        here = [run.spec.resources for run in self.running.values() if run.node_id == node.node_id]
-        return replace(
-            node,
-            gpus_free=node.gpus_total - sum(wanted.gpus for wanted in here),
-            cpus_free=node.cpus_total - sum(wanted.cpus for wanted in here),
-        )
+        room = self._room(node)
+        memory_gb = None if room.memory is None else room.memory / UNITS
+        return replace(node, gpus_free=room.gpus, cpus_free=room.cpus / UNITS, memory_free_gb=memory_gb)
+
+    def _room(self, node: NodeView) -> Room:
+        room = whole_room(node)
+        for launched, _ in self.running.values():
+            if launched.node_id == node.node_id:
+                room.take(needs_of(launched.spec))
+        return room
 
     def agents(self) -> tuple[AgentInfo, ...]:
         """None: nothing is metered."""
@@ -65,17 +85,17 @@ class FakeCluster:
         """
         if node_id not in self._nodes:
             raise UnknownNameError("node", node_id, self._nodes)
-        free = self._free(self._nodes[node_id])
         assert spec.job_id not in self.running, f"{spec.job_id} runs already"
-        assert spec.resources.gpus <= free.gpus_free, f"{node_id} has {free.gpus_free} GPUs free"
-        assert spec.resources.cpus <= free.cpus_free, f"{node_id} has {free.cpus_free} CPUs free"
-        self.running[spec.job_id] = Launched(spec=spec, attempt=attempt, node_id=node_id)
-        self.history.append(self.running[spec.job_id])
+        assert self._room(self._nodes[node_id]).fits(needs_of(spec)), f"{node_id} has no room for {spec.job_id}"
+        launched = Launched(spec=spec, attempt=attempt, node_id=node_id)
+        self.running[spec.job_id] = launched, self._lasts(spec, attempt)
+        self.history.append(launched)
 
     def ended(self, *, timeout_s: float) -> tuple[Ended, ...]:  # noqa: ARG002 - nothing is waited for
-        """Everything that runs, ended."""
-        done, self.running = list(self.running.values()), {}
-        return tuple(self._end(run) for run in done)
+        """What has lasted its calls, in the order it was started."""
+        aged = {job_id: (launched, left - 1) for job_id, (launched, left) in self.running.items()}
+        self.running = {job_id: (launched, left) for job_id, (launched, left) in aged.items() if left > 0}
+        return tuple(self._end(launched) for launched, left in aged.values() if left <= 0)
 
     def _end(self, run: Launched) -> Ended:
         exit_code = self._outcome(run.spec, run.attempt)

@@ -7,7 +7,8 @@ import hashlib
 import logging
 import os
 import socket
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
@@ -58,18 +59,23 @@ class RayCluster:
         self._home = home
         _connect(address)
         self._running: dict[Any, _Running] = {}
+        self._seen: dict[str, NodeView] = {}
         self._agents = {info.node_id: info for info in self._start_agents()}
 
     def view(self) -> ClusterView:
-        """The nodes that are alive, by Ray's books."""
+        """The nodes by Ray's books. One that was lost is shown as it was last, one that joined unmetered is not."""
         free = available_resources_per_node()
-        return ClusterView(
-            nodes=tuple(self._node_view(node, free.get(node["NodeID"], {})) for node in ray.nodes() if node["Alive"])
-        )
+        alive = {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
+        for node_id, node in alive.items():
+            if node_id in self._agents or not node["Resources"].get("GPU"):
+                self._seen[node_id] = self._node_view(node, free.get(node_id, {}))
+        for lost in self._seen.keys() - alive.keys():
+            self._seen[lost] = replace(self._seen[lost], alive=False)
+        return ClusterView(nodes=tuple(self._seen.values()))
 
     def _node_view(self, node: dict[str, Any], free: dict[str, float]) -> NodeView:
         node_id, total = node["NodeID"], node["Resources"]
-        held_gpus, held_cpus = self._held(node_id)
+        held_gpus, held_cpus, held_gb = self._held(node_id)
         agent = self._agents.get(node_id)
         return NodeView(
             node_id=node_id,
@@ -80,15 +86,19 @@ class RayCluster:
             gpus_free=int(min(free.get("GPU", 0), total.get("GPU", 0) - held_gpus)),
             cpus_total=float(total.get("CPU", 0)),
             cpus_free=float(min(free.get("CPU", 0), total.get("CPU", 0) - held_cpus)),
-            memory_free_gb=free.get("memory", 0) / 1e9,
+            memory_free_gb=min(free.get("memory", 0) / 1e9, total.get("memory", 0) / 1e9 - held_gb),
             memory_total_gb=total.get("memory", 0) / 1e9,
             is_head="node:__internal_head__" in total,
         )
 
-    def _held(self, node_id: str) -> tuple[int, float]:
-        """GPUs and CPUs that attempts launched here hold on a node: Ray's own books are a moment behind."""
+    def _held(self, node_id: str) -> tuple[int, float, float]:
+        """GPUs, CPUs and GB that attempts launched here hold on a node: Ray's own books are a moment behind."""
         here = [run.spec.resources for run in self._running.values() if run.node_id == node_id]
-        return sum(wanted.gpus for wanted in here), sum(wanted.cpus for wanted in here)
+        return (
+            sum(wanted.gpus for wanted in here),
+            sum(wanted.cpus for wanted in here),
+            sum(wanted.memory_gb or 0.0 for wanted in here),
+        )
 
     def agents(self) -> tuple[AgentInfo, ...]:
         """One per node with GPUs."""
@@ -110,10 +120,13 @@ class RayCluster:
         self._running[done] = _Running(spec=spec, attempt=attempt, node_id=node_id, actor=actor)
 
     def ended(self, *, timeout_s: float) -> tuple[Ended, ...]:
-        """Waits on Ray's own notice."""
+        """Waits on Ray's own notice. With nothing of ours running it is others' work that is waited for."""
         if not self._running:
+            time.sleep(timeout_s)
             return ()
-        ready, _ = ray.wait(list(self._running), num_returns=1, timeout=timeout_s)
+        ready, running = ray.wait(list(self._running), num_returns=1, timeout=timeout_s)
+        if ready and running:
+            ready += ray.wait(running, num_returns=len(running), timeout=0)[0]
         return tuple(self._outcome(done, self._running.pop(done)) for done in ready)
 
     def _outcome(self, done: Any, running: _Running) -> Ended:  # noqa: ANN401 - Ray's reference
@@ -123,6 +136,8 @@ class RayCluster:
             exit_code, reason = None, f"its Ray worker or node was lost: {_first_line(error)}"
         except RayTaskError as error:
             exit_code, reason = None, f"it could not be started: {_first_line(error.cause)}"
+        except RayError as error:
+            exit_code, reason = None, f"Ray lost it: {_first_line(error)}"
         ray.kill(running.actor)
         return Ended(job_id=running.spec.job_id, attempt=running.attempt, exit_code=exit_code, reason=reason)
 
@@ -176,9 +191,9 @@ class RayCluster:
         try:
             info = ray.get(actor.info.remote(), timeout=AGENT_START_S)
         except (GetTimeoutError, RayActorError, RayTaskError) as error:
-            raise UnreachableError(f"the agent of node {name} did not start: {_first_line(error)}.") from error
+            raise UnreachableError(f"the agent of node {name} did not start: {_first_line(error)}") from error
         if "error" in info:
-            raise UnreachableError(f"the agent of node {name} did not start: {info['error']}.")
+            raise UnreachableError(f"the agent of node {name} did not start: {info['error']}")
         return AgentInfo(
             node_id=node["NodeID"],
             node=name,
@@ -201,6 +216,7 @@ def _connect(address: str) -> None:
         UnreachableError: nothing answers there. A port is tried first, since Ray itself would wait for a minute.
     """
     host, _, port = address.rpartition(":")
+    remedy = REMEDY
     if "://" in address:
         raise UnreachableError(
             f"{address} is a URL, and a driver joins by host:port. Use `ray job submit --address {address} -- …`."
@@ -210,10 +226,11 @@ def _connect(address: str) -> None:
             socket.create_connection((host, int(port)), timeout=3).close()
         except OSError as error:
             raise UnreachableError(f"no Ray cluster answers at {address}: {error}. {REMEDY}") from error
+        remedy = f"Something answers there: if it wants a token, set RAY_AUTH_MODE and RAY_AUTH_TOKEN_PATH. {REMEDY}"
     try:
         ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise UnreachableError(f"no Ray cluster at {address}: {_first_line(error)} {REMEDY}") from error
+        raise UnreachableError(f"no Ray cluster at {address}: {_first_line(error)} {remedy}") from error
 
 
 def _meter_wish(node: dict[str, Any]) -> str:

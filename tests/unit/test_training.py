@@ -156,7 +156,7 @@ def test_prepare_bounds_the_threads_seeds_torch_and_names_a_device() -> None:
     [
         (Adapter(method="lora", targets=("q_proj", "querry")), "LoRA has no module to attach to: querry."),
         (Adapter(method="lora", targets=("proj",)), "LoRA has no module to attach to: proj."),
-            (Adapter(method="lora", targets=("layernorm_before",)), "LoRA of rank 8 does not fit layernorm_before: "),
+        (Adapter(method="lora", targets=("layernorm_before",)), "LoRA of rank 8 does not fit layernorm_before: "),
     ],
     ids=["typo beside a match", "part of a name", "not a layer with weights to adapt"],
 )
@@ -479,3 +479,9 @@ def test_a_short_fine_tune_beats_its_base_on_turned_digits(name: str) -> None:
     fit(adapted, data.train, training, seed=0, device=device, on_step=ignore)
     assert base < 0.6
     assert accuracy(adapted) > base + 0.2
+
+
+def test_a_gpu_that_torch_cannot_use_ends_the_job_rather_than_train_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(JobError, match=r"sees no CUDA device\. Install a CUDA build"):
+        prepare(1, 0, holds_gpu=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,11 +68,11 @@ class NvmlMeter:
         self,
         *,
         clock_ns: Callable[[], int] = time.time_ns,
-        visible: str | None = None,
+        environ: Mapping[str, str] = os.environ,
         nvml: Any = pynvml,  # noqa: ANN401 - the module itself is the port
     ) -> None:
         self._clock_ns, self._nvml = clock_ns, nvml
-        chosen = os.environ.get("CUDA_VISIBLE_DEVICES") if visible is None else visible
+        chosen = environ.get("CUDA_VISIBLE_DEVICES")
         try:
             nvml.nvmlInit()
             count = nvml.nvmlDeviceGetCount()

@@ -11,8 +11,8 @@ That makes death exact: however the attempt ends, the kernel closes its connecti
 | ``{"op": "flush"}`` | ``{}`` once everything booked so far is on disk |
 | ``{"op": "describe"}`` | ``{"node", "devices": [...]}`` |
 
-A request that fails is answered ``{"error": sentence, "exit_code": n}`` and changes nothing; only a ``close`` that fails
-because the disk refuses the energy log has ended its lease: the agent keeps the joules and tries again.
+A request that fails is answered ``{"error": sentence, "exit_code": n}`` and changes nothing, but for a ``close`` that
+fails because the disk refuses the energy log: its lease has ended, and the agent keeps the joules and tries again.
 """
 
 from __future__ import annotations

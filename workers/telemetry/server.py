@@ -14,7 +14,7 @@ from typing import Annotated
 from pydantic import Field, Strict
 
 from workers.contract import JOB_ID_PATTERN, Names, Phase, Power, Section, section_problems
-from workers.errors import InputError, UnreachableError, WattledgerError
+from workers.errors import InputError, UnknownNameError, UnreachableError, WattledgerError
 from workers.telemetry.node import LeaseRequest, NodeMeter
 from workers.telemetry.protocol import MAX_LINE, Message, connect, decode, encode
 
@@ -38,11 +38,7 @@ class Opening(Section):
 
 
 class LeaseServer(socketserver.ThreadingUnixStreamServer):
-    """Listens on a socket only this user can open.
-
-    Raises:
-        InputError: another agent answers there: two of them would book every joule twice.
-    """
+    """Listens on a socket only this user can open. ``flush`` puts what is booked so far on disk."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -50,7 +46,6 @@ class LeaseServer(socketserver.ThreadingUnixStreamServer):
     def __init__(self, path: Path, meter: NodeMeter, *, flush: Flush) -> None:
         self.meter, self.flush = meter, flush
         self._path = path
-        _wait_until_free(path)
         with contextlib.suppress(FileNotFoundError):
             path.unlink()
         super().__init__(str(path), _Connection)
@@ -184,13 +179,21 @@ class _Connection(socketserver.StreamRequestHandler):
 
 
 def _phase(name: str | None) -> Phase | None:
-    return None if name is None else Phase(name)
+    if name is None:
+        return None
+    if name not in list(Phase):
+        raise UnknownNameError("phase", str(name), Phase)
+    return Phase(name)
 
 
-def _wait_until_free(path: Path) -> None:
-    """Return once nobody answers at ``path``; a socket whose owner was killed answers nobody."""
+def wait_until_free(path: Path, *, timeout_s: float = TAKEOVER_TIMEOUT_S) -> None:
+    """Return once nobody answers at ``path``; a socket whose owner was killed answers nobody.
+
+    Raises:
+        InputError: another agent stays there. Two agents of one node would book every joule twice.
+    """
     pause = threading.Event()
-    for _ in range(int(TAKEOVER_TIMEOUT_S / 0.05)):
+    for _ in range(int(timeout_s / 0.05)):
         try:
             connect(path, timeout_s=1.0).close()
         except UnreachableError:

@@ -111,8 +111,7 @@ def _check_targets(model: nn.Module, targets: Sequence[str]) -> None:
     unknown = [target for target in targets if not any(name.endswith(f".{target}") for name in names)]
     if unknown or not targets:
         raise JobError(
-            f"LoRA has no module to attach to: {', '.join(unknown)}. "
-            f"Choose adapter.targets among: {_choices(model)}."
+            f"LoRA has no module to attach to: {', '.join(unknown)}. Choose adapter.targets among: {_choices(model)}."
         )
 
 

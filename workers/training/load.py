@@ -26,10 +26,20 @@ MISFITS = (ValueError, TypeError, RuntimeError, LookupError, ArithmeticError, St
 """What transformers raises for a configuration that does not fit, each seen in version 5.23."""
 
 
-def prepare(threads: int, seed: int) -> torch.device:
-    """Seed torch, bound its CPU threads, and return the device to run on: the first visible GPU, else the CPU."""
+def prepare(threads: int, seed: int, *, holds_gpu: bool = False) -> torch.device:
+    """Seed torch, bound its CPU threads, and return the device to run on: the first visible GPU, else the CPU.
+
+    Raises:
+        JobError: the job holds a real GPU that torch cannot use; on the CPU, the joules of an idle GPU would be booked
+            to it as if it had done the work.
+    """
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
+    if holds_gpu and not torch.cuda.is_available():
+        raise JobError(
+            f"the job holds a GPU, but torch {torch.__version__} sees no CUDA device. "
+            "Install a CUDA build of torch that fits the driver; `wattledger doctor` shows both."
+        )
     return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
 
 

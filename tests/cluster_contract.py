@@ -1,0 +1,221 @@
+"""What every cluster must do, as checks that run over the fake and over Ray alike.
+
+A check gets an idle cluster of at least two nodes, an ``H100`` and an ``L4`` with one GPU each, and leaves it idle.
+``python -m tests.cluster_contract ADDRESS HOME`` drives a real Ray cluster and prints ``{check: what was wrong}``: a
+driver of its own, since Ray keeps its token and threads for as long as a process lives.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+import urllib.parse
+from collections.abc import Callable
+from pathlib import Path
+
+from orchestrator.cluster.port import Cluster, Ended
+from orchestrator.scheduling.snapshot import NodeView
+from tests.clusters import processes_with
+from workers.contract import JobSpec
+from workers.home import Home
+
+Check = Callable[[Cluster], None]
+PATIENCE_S = 60.0
+NO_MODEL = "tiny/none-such"
+"""A job that names it fails within a second or two, with its reason and exit code 2."""
+
+
+def job(job_id: str, *, accelerator: str = "H100", model: str = "tiny/vit", **resources: object) -> JobSpec:
+    """The smallest job there is: a model is scored on one sample."""
+    return JobSpec.model_validate(
+        {
+            "job_id": job_id,
+            "kind": "evaluate",
+            "task": "digits",
+            "model": model,
+            "evaluation": {"max_samples": 1},
+            "resources": {"accelerators": [accelerator], **resources},
+        }
+    )
+
+
+def node(cluster: Cluster, accelerator: str) -> NodeView:
+    """The one node with that accelerator, as it is now."""
+    (found,) = [one for one in cluster.view().nodes if one.accelerator == accelerator]
+    return found
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    """Look until it is so; a real cluster's books are a moment behind."""
+    deadline_s, pause = time.monotonic() + PATIENCE_S, threading.Event()
+    while not condition():
+        assert time.monotonic() < deadline_s, f"waited in vain for {what}"
+        pause.wait(0.05)
+
+
+def gather(cluster: Cluster, count: int) -> list[Ended]:
+    """The next ``count`` ends, and proof that none comes after them."""
+    found: list[Ended] = []
+    deadline_s = time.monotonic() + PATIENCE_S
+    while len(found) < count:
+        assert time.monotonic() < deadline_s, f"{len(found)} of {count} attempts ended in time: {found}"
+        found += cluster.ended(timeout_s=0.5)
+    assert cluster.ended(timeout_s=0.1) == ()
+    return found
+
+
+def is_idle(cluster: Cluster) -> bool:
+    """Whether all GPUs are free."""
+    return all(one.gpus_free == one.gpus_total for one in cluster.view().alive)
+
+
+def the_view_has_each_node_with_its_accelerator_type_and_all_of_it_free(cluster: Cluster) -> None:
+    seen = cluster.view()
+    assert seen.accelerator_types == ("H100", "L4")
+    assert dict(seen.gpus_by_type) == {"H100": 1, "L4": 1}
+    assert len({one.node_id for one in seen.nodes}) == len({one.name for one in seen.nodes}) == len(seen.nodes)
+    for one in (node(cluster, "H100"), node(cluster, "L4")):
+        assert one.alive
+        assert one.simulated
+        assert not one.is_head
+        assert one.gpus_free == 1
+        assert one.cpus_free == one.cpus_total >= 1.0
+        assert one.memory_free_gb is not None
+        assert one.memory_total_gb is not None
+        assert 0 < one.memory_free_gb <= one.memory_total_gb
+
+
+def nothing_has_ended_where_nothing_runs(cluster: Cluster) -> None:
+    assert cluster.ended(timeout_s=0.05) == ()
+
+
+def cancelling_an_unknown_job_is_harmless(cluster: Cluster) -> None:
+    cluster.cancel("nobody")
+    assert is_idle(cluster)
+
+
+def a_launch_takes_its_capacity_at_once_and_a_cancel_frees_it_without_a_word(cluster: Cluster) -> None:
+    before = node(cluster, "H100")
+    cluster.launch(job("taken", cpus=0.5, memory_gb=0.25), attempt=1, node_id=before.node_id)
+    now = node(cluster, "H100")
+    assert (now.gpus_free, now.cpus_free) == (0, before.cpus_total - 0.5)
+    assert now.memory_free_gb is not None
+    assert before.memory_total_gb is not None
+    assert now.memory_free_gb <= before.memory_total_gb - 0.25
+    assert node(cluster, "L4").gpus_free == 1
+    cluster.cancel("taken")
+    cluster.cancel("taken")
+    until(lambda: is_idle(cluster), "the place to be free again")
+    assert cluster.ended(timeout_s=0.1) == ()
+
+
+def success_and_failure_are_each_reported_once_with_the_reason_of_the_failure(cluster: Cluster) -> None:
+    cluster.launch(job("good"), attempt=1, node_id=node(cluster, "H100").node_id)
+    cluster.launch(job("bad", accelerator="L4", model=NO_MODEL), attempt=2, node_id=node(cluster, "L4").node_id)
+    ends = {end.job_id: end for end in gather(cluster, 2)}
+    assert ends["good"] == Ended(job_id="good", attempt=1, exit_code=0, reason=None)
+    assert ends["good"].succeeded
+    assert (ends["bad"].attempt, ends["bad"].exit_code) == (2, 2)
+    assert ends["bad"].reason
+    assert not ends["bad"].succeeded
+    until(lambda: is_idle(cluster), "both places to be free again")
+
+
+def a_cancelled_job_may_be_launched_again_and_only_the_later_attempt_is_reported(cluster: Cluster) -> None:
+    place = node(cluster, "L4").node_id
+    cluster.launch(job("again", accelerator="L4"), attempt=1, node_id=place)
+    cluster.cancel("again")
+    until(lambda: is_idle(cluster), "the place to be free again")
+    cluster.launch(job("again", accelerator="L4", model=NO_MODEL), attempt=2, node_id=place)
+    (end,) = gather(cluster, 1)
+    assert (end.job_id, end.attempt, end.succeeded) == ("again", 2, False)
+    until(lambda: is_idle(cluster), "the place to be free again")
+
+
+def a_cancel_leaves_the_other_jobs_alone(cluster: Cluster) -> None:
+    cluster.launch(job("stopped"), attempt=1, node_id=node(cluster, "H100").node_id)
+    cluster.launch(job("kept", accelerator="L4", model=NO_MODEL), attempt=1, node_id=node(cluster, "L4").node_id)
+    cluster.cancel("stopped")
+    assert [end.job_id for end in gather(cluster, 1)] == ["kept"]
+    until(lambda: is_idle(cluster), "both places to be free again")
+
+
+def a_flush_returns(cluster: Cluster) -> None:
+    cluster.flush()
+
+
+CHECKS: tuple[Check, ...] = (
+    the_view_has_each_node_with_its_accelerator_type_and_all_of_it_free,
+    nothing_has_ended_where_nothing_runs,
+    cancelling_an_unknown_job_is_harmless,
+    a_launch_takes_its_capacity_at_once_and_a_cancel_frees_it_without_a_word,
+    success_and_failure_are_each_reported_once_with_the_reason_of_the_failure,
+    a_cancelled_job_may_be_launched_again_and_only_the_later_attempt_is_reported,
+    a_cancel_leaves_the_other_jobs_alone,
+    a_flush_returns,
+)
+"""In an order in which the first that fails says most."""
+NAMES = [check.__name__ for check in CHECKS]
+
+
+def an_agent_that_was_killed_runs_again_for_the_next_driver(join: Callable[[], Cluster], home: str) -> None:
+    """Of Ray alone: the fake has no agents."""
+    agents = processes_with(f"workers.agent --home {home}")
+    assert len(agents) == 2
+    for pid in agents:
+        os.kill(pid, signal.SIGKILL)
+    with contextlib.closing(join()) as cluster:
+        assert len(cluster.agents()) == 2
+        for agent in cluster.agents():
+            url = urllib.parse.urlsplit(agent.metrics_url)
+            with contextlib.closing(http.client.HTTPConnection(url.netloc, timeout=5)) as connection:
+                connection.request("GET", url.path)
+                assert b"wattledger_device_up" in connection.getresponse().read()
+
+
+def waiting_for_the_work_of_others_is_no_busy_loop(join: Callable[[], Cluster], _: str) -> None:
+    """Of Ray alone: the fake does not model time."""
+    with contextlib.closing(join()) as cluster:
+        began_s = time.monotonic()
+        assert cluster.ended(timeout_s=0.25) == ()
+        assert time.monotonic() - began_s >= 0.25
+
+
+RAY_CHECKS = (an_agent_that_was_killed_runs_again_for_the_next_driver, waiting_for_the_work_of_others_is_no_busy_loop)
+RAY_NAMES = [check.__name__ for check in RAY_CHECKS]
+
+
+def main(address: str, home: str) -> dict[str, str | None]:
+    """Run every check over the Ray cluster at ``address``; gives what was wrong with each, ``None`` for nothing."""
+    from orchestrator.cluster.ray_cluster import RayCluster
+
+    def join() -> RayCluster:
+        return RayCluster(address, home=Home(Path(home)))
+
+    with contextlib.closing(join()) as cluster:
+        told = {check.__name__: told_by(check, cluster) for check in CHECKS}
+        cluster.close()
+    told |= {check.__name__: told_by(check, join, home) for check in RAY_CHECKS}
+    with contextlib.closing(join()) as cluster:
+        cluster.stop_agents()
+    return told
+
+
+def told_by(check: Callable[..., None], *arguments: object) -> str | None:
+    """What a check found wrong."""
+    try:
+        check(*arguments)
+    except Exception:  # noqa: BLE001 - each is told, and the next is tried
+        return traceback.format_exc()
+    return None
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(*sys.argv[1:])))

@@ -1,0 +1,330 @@
+"""The books balance, whatever happens: every joule a counter shows is booked once, to an attempt or to idle."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from tests.metering import START_NS, Clock, Processes, assert_covered_once, claim, device, energy_by_job, simulated
+from workers.contract import EnergyEntry, Lease, Method, Phase, Power, Quality, Reading
+from workers.errors import CapError, InputError
+from workers.telemetry.booking import GAP_NS, REFRESH_NS, Claim, DeviceBook, merge
+from workers.telemetry.node import LeaseRequest, NodeMeter
+from workers.units import MW_PER_W, NS_PER_S, PJ_PER_MJ
+
+
+@dataclass(frozen=True)
+class Look:
+    """Time passes and the device is read; ``grown_mj`` 0 is a counter that has not refreshed."""
+
+    passed_ns: int
+    grown_mj: int
+    power_mw: int | None
+    silent: bool = False
+
+
+@dataclass(frozen=True)
+class Edge:
+    """Time passes and the device changes hands."""
+
+    passed_ns: int
+    claims: tuple[Claim, ...]
+
+
+@dataclass(frozen=True)
+class Reset:
+    """Time passes and the counter is found to have started anew."""
+
+    passed_ns: int
+    kept_mj: int
+    power_mw: int | None
+
+
+Step = Look | Edge | Reset
+
+NANOSECONDS = st.integers(0, 300_000_000) | st.sampled_from([0, 1, GAP_NS, GAP_NS + 1, 3600 * NS_PER_S])
+MOMENTS = st.integers(0, GAP_NS // 50)
+"""Fifty of them are no gap."""
+GROWTHS = st.sampled_from([0, 0, 1, 2, 3]) | st.integers(0, 200_000) | st.just(2**50)
+POWERS = st.none() | st.integers(0, 700_000)
+CLAIMS = st.lists(
+    st.builds(claim, st.sampled_from("abc"), st.none() | st.sampled_from(Phase)),
+    max_size=3,
+    unique_by=lambda made: made.job_id,
+).map(tuple)
+LOOKS = st.builds(Look, NANOSECONDS, GROWTHS, POWERS)
+EDGES = st.builds(Edge, NANOSECONDS, CLAIMS)
+RESETS = st.builds(Reset, NANOSECONDS, st.integers(0, 1000), POWERS)
+STEPS = st.lists(LOOKS | EDGES, max_size=50)
+QUICK_STEPS = st.lists(
+    st.builds(Look, MOMENTS, GROWTHS, POWERS, st.booleans()) | st.builds(Edge, MOMENTS, CLAIMS), max_size=49
+)
+
+
+class Told:
+    """A book that was told a story, and what the device itself would say of it."""
+
+    def __init__(self, steps: Sequence[Step], *, method: Method = Method.COUNTER, take_each: bool = False) -> None:
+        self.book = DeviceBook(device(method))
+        self.entries: list[EnergyEntry] = []
+        self.now_ns, self.counter_mj = START_NS, 5_000_000
+        self.looks: list[tuple[bool, Reading]] = []
+        """Each reading, and whether the device changed hands since the one before it."""
+        self.turned = False
+        self._read(0, silent=False)
+        for step in steps:
+            self.now_ns += step.passed_ns
+            self._live(step)
+            if take_each:
+                self.entries += self.book.take()
+        self.entries += self.book.take()
+
+    def _live(self, step: Step) -> None:
+        if isinstance(step, Edge):
+            self.book.edge(self.now_ns, step.claims)
+            self.turned = True
+            return
+        self.counter_mj = self.counter_mj + step.grown_mj if isinstance(step, Look) else step.kept_mj
+        self._read(step.power_mw, silent=isinstance(step, Look) and step.silent)
+
+    def _read(self, power_mw: int | None, *, silent: bool) -> None:
+        reading = Reading(
+            device="GPU-1",
+            time_ns=self.now_ns,
+            energy_mj=None if silent else self.counter_mj,
+            power_mw=power_mw,
+        )
+        self.looks.append((self.turned, reading))
+        self.turned = False
+        self.book.observe(reading)
+
+    @property
+    def readings(self) -> list[Reading]:
+        return [reading for _, reading in self.looks]
+
+    def energy_mj(self) -> int:
+        return sum(entry.energy_mj for entry in self.entries)
+
+
+@settings(max_examples=300, deadline=None)
+@given(STEPS)
+def test_entries_are_the_counters_growth_to_the_millijoule(steps: list[Step]) -> None:
+    told = Told(steps)
+    assert told.energy_mj() == told.book.booked_mj == told.counter_mj - 5_000_000
+    assert all(entry.energy_mj >= 0 for entry in told.entries)
+    by_lease = {f"lease-{job}": mj for job, mj in energy_by_job(told.entries).items() if job is not None}
+    assert told.book.booked_by_lease == by_lease
+
+
+@settings(max_examples=150, deadline=None)
+@given(STEPS)
+def test_entries_fill_the_time_between_the_first_and_the_last_movement_once(steps: list[Step]) -> None:
+    told = Told(steps)
+    if told.entries:
+        last = next(reading for reading in told.readings if reading.energy_mj == told.counter_mj)
+        assert last.time_ns - REFRESH_NS // 2 <= told.book.settled_ns <= last.time_ns
+        if last.time_ns > START_NS:
+            assert_covered_once(told.entries, START_NS, told.book.settled_ns)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.builds(Look, MOMENTS, GROWTHS, POWERS, st.booleans()) | st.builds(Edge, MOMENTS, CLAIMS), max_size=49)
+)
+def test_a_counter_that_falls_silent_for_less_than_the_gap_keeps_the_books_exact(steps: list[Step]) -> None:
+    told = Told([*steps, Look(1, 1, None)])
+    assert told.energy_mj() == told.counter_mj - 5_000_000
+    assert not any(Quality.FALLBACK in entry.quality for entry in told.entries)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(LOOKS | EDGES | RESETS, max_size=50))
+def test_a_reset_touches_no_joule_before_or_after_it(steps: list[Step]) -> None:
+    told = Told(steps)
+    assert told.energy_mj() == told.book.booked_mj
+    counted, booked_mj = 0, 5_000_000
+    for reading in told.readings:
+        assert reading.energy_mj is not None
+        counted += max(0, reading.energy_mj - booked_mj)
+        booked_mj = reading.energy_mj
+    clean = [entry for entry in told.entries if Quality.RESET not in entry.quality]
+    assert sum(entry.energy_mj for entry in clean) == counted
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.builds(Look, NANOSECONDS, GROWTHS, st.integers(0, 700_000), st.just(True)) | EDGES, max_size=50))
+def test_without_a_counter_no_part_of_a_millijoule_is_lost(steps: list[Step]) -> None:
+    told = Told([Look(0, 0, 0, silent=True), *steps], method=Method.INTEGRATED)
+    drawn_pj = 0
+    for (_, a), (turned, b) in itertools.pairwise(told.looks[1:]):
+        assert a.power_mw is not None
+        assert b.power_mw is not None
+        drawn_pj += ((b if turned else a).power_mw + b.power_mw) * (b.time_ns - a.time_ns) // 2
+    assert told.energy_mj() == drawn_pj // PJ_PER_MJ
+
+
+@settings(max_examples=100, deadline=None)
+@given(STEPS)
+def test_taking_entries_early_changes_no_account(steps: list[Step]) -> None:
+    once, often = Told(steps), Told(steps, take_each=True)
+    assert energy_by_job(often.entries) == energy_by_job(once.entries)
+
+
+@settings(max_examples=100, deadline=None)
+@given(STEPS)
+def test_merging_keeps_the_energy_and_time_of_every_account(steps: list[Step]) -> None:
+    fine = Told(steps, take_each=True).entries
+    coarse = merge(fine)
+    assert accounts(coarse) == accounts(fine)
+    assert len(coarse) <= len(fine)
+    assert merge(coarse) == coarse
+
+
+def accounts(entries: Sequence[EnergyEntry]) -> tuple[Counter[object], Counter[object]]:
+    """Energy and time of each kind of entry."""
+    energy: Counter[object] = Counter()
+    time: Counter[object] = Counter()
+    for entry in entries:
+        kind = replace(entry, start_ns=0, end_ns=0, energy_mj=0)
+        energy[kind] += entry.energy_mj
+        time[kind] += entry.end_ns - entry.start_ns
+    return energy, time
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 2**50), st.integers(2, 9))
+def test_sharers_get_equal_parts_that_add_up(grown_mj: int, sharers: int) -> None:
+    told = Told([Edge(0, tuple(claim(f"job-{n}") for n in range(sharers))), Look(NS_PER_S, grown_mj, 1000)])
+    parts = [entry.energy_mj for entry in told.entries]
+    assert sum(parts) == grown_mj
+    assert len(parts) == sharers
+    assert max(parts) - min(parts) <= 1
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.builds(Look, st.integers(-GAP_NS, GAP_NS), GROWTHS, POWERS) | EDGES, max_size=30))
+def test_a_clock_that_is_set_back_costs_no_joule(steps: list[Step]) -> None:
+    told = Told(steps)
+    assert told.energy_mj() == told.counter_mj - 5_000_000
+    assert all(START_NS <= entry.start_ns <= entry.end_ns for entry in told.entries)
+
+
+class NodeLife(RuleBasedStateMachine):
+    """A node with two simulated boards: attempts come, share, change phase, are capped, die and leave in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock, self.processes = Clock(), Processes()
+        self.meter = simulated(self.clock, "H100", "V100", processes=self.processes)
+        self.node = NodeMeter(self.meter, node="n1", clock_ns=self.clock)
+        self.open: dict[str, tuple[Lease, Power]] = {}
+        self.job_of: dict[str, str] = {}
+        self.entries: list[EnergyEntry] = []
+        self.opened = 0
+
+    @rule(milliseconds=st.integers(0, 300) | st.sampled_from([2500, 70_000]))
+    def time_passes(self, milliseconds: int) -> None:
+        self.clock.pass_ms(milliseconds)
+
+    @rule()
+    def the_sampler_looks(self) -> None:
+        self.node.tick()
+
+    @rule(
+        boards=st.sets(st.sampled_from("01"), min_size=1),
+        watts=st.sampled_from([None, None, 200.0, 250.0, 300.0, 5000.0]),
+        phase=st.none() | st.sampled_from(Phase),
+    )
+    def an_attempt_comes(self, boards: set[str], watts: float | None, phase: Phase | None) -> None:
+        self.opened += 1
+        power = Power(cap_watts=watts)
+        request = LeaseRequest(
+            job_id=f"job-{self.opened}",
+            attempt=1,
+            devices=tuple(sorted(boards)),
+            pid=self.opened,
+            cpus=1.0,
+            phase=phase,
+            power=power,
+        )
+        self.processes.used_s[self.opened] = 0.0
+        try:
+            lease = self.node.open(request)
+        except CapError:
+            assert watts == 5000.0
+            return
+        self.open[lease.lease_id] = (lease, power)
+        self.job_of[lease.lease_id] = lease.job_id
+
+    @precondition(lambda self: self.open)
+    @rule(data=st.data(), phase=st.none() | st.sampled_from(Phase))
+    def an_attempt_changes_phase(self, data: st.DataObject, phase: Phase | None) -> None:
+        self.node.set_phase(data.draw(st.sampled_from(sorted(self.open))), phase)
+
+    @precondition(lambda self: self.open)
+    @rule(data=st.data(), seconds=st.floats(0, 0.5))
+    def a_process_works(self, data: st.DataObject, seconds: float) -> None:
+        lease, _ = self.open[data.draw(st.sampled_from(sorted(self.open)))]
+        if lease.pid in self.processes.used_s:
+            self.processes.work(lease.pid, seconds)
+
+    @precondition(lambda self: self.open)
+    @rule(data=st.data())
+    def a_process_dies(self, data: st.DataObject) -> None:
+        lease, _ = self.open[data.draw(st.sampled_from(sorted(self.open)))]
+        self.processes.used_s.pop(lease.pid, None)
+
+    @precondition(lambda self: self.open)
+    @rule(data=st.data())
+    def an_attempt_leaves(self, data: st.DataObject) -> None:
+        lease_id = data.draw(st.sampled_from(sorted(self.open)))
+        self.node.close(lease_id)
+        del self.open[lease_id]
+
+    @precondition(lambda self: self.open)
+    @rule(data=st.data())
+    def nobody_opens_twice(self, data: st.DataObject) -> None:
+        lease, _ = self.open[data.draw(st.sampled_from(sorted(self.open)))]
+        again = LeaseRequest(job_id=lease.job_id, attempt=1, devices=("0",), pid=1, cpus=1.0)
+        try:
+            self.node.open(again)
+        except InputError:
+            return
+        raise AssertionError("a second lease of one attempt was opened")
+
+    @invariant()
+    def the_books_balance(self) -> None:
+        snapshot = self.node.snapshot()
+        self.entries += self.node.take_entries()
+        for status in snapshot.devices:
+            mine = [entry for entry in self.entries if entry.device == status.device.uuid]
+            assert sum(entry.energy_mj for entry in mine) == status.energy_mj
+            assert_covered_once(merge(mine), START_NS, max((e.end_ns for e in mine), default=START_NS))
+            shown_pj = status.energy_mj * PJ_PER_MJ
+            assert shown_pj <= self.meter.boards[status.device.uuid].true_energy_pj
+        booked = energy_by_job(self.entries)
+        for lease_id, job_id in self.job_of.items():
+            assert self.node.lease_energy_mj(lease_id) == booked.get(job_id, 0)
+        assert all(s.energy_mj == booked.get(s.lease.job_id, 0) for s in snapshot.leases)
+
+    @invariant()
+    def the_lowest_cap_holds_and_no_cap_outlives_its_lease(self) -> None:
+        for uuid, board in self.meter.boards.items():
+            caps = [power.cap_watts for lease, power in self.open.values() if uuid in lease.devices and power.cap_watts]
+            assert board.limit_mw == min(caps, default=board.profile.tdp_w) * MW_PER_W
+
+    def teardown(self) -> None:
+        self.node.shutdown()
+        assert all(board.limit_mw == board.profile.tdp_w * MW_PER_W for board in self.meter.boards.values())
+
+
+TestNodeLife = NodeLife.TestCase
+TestNodeLife.settings = settings(
+    max_examples=60, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)

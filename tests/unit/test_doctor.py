@@ -1,0 +1,186 @@
+"""What the doctor finds on machines that lack something, each with the step that mends it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pynvml
+import pytest
+
+from orchestrator.doctor import PACKAGES, Finding, Machine, examine, installed_version, is_usable
+from tests.fake_nvml import Board, FakeNvml
+from workers.home import Home
+from workers.telemetry.meter import PowerMeter
+from workers.telemetry.nvml import NvmlMeter
+
+HEALTHY = Machine(
+    version=lambda _: "1.2.3",
+    has_nvidia=lambda: False,
+    is_root=lambda: True,
+    prometheus=lambda: Path("/usr/bin/prometheus"),
+    free_bytes=lambda _: 50_000_000_000,
+)
+BOARD = Board(uuid="GPU-a", range_mw=(200_000, 700_000), default_mw=700_000)
+
+
+def machine_with(*boards: Board, **more: object) -> Machine:
+    """A healthy machine with these boards."""
+
+    def open_() -> PowerMeter:
+        return NvmlMeter(nvml=FakeNvml(*boards), environ={})
+
+    return replace(HEALTHY, has_nvidia=lambda: True, nvml=open_, **more)
+
+
+def look(home: Path, machine: Machine) -> dict[str, Finding]:
+    return {finding.what: finding for finding in examine(Home(home), machine)}
+
+
+class TestMissing:
+    @pytest.mark.parametrize(("module", "extra"), PACKAGES.items())
+    def test_a_package_that_is_not_installed_comes_with_the_command_that_installs_it(
+        self, tmp_path: Path, module: str, extra: str
+    ) -> None:
+        found = look(tmp_path, replace(HEALTHY, version=lambda name: None if name == module else "1"))
+        assert found[module] == Finding(
+            what=module,
+            level="missing",
+            found="not installed",
+            remedy=f"pip install -c constraints.txt 'wattledger[{extra}]'",
+        )
+        assert not is_usable(tuple(found.values()))
+
+    def test_a_driver_that_does_not_answer_is_told_and_never_simulated_away(self, tmp_path: Path) -> None:
+        def dead() -> PowerMeter:
+            return NvmlMeter(nvml=FakeNvml(BOARD, driver=False), environ={})
+
+        found = look(tmp_path, replace(HEALTHY, has_nvidia=lambda: True, nvml=dead))
+        assert found["GPU"].level == "missing"
+        assert found["GPU"].found.startswith("NVML does not answer: Driver Not Loaded")
+        assert found["GPU"].remedy == "install the driver; see `nvidia-smi`"
+        assert "simulated" not in found["GPU"].found
+        assert not is_usable(tuple(found.values()))
+
+    def test_a_board_whose_limits_cannot_be_read_is_missing_while_the_others_are_told(self, tmp_path: Path) -> None:
+        gone = {"nvmlDeviceGetPowerManagementLimitConstraints": pynvml.NVML_ERROR_GPU_IS_LOST}
+        boards = Board(uuid="GPU-x", name="Tesla T4", errors=gone), BOARD
+        found = look(tmp_path, machine_with(*boards))
+        assert found["T4 power cap"].level == "missing"
+        assert "GPU is lost" in found["T4 power cap"].found
+        assert found["H100 power cap"].level == "ok"
+
+    def test_a_folder_that_cannot_be_written_comes_with_the_remedy(self, tmp_path: Path) -> None:
+        found = look(tmp_path / "ledger", replace(HEALTHY, may_write=lambda _: False))
+        assert found["ledger"] == Finding(
+            what="ledger",
+            level="missing",
+            found=f"{tmp_path} cannot be written",
+            remedy="name another folder with --home or WATTLEDGER_HOME",
+        )
+
+    def test_a_file_where_the_folder_should_be_is_no_folder(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        found = look(tmp_path / "file" / "ledger", HEALTHY)["ledger"]
+        assert (found.level, found.found) == ("missing", f"{tmp_path / 'file'} is not a folder")
+
+    def test_a_link_that_leads_nowhere_is_no_folder(self, tmp_path: Path) -> None:
+        (tmp_path / "link").symlink_to(tmp_path / "gone")
+        assert look(tmp_path / "link", HEALTHY)["ledger"].found == f"{tmp_path / 'link'} is not a folder"
+
+    def test_a_full_disk_comes_with_the_remedy(self, tmp_path: Path) -> None:
+        found = look(tmp_path / "ledger", replace(HEALTHY, free_bytes=lambda _: 1_440_000_000))
+        assert found["ledger"] == Finding(
+            what="ledger",
+            level="missing",
+            found=f"1.4 GB free in {tmp_path}",
+            remedy="free disk space, or name another folder with --home or WATTLEDGER_HOME",
+        )
+        assert not is_usable(tuple(found.values()))
+
+
+class TestNotes:
+    def test_no_gpu_is_no_fault_and_says_what_is_simulated(self, tmp_path: Path) -> None:
+        found = examine(Home(tmp_path), HEALTHY)
+        (board,) = [finding for finding in found if finding.what == "GPU"]
+        assert board.level == "note"
+        assert board.found == "no NVIDIA device: accelerators are simulated, and every figure of theirs says so"
+        assert is_usable(found)
+
+    def test_without_prometheus_the_energy_log_serves(self, tmp_path: Path) -> None:
+        found = look(tmp_path, replace(HEALTHY, prometheus=lambda: None))["Prometheus"]
+        assert (found.level, found.remedy) == ("note", "apt-get install prometheus")
+        assert "the energy log alone serves" in found.found
+
+    def test_who_is_not_root_is_told_that_caps_need_it(self, tmp_path: Path) -> None:
+        found = look(tmp_path, machine_with(BOARD, is_root=lambda: False))["H100 power cap"]
+        assert (found.level, found.found) == ("note", "200 to 700 W, default 700 W; only root may set it")
+        assert found.remedy == "start the node's Ray as root, or leave power out of manifests"
+
+    def test_a_board_without_a_settable_limit_says_so(self, tmp_path: Path) -> None:
+        found = look(tmp_path, machine_with(replace(BOARD, range_mw=None)))["H100 power cap"]
+        assert (found.level, found.found) == (
+            "note",
+            "GPU-a has no settable power limit. Remove power from the manifest.",
+        )
+
+    def test_a_board_without_a_counter_is_sampled_and_says_so(self, tmp_path: Path) -> None:
+        found = look(tmp_path, machine_with(replace(BOARD, energy_mj=None)))["H100 GPU-a"]
+        assert (found.level, found.found) == (
+            "note",
+            "method integrated: no energy counter; power is sampled and integrated",
+        )
+
+    def test_energy_that_is_not_metered_is_named(self, tmp_path: Path) -> None:
+        assert look(tmp_path, HEALTHY)["CPU and DRAM energy"].level == "note"
+
+
+class TestGood:
+    def test_a_board_shows_how_it_is_metered_and_the_range_of_its_cap(self, tmp_path: Path) -> None:
+        found = look(tmp_path, machine_with(BOARD))
+        assert found["H100 GPU-a"] == Finding(
+            what="H100 GPU-a", level="ok", found="method counter: hardware energy counter, mJ"
+        )
+        assert found["H100 power cap"] == Finding(
+            what="H100 power cap", level="ok", found="200 to 700 W, default 700 W"
+        )
+        assert is_usable(tuple(found.values()))
+
+    def test_the_driver_is_let_go_of(self, tmp_path: Path) -> None:
+        nvml = FakeNvml(BOARD)
+        machine = replace(HEALTHY, has_nvidia=lambda: True, nvml=lambda: NvmlMeter(nvml=nvml, environ={}))
+        examine(Home(tmp_path), machine)
+        assert not nvml.running
+
+    def test_looking_changes_nothing(self, tmp_path: Path) -> None:
+        home = tmp_path / "a" / "b"
+        assert look(home, HEALTHY)["ledger"] == Finding(what="ledger", level="ok", found=f"{home}, 50 GB free")
+        assert list(tmp_path.iterdir()) == []
+
+    def test_findings_are_ready_for_json(self, tmp_path: Path) -> None:
+        found = [asdict(finding) for finding in examine(Home(tmp_path), HEALTHY)]
+        assert json.loads(json.dumps(found)) == found
+        assert found[1] == {"what": "ray", "level": "ok", "found": "1.2.3", "remedy": None}
+
+
+class TestVersions:
+    def test_a_module_that_is_not_there_has_none(self) -> None:
+        assert installed_version("no_such_module_anywhere") is None
+
+    def test_a_folder_of_that_name_is_not_the_package(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "lookalike").mkdir()
+        monkeypatch.syspath_prepend(tmp_path)
+        assert installed_version("lookalike") is None
+
+    def test_a_module_without_a_record_of_its_installation_is_there_all_the_same(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "unrecorded.py").write_text("")
+        monkeypatch.syspath_prepend(tmp_path)
+        assert installed_version("unrecorded") == "of no known version"
+
+    def test_a_module_whose_package_is_called_otherwise_is_found(self) -> None:
+        version = installed_version("sklearn")
+        assert version is not None
+        assert version[0].isdigit()

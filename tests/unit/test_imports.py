@@ -1,0 +1,48 @@
+"""Importing Wattledger costs little: the heavy packages are loaded by whoever needs them, when they do."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("ray", "torch", "transformers", "peft", "sklearn", "matplotlib", "jinja2")
+SHOW = "import json, sys; {}; print(json.dumps(sorted(m for m in sys.modules if '.' not in m)))"
+
+
+def loaded_by(statement: str) -> set[str]:
+    """The packages a fresh interpreter has loaded after ``statement``."""
+    ran = subprocess.run([sys.executable, "-c", SHOW.format(statement)], capture_output=True, text=True, check=True)
+    return set(json.loads(ran.stdout))
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "workers",
+        "workers.contract",
+        "workers.attempt",
+        "workers.agent",
+        "orchestrator",
+        "orchestrator.client",
+        "orchestrator.cluster.local",
+        "orchestrator.cluster.fake",
+        "orchestrator.controller",
+        "orchestrator.doctor",
+        "orchestrator.cli",
+        "orchestrator.__main__",
+    ],
+)
+def test_importing_it_loads_no_heavy_package(module: str) -> None:
+    assert loaded_by(f"import {module}") & set(HEAVY) == set()
+
+
+def test_the_heavy_packages_are_called_so() -> None:
+    assert loaded_by("import jinja2") >= {"jinja2"}
+
+
+@pytest.mark.parametrize("package", ["workers", "orchestrator"])
+def test_the_packages_themselves_load_nothing_but_the_standard_library(package: str) -> None:
+    assert loaded_by(f"import {package}") - loaded_by("pass") == {package}

@@ -1,0 +1,282 @@
+"""The door between attempt and agent: one JSON line each way, and a lease that ends with its connection."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import stat
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.metering import MoodyMeter
+from workers.contract import Phase, Power
+from workers.errors import InputError, JobError, MeterError, UnreachableError
+from workers.telemetry.client import AgentConnection, HeldLease
+from workers.telemetry.node import NodeMeter
+from workers.telemetry.protocol import MAX_LINE, connect, decode, encode, socket_path
+from workers.telemetry.server import LeaseServer, wait_until_free
+
+
+class Door:
+    """A lease server over a simulated H100, whose disk takes everything unless ``disk_full``."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.disk_full = path, False
+        self.meter = MoodyMeter(time.time_ns, "H100")
+        self.node = NodeMeter(self.meter, node="n1")
+        self.server = LeaseServer(path, self.node, flush=self.flush)
+
+    def flush(self) -> None:
+        if self.disk_full:
+            raise MeterError("the energy log cannot be written: No space left on device.")
+
+    def says(self, line: bytes) -> dict[str, object]:
+        """The answer to one line, on a connection of its own."""
+        with connect(self.path, timeout_s=5) as client:
+            client.sendall(line)
+            client.shutdown(socket.SHUT_WR)
+            with client.makefile("rb") as lines:
+                return json.loads(lines.readline())
+
+    def open_leases(self) -> list[str]:
+        return [status.lease.job_id for status in self.node.snapshot().leases if status.open]
+
+
+@pytest.fixture
+def door(tmp_path: Path) -> Iterator[Door]:
+    opened = Door(tmp_path / "agent.sock")
+    opened.server.start()
+    yield opened
+    opened.server.stop()
+
+
+def hold(connection: AgentConnection, job_id: str = "a", **wishes: object) -> HeldLease:
+    fields = {"attempt": 1, "devices": ["0"], "cpus": 1.0, "phase": Phase.LOAD, "power": Power(), **wishes}
+    return HeldLease(connection, job_id=job_id, **fields)
+
+
+@pytest.mark.parametrize("line", [b"", b"\n", b"{", b"\xff\xfe", b"nonsense", b"[" * 50_000, b'{"op": "open"'])
+def test_a_line_that_is_not_json_is_refused(line: bytes) -> None:
+    with pytest.raises(InputError, match="not a JSON line"):
+        decode(line)
+
+
+@pytest.mark.parametrize("line", [b"[]", b"1", b'"open"', b"null"])
+def test_a_line_that_is_not_an_object_is_refused(line: bytes) -> None:
+    with pytest.raises(InputError, match="one JSON object per line"):
+        decode(line)
+
+
+def test_a_message_survives_the_line() -> None:
+    message = {"op": "open", "devices": ["0"], "cpus": 1.5, "name": "a\nb", "power": None}
+    assert encode(message).count(b"\n") == 1
+    assert decode(encode(message)) == message
+
+
+def test_a_folder_that_is_somebody_elses_link_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / f"wattledger-{os.getuid()}").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match=r"belongs to somebody else\. Remove it, or set TMPDIR"):
+        socket_path(tmp_path, "n1")
+
+
+def test_a_socket_has_a_short_path_of_its_own_in_a_folder_of_this_user_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    path = socket_path(tmp_path / ("deep/" * 60), "n" * 200)
+    assert len(path.name) == 21
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert socket_path(tmp_path, "n1") == socket_path(tmp_path, "n1") != socket_path(tmp_path, "n2")
+    assert socket_path(tmp_path, "n1") != socket_path(tmp_path / "other", "n1")
+
+
+def test_where_nobody_listens_the_remedy_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UnreachableError, match=r"no agent answers at .*Start one with `python -m workers.agent`"):
+        AgentConnection(tmp_path / "none.sock")
+
+
+def test_an_agent_that_hangs_up_is_unreachable(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "s"))
+        listening.listen()
+        with AgentConnection(tmp_path / "s") as connection:
+            listening.accept()[0].close()
+            with pytest.raises(UnreachableError, match=r"the agent at .* (has gone|does not answer)"):
+                connection.ask("describe")
+
+
+def test_an_agent_that_says_nothing_is_unreachable_after_the_timeout(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "s"))
+        listening.listen()
+        with (
+            AgentConnection(tmp_path / "s", timeout_s=0.01) as connection,
+            pytest.raises(UnreachableError, match="does not answer: timed out"),
+        ):
+            connection.ask("describe")
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        (b"nonsense\n", "not a JSON line"),
+        (b"[" * (MAX_LINE - 1), "not a JSON line"),
+        (b"{}\n", "unknown op None."),
+        (b'{"op": "steal"}\n', "unknown op 'steal'."),
+        (b'{"op": ["open"]}\n', "unknown op ['open']."),
+        (b'{"op": "pace"}\n', "no lease is open on this connection; open one first."),
+        (b'{"op": "close"}\n', "no lease is open on this connection; open one first."),
+    ],
+)
+def test_garbage_is_answered_with_an_error_and_harms_nobody(door: Door, line: bytes, sentence: str) -> None:
+    with AgentConnection(door.path) as connection:
+        hold(connection)
+        answer = door.says(line)
+        assert str(answer["error"]).startswith(sentence)
+        assert answer["exit_code"] == 2
+        assert door.open_leases() == ["a"]
+
+
+def test_a_phase_that_is_none_is_refused_and_the_lease_stays_in_its_own(door: Door) -> None:
+    with AgentConnection(door.path) as connection:
+        hold(connection)
+        with pytest.raises(InputError, match=r"unknown phase 'lunch'\. Known: baseline, evaluate, inf"):
+            connection.ask("phase", phase="lunch")
+        with pytest.raises(InputError, match=r"the request cannot be used: KeyError\('phase'\)"):
+            connection.ask("phase")
+        assert door.node.snapshot().leases[0].lease.phase is Phase.LOAD
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({}, "job_id is missing; attempt is missing; devices is missing."),
+        ({"job_id": ""}, "job_id string should match pattern"),
+        ({"job_id": "../x"}, "job_id string should match pattern"),
+        ({"attempt": 0}, "attempt input should be greater than or equal to 1 (given 0)."),
+        ({"attempt": 2**31}, "attempt input should be less than or equal to 2147483647"),
+        ({"attempt": "1"}, "attempt input should be a valid integer"),
+        ({"devices": 0}, "devices input should be a valid tuple"),
+        ({"devices": [0]}, "devices.0 input should be a valid string"),
+        ({"cpus": 0}, "cpus input should be greater than 0 (given 0)."),
+        ({"cpus": float("nan")}, "cpus input should be a finite number"),
+        ({"cpus": float("inf")}, "cpus input should be a finite number"),
+        ({"phase": "lunch"}, "phase input should be 'load', 'baseline', 'train', 'evaluate' or 'inference'"),
+        ({"power": {"cap_watts": -1.0}}, "power.cap_watts input should be greater than 0"),
+        ({"pid": 1}, "pid unknown key; known: job_id, attempt, devices, cpus, phase, power."),
+    ],
+)
+def test_a_lease_that_could_not_be_booked_is_refused_with_all_that_is_wrong(
+    door: Door, fields: dict[str, object], sentence: str
+) -> None:
+    wanted = {"job_id": "a", "attempt": 1, "devices": ["0"], **fields} if fields else {}
+    answer = door.says(encode({"op": "open", **wanted}))
+    assert str(answer["error"]).startswith(f"no lease can be opened like that: {sentence}")
+    assert answer["exit_code"] == 2
+    assert door.open_leases() == []
+
+
+def test_one_connection_holds_one_lease(door: Door) -> None:
+    with AgentConnection(door.path) as connection:
+        hold(connection)
+        with pytest.raises(InputError, match="this connection already holds a lease"):
+            hold(connection, "b")
+
+
+def test_an_unknown_device_reaches_the_attempt_as_the_agents_own_sentence(door: Door) -> None:
+    (board,) = door.meter.devices()
+    with AgentConnection(door.path) as connection, pytest.raises(InputError) as raised:
+        hold(connection, devices=["3"])
+    assert str(raised.value) == f"unknown device '3'. Known: 0 ({board.uuid})."
+    assert raised.value.exit_code == 2
+
+
+def test_a_cap_that_cannot_be_set_reaches_the_attempt_as_one_sentence(door: Door) -> None:
+    (board,) = door.meter.devices()
+    with AgentConnection(door.path) as connection, pytest.raises(MeterError) as raised:
+        hold(connection, power=Power(cap_watts=10.0))
+    assert str(raised.value) == (
+        f"{board.uuid} cannot be limited to 10 W: it takes 200 to 700 W. "
+        "Set power.cap_watts or power.cap_percent within that range."
+    )
+    assert raised.value.exit_code == 1
+
+
+def test_a_second_lease_of_one_attempt_is_refused_on_another_connection_too(door: Door) -> None:
+    with AgentConnection(door.path) as first, AgentConnection(door.path) as second:
+        hold(first)
+        with pytest.raises(InputError, match=rf"already holds a lease on n1 \(process {os.getpid()}\)"):
+            hold(second)
+
+
+def test_energy_that_the_disk_refuses_is_not_confirmed(door: Door) -> None:
+    with AgentConnection(door.path) as connection:
+        lease = hold(connection)
+        door.disk_full = True
+        with pytest.raises(JobError, match="work is done, but its energy is not confirmed: the energy log cannot be"):
+            lease.close()
+        assert door.open_leases() == []
+        with pytest.raises(MeterError, match="No space left on device"):
+            connection.ask("flush")
+        door.disk_full = False
+        assert connection.ask("flush") == {}
+
+
+def test_a_lease_goes_through_its_phases_and_its_joules_are_confirmed(door: Door) -> None:
+    (board,) = door.meter.devices()
+    with AgentConnection(door.path) as connection:
+        lease = hold(connection, power=Power(cap_watts=300.0))
+        assert (lease.devices, lease.cap_watts) == ((board.uuid,), 300.0)
+        assert door.node.snapshot().leases[0].lease.phase is Phase.LOAD
+        lease.set_phase(Phase.TRAIN)
+        assert door.node.snapshot().leases[0].lease.phase is Phase.TRAIN
+        energy_mj = lease.close()
+    entries = door.node.take_entries()
+    assert energy_mj == sum(entry.energy_mj for entry in entries if entry.job_id == "a")
+    assert door.meter.boards[board.uuid].limit_mw == 700_000
+
+
+def test_the_holder_is_the_process_the_kernel_names(door: Door) -> None:
+    with AgentConnection(door.path) as connection:
+        hold(connection)
+        (status,) = door.node.snapshot().leases
+    assert status.lease.pid == os.getpid()
+
+
+def test_an_agent_describes_its_devices(door: Door) -> None:
+    (board,) = door.meter.devices()
+    with AgentConnection(door.path) as connection:
+        assert connection.ask("describe") == {
+            "node": "n1",
+            "devices": [{"uuid": board.uuid, "index": 0, "model": "H100", "method": "simulated", "up": True}],
+        }
+
+
+def test_the_socket_is_for_this_user_alone_and_is_gone_afterwards(tmp_path: Path) -> None:
+    door = Door(tmp_path / "agent.sock")
+    door.server.start()
+    assert stat.S_IMODE(door.path.stat().st_mode) == 0o600
+    door.server.stop()
+    assert not door.path.exists()
+
+
+def test_a_node_whose_agent_answers_takes_no_second_one(door: Door) -> None:
+    with pytest.raises(InputError, match=rf"an agent of this node already answers at {door.path}\. Lease from it, or"):
+        wait_until_free(door.path, timeout_s=0.1)
+
+
+def test_a_socket_that_a_killed_agent_left_behind_is_replaced(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(tmp_path / "agent.sock"))
+    wait_until_free(tmp_path / "agent.sock")
+    door = Door(tmp_path / "agent.sock")
+    door.server.start()
+    assert door.says(b'{"op": "flush"}\n') == {}
+    door.server.stop()

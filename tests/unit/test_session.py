@@ -1,0 +1,216 @@
+"""An attempt's records stay in step, a simulated device keeps its pace, and a real one is never slowed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.metering import START_NS, Clock
+from workers.contract import Phase, Power
+from workers.errors import JobError, UnreachableError
+from workers.home import Home
+from workers.metric_log import MetricLog, read_metrics
+from workers.progress import FILE_NAME, Progress, read_progress
+from workers.session import Session
+from workers.telemetry.client import HeldLease
+
+
+class Agent:
+    """Stands in for the connection to an agent whose device runs at ``speed``; remembers what it was asked."""
+
+    def __init__(self, speed: float | None) -> None:
+        self.speed = speed
+        self.asked: list[tuple[str, object]] = []
+        self.gone = False
+
+    def ask(self, operation: str, **fields: object) -> dict[str, object]:
+        if self.gone:
+            raise UnreachableError("the agent has gone. See its log, and start it again.")
+        self.asked.append((operation, fields.get("phase")))
+        return {"speed": self.speed, "devices": ["GPU-1", "GPU-2"], "cap_watts": None, "energy_mj": 5}
+
+
+class Timer:
+    """Monotonic seconds; sleeping passes them and is remembered."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+        self.slept: list[float] = []
+
+    def __call__(self) -> float:
+        return self.now_s
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now_s += seconds
+
+
+def held(agent: Agent, timer: Timer) -> HeldLease:
+    return HeldLease(
+        agent,
+        job_id="a",
+        attempt=1,
+        devices=["0"],
+        cpus=1.0,
+        phase=Phase.LOAD,
+        power=Power(),
+        monotonic_s=timer,
+        sleep_s=timer.sleep,
+    )
+
+
+def session(folder: Path, agent: Agent, timer: Timer, clock: Clock) -> tuple[Session, MetricLog]:
+    home = Home(folder)
+    home.attempt_folder("a", 1).mkdir(parents=True)
+    log = MetricLog(home.metrics("a", 1), clock_ns=clock)
+    phases = (Phase.LOAD, Phase.TRAIN)
+    made = Session(lease=held(agent, timer), log=log, folder=home.attempt_folder("a", 1), phases=phases, clock_ns=clock)
+    return made, log
+
+
+def test_a_real_device_is_neither_slowed_nor_is_its_agent_asked() -> None:
+    agent, timer = Agent(speed=None), Timer()
+    lease = held(agent, timer)
+    for _ in range(100):
+        timer.now_s += 10
+        lease.pace()
+    assert timer.slept == []
+    assert agent.asked == [("open", "load")]
+
+
+def test_a_simulated_device_as_fast_as_this_host_is_not_slowed() -> None:
+    agent, timer = Agent(speed=1.0), Timer()
+    lease = held(agent, timer)
+    timer.now_s += 0.4
+    lease.pace()
+    assert timer.slept == []
+
+
+def test_work_on_a_slower_device_waits_for_the_rest_of_its_time() -> None:
+    agent, timer = Agent(speed=0.25), Timer()
+    lease = held(agent, timer)
+    timer.now_s += 0.125
+    lease.pace()
+    # An eighth of a second here is half a second there.
+    assert timer.slept == [0.375]
+    timer.now_s += 0.0625
+    lease.pace()
+    assert timer.slept == [0.375, 0.1875]
+
+
+def test_waiting_is_not_work() -> None:
+    agent, timer = Agent(speed=0.5), Timer()
+    lease = held(agent, timer)
+    for _ in range(3):
+        timer.now_s += 0.125
+        lease.pace()
+    assert timer.slept == [0.125] * 3
+
+
+def test_a_changed_pace_is_taken_up_within_half_a_second() -> None:
+    agent, timer = Agent(speed=0.5), Timer()
+    lease = held(agent, timer)
+    agent.speed = 0.25
+    timer.now_s += 0.25
+    lease.pace()
+    timer.now_s += 0.25
+    lease.pace()
+    assert timer.slept == [0.25, 0.75]
+    assert agent.asked == [("open", "load"), ("pace", None)]
+
+
+def test_a_new_phase_brings_the_pace_along_and_starts_the_work_anew() -> None:
+    agent, timer = Agent(speed=0.5), Timer()
+    lease = held(agent, timer)
+    agent.speed = 0.25
+    timer.now_s += 7
+    lease.set_phase(Phase.TRAIN)
+    timer.now_s += 0.125
+    lease.pace()
+    assert timer.slept == [0.375]
+    assert agent.asked == [("open", "load"), ("phase", "train")]
+
+
+def test_work_is_bound_to_the_leased_devices_and_simulated_work_to_none() -> None:
+    assert held(Agent(speed=None), Timer()).visible_devices == "GPU-1,GPU-2"
+    assert held(Agent(speed=0.5), Timer()).visible_devices == ""
+
+
+def test_an_agent_that_is_gone_ends_the_work(tmp_path: Path) -> None:
+    agent = Agent(speed=0.5)
+    made, log = session(tmp_path, agent, Timer(), Clock())
+    agent.gone = True
+    with log, pytest.raises(UnreachableError, match="has gone"), made.phase(Phase.TRAIN):
+        raise AssertionError("the phase was entered")
+    assert read_metrics(Home(tmp_path), "a", 1) == ()
+
+
+def test_energy_that_no_agent_confirms_fails_the_job() -> None:
+    agent = Agent(speed=None)
+    lease = held(agent, Timer())
+    agent.gone = True
+    with pytest.raises(JobError, match=r"the job's work is done, but its energy is not confirmed: the agent has gone"):
+        lease.close()
+
+
+def test_a_phase_left_by_an_error_stays_open_in_the_log(tmp_path: Path) -> None:
+    made, log = session(tmp_path, Agent(speed=None), Timer(), Clock())
+    with log, pytest.raises(ZeroDivisionError), made.phase(Phase.LOAD):
+        raise ZeroDivisionError
+    assert [(s.name, s.phase) for s in read_metrics(Home(tmp_path), "a", 1)] == [("phase_start", Phase.LOAD)]
+
+
+def test_one_phase_keeps_lease_log_and_progress_in_step(tmp_path: Path) -> None:
+    agent, clock = Agent(speed=None), Clock()
+    made, log = session(tmp_path, agent, Timer(), clock)
+    with log, made.phase(Phase.TRAIN):
+        made.step(step=1, steps=2, samples=32, loss=0.5)
+        made.warm()
+        made.step(step=2, steps=2, samples=31, loss=None)
+        made.score("accuracy", 0.75)
+        made.record("total_parameters", 10)
+    assert agent.asked == [("open", "load"), ("phase", "train")]
+    rows = [(s.name, s.value, s.phase, s.step) for s in read_metrics(Home(tmp_path), "a", 1)]
+    assert rows == [
+        ("phase_start", 1.0, Phase.TRAIN, None),
+        ("samples", 32.0, Phase.TRAIN, 1),
+        ("loss", 0.5, Phase.TRAIN, 1),
+        ("samples", 31.0, Phase.TRAIN, 2),
+        ("score/accuracy", 0.75, Phase.TRAIN, None),
+        ("total_parameters", 10.0, Phase.TRAIN, None),
+        ("phase_end", 1.0, Phase.TRAIN, None),
+    ]
+    assert read_progress(Home(tmp_path), "a", 1) == Progress(
+        phase=Phase.TRAIN, position=2, phases=2, done=2, total=2, loss=None, updated_ns=START_NS
+    )
+
+
+def test_progress_is_written_four_times_a_second_at_most_and_always_at_the_end(tmp_path: Path) -> None:
+    clock = Clock()
+    made, log = session(tmp_path, Agent(speed=None), Timer(), clock)
+    shown = []
+    with log, made.phase(Phase.TRAIN):
+        for step in range(1, 11):
+            clock.pass_ms(100)
+            made.step(step=step, steps=10, samples=1, loss=0.5)
+            progress = read_progress(Home(tmp_path), "a", 1)
+            assert progress is not None
+            shown.append(progress.done)
+    assert shown == [0, 0, 3, 3, 3, 6, 6, 6, 9, 10]
+
+
+def test_before_its_first_progress_an_attempt_has_none(tmp_path: Path) -> None:
+    assert read_progress(Home(tmp_path), "a", 1) is None
+    folder = Home(tmp_path).attempt_folder("a", 1)
+    folder.mkdir(parents=True)
+    (folder / FILE_NAME).write_text('{"phase": "tr')
+    assert read_progress(Home(tmp_path), "a", 1) is None
+
+
+@pytest.mark.parametrize(
+    ("position", "done", "total", "fraction"), [(1, 0, 0, 0.0), (1, 5, 10, 0.125), (4, 0, 0, 0.75), (4, 10, 10, 1.0)]
+)
+def test_each_phase_counts_alike_in_the_fraction(position: int, done: int, total: int, fraction: float) -> None:
+    progress = Progress(phase=Phase.TRAIN, position=position, phases=4, done=done, total=total, loss=None, updated_ns=0)
+    assert progress.fraction == fraction

@@ -1,0 +1,287 @@
+"""The ledger of decisions: what it refuses, that it never holds half a change, and the story it tells."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import resource
+import sqlite3
+from collections.abc import Iterator
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+
+import pytest
+
+from orchestrator.lifecycle import IllegalTransitionError, JobState
+from orchestrator.store import SCHEMA_VERSION, RunRecord, Store
+from workers.contract import JobSpec
+from workers.errors import InputError, UnknownNameError
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "ledger" / "state.db"
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[Store]:
+    with contextlib.closing(Store(path)) as opened:
+        yield opened
+
+
+def run(run_id: str = "r", *, at_ns: int = 100) -> RunRecord:
+    return RunRecord(run_id=run_id, name="study", manifest="name: study", submitted_ns=at_ns, host="here", pid=7)
+
+
+def specs(*job_ids: str) -> list[JobSpec]:
+    return [JobSpec(job_id=job_id, name="study", task="digits", model="tiny/vit") for job_id in job_ids]
+
+
+def start(store: Store, job_id: str, *, now_ns: int = 200) -> int:
+    return store.start_attempt(job_id, node="n1", accelerator="H100", now_ns=now_ns)
+
+
+def execute(path: Path, *statements: str) -> None:
+    """Change the file behind the store's back, as another program would."""
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        for statement in statements:
+            database.execute(statement)
+
+
+class TestRefusals:
+    def test_a_newer_ledger_is_refused_with_the_remedy(self, path: Path) -> None:
+        Store(path).close()
+        execute(path, f"PRAGMA user_version={SCHEMA_VERSION + 1}")
+        with pytest.raises(InputError, match=r"written by a newer Wattledger .* Upgrade, or name another folder"):
+            Store(path)
+
+    def test_a_file_that_is_no_database_is_refused_and_left_as_it_was(self, tmp_path: Path) -> None:
+        path = tmp_path / "state.db"
+        path.write_text("dear diary" * 100)
+        with pytest.raises(
+            InputError, match=r"cannot be used as a ledger: file is not a database. Name another folder"
+        ):
+            Store(path)
+        assert path.read_text() == "dear diary" * 100
+
+    @pytest.mark.parametrize("version", [0, SCHEMA_VERSION])
+    def test_another_programs_database_is_refused_and_gets_no_table_of_ours(self, tmp_path: Path, version: int) -> None:
+        path = tmp_path / "state.db"
+        execute(path, "CREATE TABLE runs (theirs TEXT)", f"PRAGMA user_version={version}")
+        with pytest.raises(InputError, match=r"is a database, but no ledger. Name another folder"):
+            Store(path)
+        with contextlib.closing(sqlite3.connect(path)) as database:
+            assert database.execute("SELECT name FROM sqlite_master").fetchall() == [("runs",)]
+
+    def test_a_file_in_place_of_the_folder_is_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "ledger").write_text("a file")
+        with pytest.raises(InputError, match=r"cannot be used as a ledger.*Name another folder"):
+            Store(tmp_path / "ledger" / "state.db")
+
+    def test_a_folder_in_place_of_the_file_is_refused(self, path: Path) -> None:
+        path.mkdir(parents=True)
+        with pytest.raises(InputError, match="cannot be used as a ledger"):
+            Store(path)
+
+    def test_a_torn_ledger_is_told_instead_of_read(self, path: Path, store: Store) -> None:
+        store.submit(run(), specs(*(f"job-{number}" for number in range(100))))
+        store.close()
+        whole = path.read_bytes()
+        path.write_bytes(whole[:4096] + b"\xa5" * (len(whole) - 4096))
+        refused = pytest.raises(InputError, match=r"the ledger cannot be read|cannot be used as a ledger")
+        with refused, contextlib.closing(Store(path)) as torn:
+            torn.jobs()
+
+    def test_a_full_disk_refuses_the_submission_whole_and_says_so(self, path: Path, store: Store) -> None:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
+        try:
+            with pytest.raises(InputError, match=r"the ledger cannot be written: .* Free disk space"):
+                store.submit(run(), specs(*(f"job-{number}" for number in range(2000))))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert (store.runs(), store.jobs()) == ((), ())
+        assert store.submit(run(), specs("a")) == 1, "it goes on once there is room"
+
+    def test_an_unknown_job_is_refused_with_those_there_are(self, store: Store) -> None:
+        store.submit(run(), specs("alpha", "beta"))
+        for ask in (
+            lambda: store.job("alpah"),
+            lambda: start(store, "alpah"),
+            lambda: store.set_state("alpah", JobState.CANCELLED, reason=None, now_ns=1),
+        ):
+            with pytest.raises(
+                UnknownNameError, match=r"unknown job 'alpah'. Did you mean 'alpha'\? Known: alpha, beta"
+            ):
+                ask()
+        assert [job.attempts for job in store.jobs()] == [(), ()]
+
+
+class TestTransitions:
+    def test_an_illegal_one_changes_nothing_and_leaves_no_event(self, store: Store) -> None:
+        store.submit(run(), specs("a"))
+        store.set_state("a", JobState.CANCELLED, reason="not wanted", now_ns=150)
+        before = store.job("a"), store.events("a")
+        with pytest.raises(IllegalTransitionError, match="job a is cancelled and cannot become running"):
+            start(store, "a")
+        assert (store.job("a"), store.events("a")) == before
+
+    def test_an_attempt_that_ended_does_not_end_again(self, store: Store) -> None:
+        store.submit(run(), specs("a"))
+        start(store, "a")
+        store.end_attempt("a", 1, state=JobState.FAILED, reason="bad", then=JobState.QUEUED, now_ns=300)
+        start(store, "a", now_ns=400)
+        before = store.job("a"), store.events("a")
+        with pytest.raises(
+            IllegalTransitionError, match="attempt 1 of job a does not run, so it cannot become succeeded"
+        ):
+            store.end_attempt("a", 1, state=JobState.SUCCEEDED, reason=None, then=JobState.SUCCEEDED, now_ns=500)
+        assert (store.job("a"), store.events("a")) == before
+
+    def test_an_attempt_ends_as_nothing_its_job_cannot_become(self, store: Store) -> None:
+        store.submit(run(), specs("a"))
+        start(store, "a")
+        before = store.job("a"), store.events("a")
+        with pytest.raises(IllegalTransitionError, match="job a is running and cannot become running"):
+            store.end_attempt("a", 1, state=JobState.FAILED, reason="bad", then=JobState.RUNNING, now_ns=300)
+        assert (store.job("a"), store.events("a")) == before
+
+    def test_a_job_is_not_moved_from_under_its_running_attempt(self, store: Store) -> None:
+        store.submit(run(), specs("a"))
+        start(store, "a")
+        with pytest.raises(IllegalTransitionError, match="attempt 1 of job a runs: end it to make the job cancelled"):
+            store.set_state("a", JobState.CANCELLED, reason=None, now_ns=300)
+        assert store.job("a").state is JobState.RUNNING
+
+    def test_a_failed_attempt_puts_its_job_back_into_the_queue_with_the_reason(self, store: Store) -> None:
+        store.submit(run(), specs("a"))
+        start(store, "a")
+        store.end_attempt("a", 1, state=JobState.FAILED, reason="bad luck", then=JobState.QUEUED, now_ns=300)
+        job = store.job("a")
+        assert (job.state, job.reason) == (JobState.QUEUED, "bad luck")
+
+    def test_attempts_are_numbered_from_one_and_kept(self, store: Store) -> None:
+        store.submit(run(), specs("a", "b"))
+        assert start(store, "a", now_ns=200) == 1
+        store.end_attempt("a", 1, state=JobState.FAILED, reason="bad", then=JobState.QUEUED, now_ns=300)
+        assert start(store, "a", now_ns=400) == 2
+        assert start(store, "b", now_ns=400) == 1
+        first, second = store.job("a").attempts
+        assert (first.number, first.state, first.reason) == (1, JobState.FAILED, "bad")
+        assert (first.started_ns, first.ended_ns) == (200, 300)
+        assert (second.number, second.state, second.reason) == (2, JobState.RUNNING, None)
+        assert (second.node, second.accelerator, second.started_ns, second.ended_ns) == ("n1", "H100", 400, None)
+
+    def test_events_tell_the_story_in_order(self, store: Store) -> None:
+        store.submit(run(), specs("a"))
+        start(store, "a")
+        store.end_attempt("a", 1, state=JobState.FAILED, reason="bad", then=JobState.QUEUED, now_ns=300)
+        store.start_attempt("a", node="n2", accelerator=None, now_ns=400)
+        store.end_attempt("a", 2, state=JobState.SUCCEEDED, reason=None, then=JobState.SUCCEEDED, now_ns=500)
+        assert store.events("a") == (
+            (100, "submitted with r"),
+            (200, "queued -> running"),
+            (200, "attempt 1 starts on n1 (H100)"),
+            (300, "attempt 1 failed: bad"),
+            (300, "running -> queued: bad"),
+            (400, "queued -> running"),
+            (400, "attempt 2 starts on n2"),
+            (500, "attempt 2 succeeded"),
+            (500, "running -> succeeded"),
+        )
+
+
+class TestSubmission:
+    def test_the_same_again_adds_nothing_and_changes_nothing(self, store: Store) -> None:
+        assert store.submit(run(), specs("a", "b")) == 2
+        start(store, "a")
+        before = store.runs(), store.jobs(), store.events("a")
+        assert store.submit(run(), specs("a", "b")) == 0
+        assert (store.runs(), store.jobs(), store.events("a")) == before
+
+    def test_jobs_of_an_earlier_run_stay_in_it_and_a_run_without_a_new_job_is_not_added(self, store: Store) -> None:
+        store.submit(run("r1"), specs("a", "b"))
+        assert store.submit(run("r2", at_ns=200), specs("b", "a")) == 0
+        assert [record.run_id for record in store.runs()] == ["r1"]
+        assert store.submit(run("r3", at_ns=300), specs("a", "c")) == 1
+        assert [job.job_id for job in store.jobs(run_id="r1")] == ["a", "b"]
+        assert [job.job_id for job in store.jobs(run_id="r3")] == ["c"]
+
+    def test_what_was_submitted_comes_back_equal_also_to_the_next_reader(self, path: Path, store: Store) -> None:
+        (spec,) = specs("a")
+        rich = spec.model_copy(update={"seed": 7, "model": "[red]"})
+        store.submit(run(), [rich])
+        with contextlib.closing(Store(path)) as other:
+            (job,) = other.jobs(run_id="r")
+            assert job.spec == rich
+            assert (job.run_id, job.sequence, job.state, job.reason) == ("r", 0, JobState.QUEUED, None)
+            assert (job.submitted_ns, job.attempts) == (100, ())
+            assert other.job("a") == job
+            assert other.runs() == (run(),)
+
+    def test_jobs_come_in_the_order_of_their_submission(self, store: Store) -> None:
+        store.submit(run("late", at_ns=300), specs("x"))
+        store.submit(run("early", at_ns=200), specs("z", "a", "m"))
+        assert [job.job_id for job in store.jobs()] == ["z", "a", "m", "x"]
+        assert [job.sequence for job in store.jobs(run_id="early")] == [0, 1, 2]
+        assert [record.run_id for record in store.runs()] == ["late", "early"], "the latest run comes first"
+        assert store.jobs(run_id="none") == ()
+
+    def test_a_run_is_unfinished_until_its_last_job_is_final(self, store: Store) -> None:
+        store.submit(run(), specs("a", "b"))
+        store.set_state("a", JobState.CANCELLED, reason=None, now_ns=1)
+        assert [record.run_id for record in store.runs(unfinished=True)] == ["r"]
+        start(store, "b")
+        assert [record.run_id for record in store.runs(unfinished=True)] == ["r"]
+        store.end_attempt("b", 1, state=JobState.SUCCEEDED, reason=None, then=JobState.SUCCEEDED, now_ns=3)
+        assert store.runs(unfinished=True) == ()
+        assert [record.run_id for record in store.runs()] == ["r"]
+
+
+WRITERS, JOBS_EACH = 4, 12
+
+
+def write(path: Path, writer: int, at_once: Barrier) -> None:
+    """One process of several: open the ledger, submit a run and see its jobs through."""
+    names = [f"w{writer}-{number}" for number in range(JOBS_EACH)]
+    at_once.wait()
+    with contextlib.closing(Store(path)) as store:
+        store.submit(run(f"run-{writer}", at_ns=writer), specs(*names))
+        for name in names:
+            number = start(store, name)
+            store.end_attempt(name, number, state=JobState.SUCCEEDED, reason=None, then=JobState.SUCCEEDED, now_ns=300)
+
+
+class TestTogether:
+    def test_processes_that_make_one_new_ledger_at_once_lose_nothing(self, path: Path) -> None:
+        context = multiprocessing.get_context("forkserver")
+        at_once = context.Barrier(WRITERS)
+        processes = [context.Process(target=write, args=(path, writer, at_once)) for writer in range(WRITERS)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join()
+        assert [process.exitcode for process in processes] == [0] * WRITERS
+        with contextlib.closing(Store(path)) as store:
+            jobs = store.jobs()
+            assert len(jobs) == WRITERS * JOBS_EACH
+            assert {job.state for job in jobs} == {JobState.SUCCEEDED}
+            assert {len(job.attempts) for job in jobs} == {1}
+            assert {len(store.events(job.job_id)) for job in jobs} == {5}
+
+    def test_a_reader_sees_the_last_whole_change_while_another_writes(self, path: Path, store: Store) -> None:
+        store.submit(run(), specs("a"))
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as writer:
+            writer.execute("BEGIN IMMEDIATE")
+            writer.execute("UPDATE jobs SET state = 'cancelled'")
+            with contextlib.closing(Store(path)) as reader:
+                assert reader.job("a").state is JobState.QUEUED
+            writer.execute("ROLLBACK")
+
+    def test_two_controllers_on_one_job_do_not_both_get_it(self, path: Path, store: Store) -> None:
+        store.submit(run(), specs("a"))
+        with contextlib.closing(Store(path)) as other:
+            assert start(other, "a") == 1
+            with pytest.raises(IllegalTransitionError, match="job a is running and cannot become running"):
+                start(store, "a")
+        assert len(store.job("a").attempts) == 1
