@@ -134,17 +134,23 @@ class Agents:
         return problems
 
     def _take_in(self, node: dict[str, Any], told: Any) -> list[str]:  # noqa: ANN401 - Ray's reference
-        """Note what an agent said of itself; gives why it could not, which is logged once."""
+        """Note what an agent said of itself; gives why it does not run, which is logged once."""
         node_id = node["NodeID"]
         try:
-            info = _agent_info(node, told)
-        except UnreachableError as error:
+            said = ray.get(told, timeout=0)
+        except RayError as error:
+            if node_id in self._known:
+                # Its node is about to leave, or Ray is about to start its actor again: the next answer tells.
+                return []
+            said = {"error": first_line(error)}
+        if "error" in said:
+            problem = f"the agent of node {node_name(node)} did not start: {said['error']}"
             self._present -= {node_id}
-            if self._refused.get(node_id) != str(error):
-                logging.getLogger(__name__).warning("%s", error)
-            self._refused[node_id] = str(error)
-            return [str(error)]
-        self._known = {**self._known, node_id: info}
+            if self._refused.get(node_id) != problem:
+                logging.getLogger(__name__).warning("%s", problem)
+            self._refused[node_id] = problem
+            return [problem]
+        self._known = {**self._known, node_id: _agent_info(node, said)}
         self._present |= {node_id}
         return []
 
@@ -174,26 +180,14 @@ class Agents:
         return f"agent-{ledger}-{node_id}"
 
 
-def _agent_info(node: dict[str, Any], told: Any) -> AgentInfo:  # noqa: ANN401 - Ray's reference
-    """What an agent said of itself.
-
-    Raises:
-        UnreachableError: it did not start, or says nothing.
-    """
-    name = node_name(node)
-    try:
-        info = ray.get(told, timeout=0)
-    except RayError as error:
-        raise UnreachableError(f"the agent of node {name} did not start: {first_line(error)}") from error
-    if "error" in info:
-        raise UnreachableError(f"the agent of node {name} did not start: {info['error']}")
+def _agent_info(node: dict[str, Any], said: dict[str, Any]) -> AgentInfo:
     return AgentInfo(
         node_id=node["NodeID"],
-        node=name,
-        socket=info["socket"],
-        metrics_url=_by_address(info["metrics_url"], node),
-        simulated=any(device["method"] == Method.SIMULATED for device in info["devices"]),
-        accelerator=_label(node) or info["devices"][0]["model"],
+        node=node_name(node),
+        socket=said["socket"],
+        metrics_url=_by_address(said["metrics_url"], node),
+        simulated=any(device["method"] == Method.SIMULATED for device in said["devices"]),
+        accelerator=_label(node) or said["devices"][0]["model"],
     )
 
 
