@@ -10,6 +10,7 @@ import os
 import secrets
 import socket
 import time
+import urllib.parse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from orchestrator.controller import Controller
 from orchestrator.custody import custody, settle_orphans
 from orchestrator.lifecycle import JobRecord, JobState
 from orchestrator.manifest import Manifest, expand, load_manifest
+from orchestrator.monitoring.discovery import serve_targets
 from orchestrator.monitoring.server import LocalPrometheus, find_prometheus
 from orchestrator.plan import Plan, make_plan
 from orchestrator.scheduling.snapshot import ClusterView, NodeView
@@ -30,12 +32,14 @@ from orchestrator.store import RunRecord, Store
 from workers.contract import JobSpec
 from workers.errors import InputError
 from workers.home import Home
+from workers.telemetry.access import is_loopback
 from workers.units import NS_PER_S
 
 if TYPE_CHECKING:
     from orchestrator.cluster.ray_cluster import RayCluster
 
 POLL_S = 0.25
+LOOPBACK = "127.0.0.1"
 PROMETHEUS_VARIABLE = "WATTLEDGER_PROMETHEUS_URL"
 SETTLE_NS = 2 * NS_PER_S
 """How long a report of a job that just ended waits, so that the scrape after its end is there too."""
@@ -65,11 +69,16 @@ class Target:
         address: ``host:port`` of a Ray head, or ``auto``; not used with ``local``.
         local: nodes of a local cluster to start for this run; ``None`` joins one that runs.
         prometheus_url: a server that scrapes the agents; with ``local`` a private one is started instead.
+        agent_listen: address on which agents that are started serve their metrics.
+        targets_listen: address on which Prometheus is told the agents; ``targets_port``: its port, 0 takes any.
     """
 
     address: str = "auto"
     local: tuple[LocalNode, ...] | None = None
     prometheus_url: str | None = None
+    agent_listen: str = LOOPBACK
+    targets_listen: str = LOOPBACK
+    targets_port: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +109,8 @@ def run(path: Path, target: Target, *, home: Home, observer: Observer, submissio
     """
     manifest = load_manifest(path)
     with open_site(target, home=home, observer=observer) as site:
+        if target.local is None:
+            observer.say(f"Prometheus on this host can follow the agents meanwhile: http_sd at {site.targets_url}")
         specs = expand_on(manifest, site.cluster.view(), submission_id=submission_id)
         observer.planned(checked_plan(specs, site.cluster.view()))
         with contextlib.closing(Store(home.state_db)) as store:
@@ -160,9 +171,10 @@ def view_of(nodes: Sequence[LocalNode]) -> ClusterView:
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """A cluster and the Prometheus that watches it, if any."""
+    """A cluster, where Prometheus is told its agents (``http_sd``), and the Prometheus that watches it, if any."""
 
     cluster: Cluster
+    targets_url: str
     prometheus_url: str | None
 
     def accounts(self, home: Home, store: Store, run_id: str) -> tuple[Account, ...]:
@@ -186,37 +198,57 @@ def accounts(home: Home, jobs: Sequence[JobRecord], *, prometheus_url: str | Non
 def open_site(target: Target, *, home: Home, observer: Observer) -> Iterator[Site]:
     """Join a cluster, or start one of this machine's own and end it afterwards.
 
+    While it is open, ``targets_url`` tells Prometheus which agents there are, nodes that come and go included.
+
     Raises:
         UnreachableError: there is none, or it does not start.
+        InputError: the targets cannot be served at that address and port.
     """
     with contextlib.ExitStack() as stack:
-        if target.local is None:
-            cluster = _join(stack, target.address, home)
-            yield Site(cluster=cluster, prometheus_url=target.prometheus_url)
-            return
-        address = stack.enter_context(local_cluster(target.local, say=observer.say)).address
-        cluster = _join(stack, address, home)
-        stack.callback(cluster.stop_agents)
-        yield Site(cluster=cluster, prometheus_url=_watch(stack, cluster, observer))
+        address = target.address
+        if target.local is not None:
+            address = stack.enter_context(local_cluster(target.local, say=observer.say)).address
+        cluster = _join(stack, address, home, target)
+        if target.local is not None:
+            stack.callback(cluster.stop_agents)
+        _tell_unheard(cluster, target, observer)
+        serving = serve_targets(cluster.agents, listen=target.targets_listen, port=target.targets_port)
+        targets_url = f"{stack.enter_context(serving).url}/"
+        prometheus_url = target.prometheus_url
+        if target.local is not None:
+            prometheus_url = _watch(stack, targets_url, observer)
+        yield Site(cluster=cluster, targets_url=targets_url, prometheus_url=prometheus_url)
 
 
-def _join(stack: contextlib.ExitStack, address: str, home: Home) -> RayCluster:
+def _join(stack: contextlib.ExitStack, address: str, home: Home, target: Target) -> RayCluster:
     # Imported here: loading ray takes a second that no other verb should pay, and it reads its token when loaded.
     from orchestrator.cluster.ray_cluster import RayCluster  # noqa: PLC0415
 
-    cluster = RayCluster(address, home=home)
+    cluster = RayCluster(address, home=home, agent_listen=target.agent_listen)
     stack.callback(cluster.close)
     return cluster
 
 
-def _watch(stack: contextlib.ExitStack, cluster: Cluster, observer: Observer) -> str | None:
+def _tell_unheard(cluster: Cluster, target: Target, observer: Observer) -> None:
+    """Say which agents keep to their own host though others were to reach them."""
+    if is_loopback(target.agent_listen):
+        return
+    hosts = {agent.node: urllib.parse.urlsplit(agent.metrics_url).hostname or "" for agent in cluster.agents()}
+    kept = [node for node, host in hosts.items() if is_loopback(host)]
+    if kept:
+        observer.say(
+            f"the agent of {', '.join(kept)} was started before and is reached from its own host alone; to have it "
+            f"listen on {target.agent_listen}, stop it first"
+        )
+
+
+def _watch(stack: contextlib.ExitStack, targets_url: str, observer: Observer) -> str | None:
     """A private Prometheus over the cluster's agents; ``None``, said aloud, where the program is not installed."""
     if find_prometheus() is None:
         observer.say("no prometheus program is installed; the energy log alone serves (Debian: apt install prometheus)")
         return None
     observer.say("starting Prometheus")
-    targets = [agent.metrics_url.removeprefix("http://").removesuffix("/metrics") for agent in cluster.agents()]
-    server = stack.enter_context(LocalPrometheus(targets=targets))
+    server = stack.enter_context(LocalPrometheus(discovery_url=targets_url))
     server.wait_for_targets()
     return server.url
 

@@ -26,6 +26,7 @@ from workers.contract import EnergyEntry, Method
 from workers.errors import InputError, MeterError, WattledgerError
 from workers.home import Home
 from workers.powercap.notes import LimitNotes
+from workers.telemetry.access import OPEN, Access, access_of, add_flags
 from workers.telemetry.booking import merge
 from workers.telemetry.composite import CompositeMeter
 from workers.telemetry.energy_log import EnergyLog
@@ -34,10 +35,12 @@ from workers.telemetry.host import WISHES, HostMeters, open_host_meters
 from workers.telemetry.meter import PowerMeter
 from workers.telemetry.node import NodeMeter
 from workers.telemetry.protocol import socket_path
+from workers.telemetry.replay import ReplayMeter
 from workers.telemetry.server import LeaseServer, wait_until_free
 from workers.telemetry.simulated import SimulatedMeter
 from workers.units import mj_to_joules
 
+METER_HELP = "auto, nvml, simulated:TYPE[,TYPE...] or replay:PATH[,PATH...] (default auto)"
 DEFAULT_SIMULATED = "H100"
 """What a machine without an NVIDIA GPU simulates when nobody says what."""
 
@@ -51,7 +54,7 @@ class AgentOptions:
         meter: ``auto``, ``nvml`` or ``simulated:H100,T4`` (one name per device); see ``open_meter``.
         cpu: how the host's CPU and DRAM are metered: ``auto``, ``rapl``, ``modelled`` or ``none``.
         only_agent: no other agent meters this host: what no attempt uses of its CPU is written down too.
-        listen: address the metrics are served on; port 0 takes any.
+        listen: address the metrics are served on; port 0 takes any; ``access``: who may read them, and how.
         interval_s: time between looks at the devices; ``flush_s``: between writes of the energy log.
     """
 
@@ -64,16 +67,17 @@ class AgentOptions:
     port: int = 0
     interval_s: float = 0.1
     flush_s: float = 1.0
+    access: Access = OPEN
 
 
 def open_meter(wish: str, *, node: str) -> PowerMeter:
     """The meter a wish names; ``auto`` is NVML where there is an NVIDIA device, else simulated boards.
 
-    ``auto:T4,T4`` says what to simulate then.
+    ``auto:T4,T4`` says what to simulate then. ``replay:a.csv,b.csv`` plays recordings back (see ``read_recording``).
 
     Raises:
         MeterError: there is an NVIDIA device, but its driver does not answer: that is never simulated away.
-        InputError: no such meter.
+        InputError: no such meter, or a recording that cannot be played back.
     """
     # Imported here: a node without NVIDIA boards never loads the driver's binding.
     from workers.telemetry.nvml import NvmlMeter, has_nvidia_device  # noqa: PLC0415
@@ -86,7 +90,11 @@ def open_meter(wish: str, *, node: str) -> PowerMeter:
     if kind == "simulated":
         names = tuple(name.strip() for name in (models or DEFAULT_SIMULATED).split(","))
         return SimulatedMeter(names, node=node, clock_ns=time.time_ns)
-    raise InputError(f"unknown meter {wish!r}. Known: auto, nvml, simulated:TYPE[,TYPE...].")
+    if kind == "replay" and models:
+        meter = ReplayMeter.open([Path(name.strip()) for name in models.split(",")], clock_ns=time.time_ns)
+        sys.stderr.writelines(f"left out of {sentence}\n" for sentence in meter.left_out)
+        return meter
+    raise InputError(f"unknown meter {wish!r}. Known: auto, nvml, simulated:TYPE[,TYPE...], replay:PATH[,PATH...].")
 
 
 class Agent:
@@ -114,12 +122,13 @@ class Agent:
             only_agent=options.only_agent,
             unmetered=host.reasons,
         )
-        self._exporter = serve(AgentCollector(self._node.snapshot), listen=options.listen, port=options.port)
         self._leases = LeaseServer(self.socket, self._node, flush=self.flush)
+        self._exporter = serve(
+            AgentCollector(self._node.snapshot), listen=options.listen, port=options.port, access=options.access
+        )
 
     def describe(self) -> dict[str, object]:
         """The line printed when the agent is ready."""
-        host = "127.0.0.1" if self._options.listen == "127.0.0.1" else socket.gethostname()
         devices = [
             {"uuid": s.device.uuid, "model": s.device.model, "kind": s.device.kind, "method": s.device.method.value}
             for s in self._node.snapshot().devices
@@ -127,7 +136,7 @@ class Agent:
         return {
             "node": self._options.node,
             "socket": str(self.socket),
-            "metrics_url": f"http://{host}:{self._exporter.port}/metrics",
+            "metrics_url": self._exporter.url,
             "pid": os.getpid(),
             "devices": devices,
             "unmetered": self._node.unmetered,
@@ -196,17 +205,22 @@ class Agent:
 
 
 def parse(arguments: Sequence[str]) -> tuple[AgentOptions, int | None]:
-    """Command line to options and the lifeline's descriptor."""
+    """Command line to options and the lifeline's descriptor.
+
+    Raises:
+        InputError: flags that do not go together.
+    """
     parser = argparse.ArgumentParser(prog="python -m workers.agent", description="Meter one node.")
     parser.add_argument("--home", type=Path, default=Home.default().root, help="ledger folder (env WATTLEDGER_HOME)")
     parser.add_argument("--node", default=socket.gethostname(), help="this node's name in the ledger")
-    parser.add_argument("--meter", default="auto", help="auto, nvml, or simulated:TYPE[,TYPE...] (default auto)")
+    parser.add_argument("--meter", default="auto", help=METER_HELP)
     parser.add_argument("--cpu", choices=WISHES, default="auto", help="how CPU and DRAM are metered (default auto)")
     parser.add_argument(
         "--only-agent", action="store_true", help="no other agent meters this host: book its idle CPU energy too"
     )
     parser.add_argument("--listen", default="127.0.0.1", help="address of /metrics (default 127.0.0.1)")
     parser.add_argument("--port", type=int, default=0, help="port of /metrics; 0 takes any (default 0)")
+    add_flags(parser)
     parser.add_argument("--interval-ms", type=int, default=100, help="time between reads (default 100)")
     parser.add_argument("--flush-ms", type=int, default=1000, help="time between writes (default 1000)")
     parser.add_argument(lifeline.FLAG, type=int, help=argparse.SUPPRESS)
@@ -221,14 +235,15 @@ def parse(arguments: Sequence[str]) -> tuple[AgentOptions, int | None]:
         port=found.port,
         interval_s=found.interval_ms / 1000,
         flush_s=found.flush_ms / 1000,
+        access=access_of(found, listen=found.listen),
     )
     return options, found.lifeline_fd
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run an agent; gives the exit code."""
-    options, lifeline_fd = parse(sys.argv[1:] if arguments is None else arguments)
     try:
+        options, lifeline_fd = parse(sys.argv[1:] if arguments is None else arguments)
         meter = open_meter(options.meter, node=options.node)
         agent = Agent(options, meter, open_host_meters(options.cpu, node=options.node))
     except (WattledgerError, OSError) as error:

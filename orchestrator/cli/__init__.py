@@ -14,6 +14,7 @@ from orchestrator.cli.report import report
 from orchestrator.cli.run import run
 from orchestrator.cli.schema import schema
 from orchestrator.cli.status import status
+from orchestrator.cli.targets import targets
 from workers.errors import WattledgerError
 
 app = typer.Typer(
@@ -22,7 +23,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for verb in (plan, run, status, report, compare, doctor, schema):
+for verb in (plan, run, status, report, compare, targets, doctor, schema):
     app.command()(verb)
 
 

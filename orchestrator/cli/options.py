@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.terminal import print_text
-from orchestrator.client import PROMETHEUS_VARIABLE, Target, prometheus_url
+from orchestrator.client import LOOPBACK, PROMETHEUS_VARIABLE, Target, prometheus_url
 from orchestrator.cluster.local import local_nodes
+from orchestrator.plan import Plan
 from workers.home import ENVIRONMENT_VARIABLE, Home
 
 HomeOption = Annotated[
@@ -32,6 +33,15 @@ PrometheusOption = Annotated[
     str | None,
     typer.Option("--prometheus", envvar=PROMETHEUS_VARIABLE, help="URL of a server that scrapes the agents."),
 ]
+AgentListenOption = Annotated[
+    str,
+    typer.Option(
+        "--agent-listen",
+        envvar="WATTLEDGER_AGENT_LISTEN",
+        metavar="ADDRESS",
+        help="Address on which agents that are started serve metrics; 0.0.0.0 lets Prometheus on other hosts scrape.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 OutOption = Annotated[Path | None, typer.Option("--out", help="Folder for report.html, .json, .parquet, reasons.json.")]
 RunArgument = Annotated[str | None, typer.Argument(help="Run id or manifest name; without it, the latest run.")]
@@ -47,10 +57,32 @@ def home_of(folder: str | None) -> Home:
     return Home.default() if folder is None else Home.default({ENVIRONMENT_VARIABLE: folder})
 
 
-def target_of(*, address: str | None, local: bool, simulate: list[str] | None, prometheus: str | None = None) -> Target:
+def target_of(
+    *,
+    address: str | None,
+    local: bool,
+    simulate: list[str] | None,
+    prometheus: str | None = None,
+    agent_listen: str = LOOPBACK,
+) -> Target:
     """Where a run goes."""
     nodes = local_nodes(tuple(simulate or ())) if local or simulate else None
-    return Target(address=address or "auto", local=nodes, prometheus_url=prometheus_url(prometheus))
+    return Target(
+        address=address or "auto", local=nodes, prometheus_url=prometheus_url(prometheus), agent_listen=agent_listen
+    )
+
+
+class Silent:
+    """An observer for a verb that only looks."""
+
+    def say(self, text: str) -> None:
+        """Nothing to tell."""
+
+    def planned(self, plan: Plan) -> None:
+        """Shown by the verb itself."""
+
+    def progressed(self, *_: object) -> None:
+        """Nothing runs."""
 
 
 def print_json(value: object) -> None:

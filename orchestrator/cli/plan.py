@@ -17,6 +17,7 @@ def plan(
     address: options.AddressOption = None,
     local: options.LocalOption = False,
     simulate: options.SimulateOption = None,
+    agent_listen: options.AgentListenOption = client.LOOPBACK,
     as_json: options.JsonOption = False,
     home: options.HomeOption = None,
 ) -> None:
@@ -27,8 +28,8 @@ def plan(
     wanted = load_manifest(manifest)
     where = "the cluster"
     if address and not (local or simulate):
-        target = options.target_of(address=address, local=False, simulate=None)
-        with client.open_site(target, home=options.home_of(home), observer=_Silent()) as site:
+        target = options.target_of(address=address, local=False, simulate=None, agent_listen=agent_listen)
+        with client.open_site(target, home=options.home_of(home), observer=options.Silent()) as site:
             view = site.cluster.view()
     else:
         where = "a local cluster of this machine (name another with --address)"
@@ -40,19 +41,6 @@ def plan(
         _show(made, f"Plan of {wanted.name} on {where}")
     if made.impossible:
         raise InputError(f"{len(made.impossible)} of {len(made.jobs)} jobs can never run there.")
-
-
-class _Silent:
-    """An observer for a verb that only looks."""
-
-    def say(self, text: str) -> None:
-        """Nothing to tell."""
-
-    def planned(self, plan: Plan) -> None:
-        """Shown by the verb itself."""
-
-    def progressed(self, *_: object) -> None:
-        """Nothing runs."""
 
 
 def _show(made: Plan, title: str) -> None:

@@ -99,13 +99,22 @@ def local_cluster(nodes: Sequence[LocalNode], *, say: Callable[[str], None]) -> 
         for number, node in enumerate(nodes, 1):
             kind = "simulated " if node.simulated else ""
             say(f"starting a local Ray cluster: node {number} of {len(nodes)} with one {kind}{node.accelerator}")
-            _start(
-                stack,
-                folder / f"node-{number}.log",
-                [f"--address={address}", *_node_arguments(node)],
-                _environment(node),
-            )
+            stack.enter_context(local_node(address, node, log=folder / f"node-{number}.log"))
         yield LocalCluster(address=address, dashboard_url=f"http://127.0.0.1:{dashboard_port}")
+
+
+@contextlib.contextmanager
+def local_node(address: str, node: LocalNode, *, log: Path) -> Iterator[None]:
+    """One node of this machine, joined to the cluster at ``address`` and ended on the way out.
+
+    The cluster's token must be in the environment, as it is while ``local_cluster`` is open.
+
+    Raises:
+        UnreachableError: Ray does not start; the message ends with what its log says.
+    """
+    with contextlib.ExitStack() as stack:
+        _start(stack, log, [f"--address={address}", *_node_arguments(node)], _environment(node))
+        yield
 
 
 def _node_arguments(node: LocalNode) -> list[str]:

@@ -1,9 +1,7 @@
-"""Ray as the cluster. With ``actors`` the only import of ``ray``."""
+"""Ray as the cluster. With ``actors`` and ``agents`` the only import of ``ray``."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import logging
 import socket
 import time
@@ -12,23 +10,16 @@ from typing import Any
 
 import ray
 from ray._private.state import available_resources_per_node
-from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
+from ray.exceptions import RayActorError, RayError, RayTaskError
 
-from orchestrator.cluster.actors import AgentActor, AttemptActor
+from orchestrator.cluster.actors import IN_ORDER, AttemptActor
+from orchestrator.cluster.agents import LOOPBACK, NAMESPACE, NODE_ID_LABEL, Agents, first_line, node_name
 from orchestrator.cluster.port import AgentInfo, Ended
 from orchestrator.scheduling.snapshot import ClusterView, NodeView
-from workers.agent import DEFAULT_SIMULATED
-from workers.contract import JobSpec, Method
+from workers.contract import JobSpec
 from workers.errors import UnreachableError
 from workers.home import Home
 
-NAMESPACE = "wattledger"
-ACCELERATOR_LABEL = "ray.io/accelerator-type"
-METER_LABEL = "wattledger.io/meter"
-NODE_ID_LABEL = "ray.io/node-id"
-_RAY_NAMES = {"A100-80G": "A100-80GB", "A100-40G": "A100-40GB", "A100": "A100-40GB"}
-"""Ray's spelling of accelerator types, where it is not ours."""
-AGENT_START_S = 60.0
 REMEDY = (
     "Start one with `ray start --head`, name it with --address or RAY_ADDRESS, "
     "or add --local to run on a cluster of this machine's own."
@@ -49,24 +40,27 @@ class RayCluster:
     Args:
         address: ``host:port`` of the head, or ``auto``.
         home: the ledger; the same path on every node.
+        agent_listen: address on which the agents it starts serve their metrics; one that runs already keeps its own.
 
     Raises:
         UnreachableError: no cluster there, or an agent does not start.
     """
 
-    def __init__(self, address: str, *, home: Home) -> None:
+    def __init__(self, address: str, *, home: Home, agent_listen: str = LOOPBACK) -> None:
         self._home = home
         _connect(address)
         self._running: dict[Any, _Running] = {}
         self._seen: dict[str, NodeView] = {}
-        self._agents = {info.node_id: info for info in self._start_agents()}
+        self._agents = Agents(home, listen=agent_listen)
+        self._agents.start()
 
     def view(self) -> ClusterView:
-        """The nodes by Ray's books. One that was lost is shown as it was last, one that joined unmetered is not."""
-        free = available_resources_per_node()
-        alive = {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
+        """The nodes by Ray's books. One that was lost is shown as it was last, one that joined when it is metered."""
+        free, nodes = available_resources_per_node(), ray.nodes()
+        self._agents.follow(nodes)
+        alive = {node["NodeID"]: node for node in nodes if node["Alive"]}
         for node_id, node in alive.items():
-            if node_id in self._agents or not node["Resources"].get("GPU"):
+            if node_id in self._agents.known or not node["Resources"].get("GPU"):
                 self._seen[node_id] = self._node_view(node, free.get(node_id, {}))
         for lost in self._seen.keys() - alive.keys():
             self._seen[lost] = replace(self._seen[lost], alive=False)
@@ -75,10 +69,10 @@ class RayCluster:
     def _node_view(self, node: dict[str, Any], free: dict[str, float]) -> NodeView:
         node_id, total = node["NodeID"], node["Resources"]
         held_gpus, held_cpus, held_gb = self._held(node_id)
-        agent = self._agents.get(node_id)
+        agent = self._agents.known.get(node_id)
         return NodeView(
             node_id=node_id,
-            name=_node_name(node),
+            name=node_name(node),
             accelerator=agent.accelerator if agent else None,
             simulated=agent is not None and agent.simulated,
             gpus_total=int(total.get("GPU", 0)),
@@ -100,18 +94,25 @@ class RayCluster:
         )
 
     def agents(self) -> tuple[AgentInfo, ...]:
-        """One per node with GPUs."""
-        return tuple(self._agents.values())
+        """One per node with GPUs: of nodes that joined once it is ready, of nodes that left no longer.
+
+        Each is asked anew, and one that died is started again. May be called from any thread.
+
+        Raises:
+            UnreachableError: Ray does not answer, or this cluster is closed.
+        """
+        return self._agents.ask()
 
     def launch(self, spec: JobSpec, *, attempt: int, node_id: str) -> None:
         """An actor on that node runs the attempt; the labels say which node, and which accelerator it must have."""
-        agent = self._agents[node_id]
+        agent = self._agents.known[node_id]
         memory_gb = spec.resources.memory_gb
         actor = AttemptActor.options(
             num_gpus=spec.resources.gpus,
             num_cpus=spec.resources.cpus,
             memory=None if memory_gb is None else int(memory_gb * 1e9),
             label_selector={NODE_ID_LABEL: node_id},
+            runtime_env=IN_ORDER,
         ).remote()
         done = actor.run.remote(
             spec.to_json(), spec.job_id, attempt, str(self._home.root), agent.socket, agent.simulated
@@ -132,11 +133,11 @@ class RayCluster:
         try:
             exit_code, reason = ray.get(done)
         except RayActorError as error:
-            exit_code, reason = None, f"its Ray worker or node was lost: {_first_line(error)}"
+            exit_code, reason = None, f"its Ray worker or node was lost: {first_line(error)}"
         except RayTaskError as error:
-            exit_code, reason = None, f"it could not be started: {_first_line(error.cause)}"
+            exit_code, reason = None, f"it could not be started: {first_line(error.cause)}"
         except RayError as error:
-            exit_code, reason = None, f"Ray lost it: {_first_line(error)}"
+            exit_code, reason = None, f"Ray lost it: {first_line(error)}"
         ray.kill(running.actor)
         return Ended(job_id=running.spec.job_id, attempt=running.attempt, exit_code=exit_code, reason=reason)
 
@@ -149,63 +150,16 @@ class RayCluster:
 
     def flush(self) -> None:
         """Ask every agent, all at once."""
-        pending: list[Any] = []
-        for node_id in self._agents:
-            with contextlib.suppress(ValueError):
-                pending.append(ray.get_actor(self._agent_name(node_id), namespace=NAMESPACE).flush.remote())
-        for flushed in pending:
-            with contextlib.suppress(RayError):
-                ray.get(flushed, timeout=10)
+        self._agents.flush()
 
     def stop_agents(self) -> None:
         """End the agents of this ledger in order: leases closed, limits restored, logs written."""
-        for node_id in self._agents:
-            with contextlib.suppress(ValueError, RayError):
-                actor = ray.get_actor(self._agent_name(node_id), namespace=NAMESPACE)
-                ray.get(actor.stop.remote(), timeout=10)
-                ray.kill(actor)
+        self._agents.stop()
 
     def close(self) -> None:
         """Disconnect."""
+        self._agents.let_go()
         ray.shutdown()
-
-    def _start_agents(self) -> list[AgentInfo]:
-        """An agent on each node with GPUs, where none is yet; all started at once."""
-        actors = [
-            (node, self._agent_actor(node)) for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU")
-        ]
-        return [self._agent_info(node, actor) for node, actor in actors]
-
-    def _agent_actor(self, node: dict[str, Any]) -> Any:  # noqa: ANN401 - Ray's actor handle
-        return AgentActor.options(
-            name=self._agent_name(node["NodeID"]),
-            namespace=NAMESPACE,
-            lifetime="detached",
-            get_if_exists=True,
-            label_selector={NODE_ID_LABEL: node["NodeID"]},
-        ).remote(str(self._home.root), _node_name(node), _meter_wish(node), "127.0.0.1")
-
-    def _agent_info(self, node: dict[str, Any], actor: Any) -> AgentInfo:  # noqa: ANN401 - Ray's actor handle
-        name = _node_name(node)
-        try:
-            info = ray.get(actor.info.remote(), timeout=AGENT_START_S)
-        except (GetTimeoutError, RayActorError, RayTaskError) as error:
-            raise UnreachableError(f"the agent of node {name} did not start: {_first_line(error)}") from error
-        if "error" in info:
-            raise UnreachableError(f"the agent of node {name} did not start: {info['error']}")
-        return AgentInfo(
-            node_id=node["NodeID"],
-            node=name,
-            socket=info["socket"],
-            metrics_url=info["metrics_url"],
-            simulated=any(device["method"] == Method.SIMULATED for device in info["devices"]),
-            accelerator=_label(node) or info["devices"][0]["model"],
-        )
-
-    def _agent_name(self, node_id: str) -> str:
-        """One agent per node and ledger."""
-        ledger = hashlib.sha256(str(self._home.root).encode()).hexdigest()[:8]
-        return f"agent-{ledger}-{node_id}"
 
 
 def _connect(address: str) -> None:
@@ -229,30 +183,4 @@ def _connect(address: str) -> None:
     try:
         ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise UnreachableError(f"no Ray cluster at {address}: {_first_line(error)} {remedy}") from error
-
-
-def _meter_wish(node: dict[str, Any]) -> str:
-    """How the node's agent meters: as its label says, else what is there; simulated boards take the node's type."""
-    wish = node["Labels"].get(METER_LABEL, "auto")
-    accelerator = _label(node) or DEFAULT_SIMULATED
-    return f"{wish}:{','.join([accelerator] * int(node['Resources']['GPU']))}"
-
-
-def _label(node: dict[str, Any]) -> str | None:
-    """The node's accelerator type: its label, else the resource older Rays announce it by."""
-    name = node["Labels"].get(ACCELERATOR_LABEL)
-    if name is None:
-        announced = [key.partition(":")[2] for key in node["Resources"] if key.startswith("accelerator_type:")]
-        name = announced[0] if announced else None
-    return None if name is None else _RAY_NAMES.get(name, name)
-
-
-def _node_name(node: dict[str, Any]) -> str:
-    """A name people recognise that is unique even when several nodes share a host."""
-    return f"{node['NodeManagerHostname']}-{node['NodeID'][:8]}"
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0].rstrip(".") + "."
+        raise UnreachableError(f"no Ray cluster at {address}: {first_line(error)} {remedy}") from error

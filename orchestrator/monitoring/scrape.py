@@ -49,6 +49,27 @@ def file_config(targets_file: Path, interval: str) -> str:
     )
 
 
+def http_config(url: str, interval: str, *, refresh: str = "1s") -> str:
+    """A whole configuration that follows the targets served at ``url`` (see ``discovery``), in JSON.
+
+    Args:
+        url: asked for the targets every ``refresh``; Prometheus takes up what is new within 5 s more.
+        interval: time between scrapes, a Prometheus duration.
+        refresh: a Prometheus duration.
+
+    Raises:
+        InputError: not a duration.
+    """
+    discovery = {"url": url, "refresh_interval": duration(refresh)}
+    job = {"job_name": JOB_NAME, "honor_labels": True, "http_sd_configs": [discovery]}
+    return json.dumps(
+        {
+            "global": {"scrape_interval": duration(interval), "scrape_timeout": duration(interval)},
+            "scrape_configs": [job],
+        }
+    )
+
+
 def target_list(targets: Sequence[str]) -> str:
     """``host:port`` targets in the format of Prometheus' file-based discovery."""
     return json.dumps([{"targets": list(targets)}])

@@ -15,12 +15,13 @@ import shutil
 import tempfile
 import threading
 import time
+import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
 from orchestrator.keeper import Kept
-from orchestrator.monitoring.scrape import duration, file_config, target_list
+from orchestrator.monitoring.scrape import duration, file_config, http_config, target_list
 from workers.errors import InputError, UnreachableError
 
 HOST = "127.0.0.1"
@@ -47,6 +48,7 @@ class LocalPrometheus:
         folder: Path | None = None,
         *,
         targets: Sequence[str] = (),
+        discovery_url: str | None = None,
         interval: str = "250ms",
         retention: str = "2d",
         port: int = 0,
@@ -57,6 +59,7 @@ class LocalPrometheus:
         Args:
             folder: where its data, configuration and log are kept; ``None`` is a temporary folder.
             targets: ``host:port`` to scrape from the start.
+            discovery_url: where targets are asked for instead, again and again (see ``discovery``).
             interval: time between scrapes, a Prometheus duration.
             retention: how long samples are kept, a Prometheus duration.
             port: TCP port; 0 takes any that is free.
@@ -66,7 +69,7 @@ class LocalPrometheus:
             InputError: not a duration.
         """
         self._given_folder = folder
-        self._targets = tuple(targets)
+        self._targets, self._discovery_url = tuple(targets), discovery_url
         self._interval, self._retention = duration(interval), duration(retention)
         self._port, self._program = port, program
         self._running = contextlib.ExitStack()
@@ -111,7 +114,7 @@ class LocalPrometheus:
             stack.callback(self._forget)
             self._folder = self._claim_folder(stack)
             self.set_targets(self._targets)
-            _replace(self.folder / "prometheus.yml", file_config(self.folder / "targets.json", self._interval))
+            _replace(self.folder / "prometheus.yml", self._config())
             kept = Kept(self._command(program), self._folder / "prometheus.log")
             stack.callback(kept.end)
             self._wait_ready(kept)
@@ -123,8 +126,15 @@ class LocalPrometheus:
     ) -> None:
         self._running.close()
 
+    def _config(self) -> str:
+        if self._discovery_url is not None:
+            return http_config(self._discovery_url, self._interval)
+        return file_config(self.folder / "targets.json", self._interval)
+
     def set_targets(self, targets: Sequence[str]) -> None:
         """Scrape exactly ``targets`` (``host:port`` each) from now on; the file is replaced in one step.
+
+        A server that asks a discovery for its targets does not look at it.
 
         Raises:
             UnreachableError: it is not running.
@@ -155,9 +165,17 @@ class LocalPrometheus:
         states = {item["labels"]["instance"]: item for item in reported}
         return {
             target: states[target]["lastError"] if target in states else ""
-            for target in self._targets
+            for target in self._expected()
             if target not in states or states[target]["health"] != "up"
         }
+
+    def _expected(self) -> tuple[str, ...]:
+        """What it is to scrape now."""
+        if self._discovery_url is None:
+            return self._targets
+        found = urllib.parse.urlsplit(self._discovery_url)
+        groups = json.loads(_get(f"http://{found.netloc}", found.path or "/", who="the targets' server"))
+        return tuple(target for group in groups for target in group["targets"])
 
     def _claim_folder(self, stack: contextlib.ExitStack) -> Path:
         """The folder, held against other servers until ``stack`` closes."""
@@ -194,7 +212,7 @@ class LocalPrometheus:
         self._folder, self._url = None, None
 
 
-def _get(url: str, path: str) -> bytes:
+def _get(url: str, path: str, *, who: str = "Prometheus") -> bytes:
     """The body of ``url`` + ``path``; by ``http.client``, which takes no proxy from the environment."""
     connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
     try:
@@ -202,11 +220,11 @@ def _get(url: str, path: str) -> bytes:
         response = connection.getresponse()
         body = response.read()
     except (OSError, http.client.HTTPException) as error:
-        raise UnreachableError(f"Prometheus at {url} does not answer: {error}. Check that it still runs.") from error
+        raise UnreachableError(f"{who} at {url} does not answer: {error}. Check that it still runs.") from error
     finally:
         connection.close()
     if response.status != http.HTTPStatus.OK:
-        raise UnreachableError(f"Prometheus at {url} answers {response.status} to {path}. Look into its log.")
+        raise UnreachableError(f"{who} at {url} answers {response.status} to {path}. Look into its log.")
     return body
 
 

@@ -155,6 +155,21 @@ def read_energy_logs(
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class FolderRead:
+    """What was read of a folder: ``entries`` in order of start, and the files that are torn."""
+
+    entries: tuple[EnergyEntry, ...]
+    unreadable: tuple[Path, ...]
+
+
+def read_energy_folder(folder: Path) -> FolderRead:
+    """Every entry below any folder, wherever it came from; one that is not there reads as empty."""
+    read = read_folder(folder, _SCHEMA)
+    entries = sorted(_entries(read.columns), key=lambda entry: (entry.start_ns, entry.device))
+    return FolderRead(entries=tuple(entries), unreadable=read.unreadable)
+
+
 def _entries(columns: Mapping[str, Sequence[Any]]) -> list[EnergyEntry]:
     return [
         EnergyEntry(

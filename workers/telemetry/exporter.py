@@ -6,22 +6,21 @@ exports that it is down and its error count, nothing else.
 
 from __future__ import annotations
 
-import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from wsgiref.simple_server import WSGIServer
 
-from prometheus_client import CollectorRegistry, generate_latest, start_http_server
+from prometheus_client import CollectorRegistry, generate_latest, make_wsgi_app
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from workers.contract import Method
-from workers.errors import InputError
 from workers.telemetry import catalogue
+from workers.telemetry.access import OPEN, Access
 from workers.telemetry.catalogue import CATALOGUE, MetricInfo
 from workers.telemetry.snapshot import DeviceStatus, NodeSnapshot
+from workers.telemetry.web import WebServer, serve_app
 from workers.units import MW_PER_W, mj_to_joules
 
 Sample = tuple[MetricInfo, dict[str, str], float]
@@ -123,29 +122,23 @@ def _job_samples(snapshot: NodeSnapshot) -> Iterator[Sample]:
 
 @dataclass(frozen=True, kw_only=True)
 class Exporter:
-    """A metrics server that is running.
+    """A metrics server that is running; a context manager."""
 
-    Attributes:
-        listen: address it listens on.
-        port: its TCP port; the real one when any was asked for.
-    """
+    _server: WebServer
 
-    listen: str
-    port: int
-    _server: WSGIServer
-    _thread: threading.Thread
+    @property
+    def port(self) -> int:
+        """Its TCP port; the real one when any was asked for."""
+        return self._server.port
 
     @property
     def url(self) -> str:
-        """Where the metrics are."""
-        host = f"[{self.listen}]" if ":" in self.listen else self.listen
-        return f"http://{host}:{self.port}/metrics"
+        """Where the metrics are, as others reach them."""
+        return f"{self._server.url}/metrics"
 
     def close(self) -> None:
         """Stop serving and free the port; a second call does nothing."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        self._server.close()
 
     def __enter__(self) -> Exporter:
         return self
@@ -156,27 +149,22 @@ class Exporter:
         self.close()
 
 
-def serve(collector: Collector, *, listen: str = "127.0.0.1", port: int = 0) -> Exporter:
+def serve(collector: Collector, *, listen: str = "127.0.0.1", port: int = 0, access: Access = OPEN) -> Exporter:
     """Serve ``collector`` alone (no process or interpreter metrics) from a thread of its own.
 
     Args:
         collector: what is asked at every scrape.
         listen: address or host name to bind; the default is reachable from this machine only.
         port: TCP port; 0 takes any that is free.
+        access: who may scrape, and whether it is encrypted.
 
     Raises:
-        InputError: the address or port cannot be bound.
+        InputError: the address or port cannot be bound, or the certificate cannot be used.
     """
     registry = CollectorRegistry()
     registry.register(collector)
-    try:
-        server, thread = start_http_server(port, addr=listen, registry=registry)
-    except (OSError, OverflowError) as error:
-        raise InputError(
-            f"metrics cannot be served on {listen}:{port}: {str(error).rstrip('.')}. "
-            "Choose another port, or 0 for any that is free, and an address of this machine."
-        ) from error
-    return Exporter(listen=listen, port=server.server_port, _server=server, _thread=thread)
+    app = make_wsgi_app(registry)
+    return Exporter(_server=serve_app(app, what="metrics", listen=listen, port=port, access=access))
 
 
 def render(snapshot: NodeSnapshot) -> str:

@@ -1,0 +1,102 @@
+"""The discovery on a real Ray cluster, followed by a real Prometheus, while a node joins and leaves."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from orchestrator.cluster.local import LocalCluster, LocalNode, local_cluster, local_node
+from orchestrator.monitoring.server import LocalPrometheus
+from tests.clusters import processes_with, start, wait_until, wattledger
+from tests.prometheus_server import read_url, values
+
+pytestmark = [pytest.mark.cluster, pytest.mark.prometheus]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[LocalCluster]:
+    """A head and one simulated H100."""
+    with local_cluster([LocalNode(accelerator="H100", board_uuid=None)], say=lambda _: None) as made:
+        yield made
+
+
+@pytest.fixture
+def serving(cluster: LocalCluster, tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """``wattledger targets --serve`` and where it serves; ended after the test."""
+    process = start("targets", "--address", cluster.address, "--home", str(tmp_path), "--serve", "0")
+    try:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip(), process
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
+
+
+def accelerators(url: str) -> list[str]:
+    return sorted(group["labels"]["accelerator"] for group in json.loads(read_url(url)))
+
+
+def known(server: LocalPrometheus) -> list[str]:
+    """Accelerators of all targets, up or not."""
+    return sorted(name for (name,) in values(server.url, "up", "accelerator"))
+
+
+def scraped(server: LocalPrometheus) -> list[str]:
+    """Accelerators of the targets that are up."""
+    return sorted(name for (name,), is_up in values(server.url, "up", "accelerator").items() if is_up)
+
+
+def test_nodes_that_join_and_leave_are_followed_and_their_agents_started_and_ended(
+    cluster: LocalCluster, serving: tuple[str, subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    url, process = serving
+    assert accelerators(url) == ["H100"]
+    with LocalPrometheus(discovery_url=url, interval="500ms") as server, ExitStack() as joined:
+        server.wait_for_targets()
+        late = LocalNode(accelerator="T4", board_uuid=None)
+        joined.enter_context(local_node(cluster.address, late, log=tmp_path / "late.log"))
+        wait_until(lambda: scraped(server) == ["H100", "T4"], what="the node that joined to be scraped")
+        (group,) = [group for group in json.loads(read_url(url)) if group["labels"]["accelerator"] == "T4"]
+        metrics = read_url(f"http://{group['targets'][0]}/metrics")
+        assert f'node="{group["labels"]["node"]}"' in metrics
+        joined.close()
+        wait_until(lambda: accelerators(url) == ["H100"], what="Ray to know that the node left")
+        wait_until(lambda: known(server) == ["H100"], what="the node that left to be dropped")
+        wait_until(lambda: not processes_with(group["labels"]["node"]), what="its agent to leave")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
+
+
+def test_targets_are_listed_for_people_and_for_programs(cluster: LocalCluster, tmp_path: Path) -> None:
+    where = ("--address", cluster.address, "--home", str(tmp_path))
+    listed = wattledger("targets", *where, "--json")
+    assert listed.returncode == 0, listed.stderr
+    (group,) = json.loads(listed.stdout)
+    assert group["labels"]["accelerator"] == "H100"
+    table = wattledger("targets", *where)
+    assert f"http://{group['targets'][0]}/metrics" in table.stdout
+    assert "H100 (simulated)" in table.stdout
+    assert "its own host alone" in table.stdout
+
+
+def test_agents_listen_where_they_are_told_and_one_that_runs_keeps_its_address(
+    cluster: LocalCluster, tmp_path: Path
+) -> None:
+    where = ("--address", cluster.address, "--home", str(tmp_path / "wide"))
+    wide = wattledger("targets", *where, "--agent-listen", "0.0.0.0", "--json")
+    assert wide.returncode == 0, wide.stderr
+    (group,) = json.loads(wide.stdout)
+    host = group["targets"][0].rpartition(":")[0]
+    assert host == cluster.address.rpartition(":")[0]
+    assert "wattledger_device_up" in read_url(f"http://{group['targets'][0]}/metrics")
+    where = ("--address", cluster.address, "--home", str(tmp_path / "narrow"))
+    assert wattledger("targets", *where).stderr == ""
+    kept = wattledger("targets", *where, "--agent-listen", "0.0.0.0")
+    assert "was started before and is reached from its own host alone" in kept.stderr
