@@ -25,7 +25,7 @@ GAP_NS = 2 * NS_PER_S
 REFRESH_NS = NS_PER_S // 10
 """No board's counter takes longer than this from one refresh to the next, so what it shows is no older.
 
-The host's own (RAPL, a millisecond; the model, none) are taken for current.
+The host's own (RAPL, a millisecond; the model, none) and a replayed log's are taken for current.
 """
 
 
@@ -100,7 +100,7 @@ class DeviceBook:
         elif now == before:
             self._draw(reading)
         else:
-            self._draw(_at_refresh(self._last, reading, refresh_ns=0 if self._is_hosts else REFRESH_NS))
+            self._draw(_at_refresh(self._last, reading, refresh_ns=0 if self._is_current else REFRESH_NS))
             if now > before:
                 self._book(now - before, self._device.method)
             else:
@@ -264,6 +264,11 @@ class DeviceBook:
         if self._is_hosts or not claimed:
             return [(None, 1)]
         return [(claim, 1) for claim, _ in claimed]
+
+    @property
+    def _is_current(self) -> bool:
+        """Whether the counter shows this very moment, as a recording's and the host's do; a board's lags a refresh."""
+        return self._is_hosts or self._device.method is Method.REPLAYED
 
     @property
     def _is_hosts(self) -> bool:
