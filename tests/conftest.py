@@ -1,4 +1,4 @@
-"""What all tests share. Examples have no deadline: on a busy machine one may wait for the processor, not for our code."""
+"""What all tests share. Examples have no deadline: on a busy machine one may wait for the processor."""
 
 from hypothesis import settings
 
