@@ -66,7 +66,7 @@ def run_agent(*arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("meter", "sentence"),
     [
-        ("abacus", "unknown meter 'abacus'. Known: auto, nvml, simulated:TYPE[,TYPE...]."),
+        ("abacus", "unknown meter 'abacus'. Known: auto, nvml, simulated:TYPE[,TYPE...], replay:PATH[,PATH...]."),
         ("simulated:H10", "unknown simulated accelerator 'H10'. Did you mean 'H100'? Known: A100-80GB,"),
     ],
 )
