@@ -298,7 +298,7 @@ class Store:
                 if self._db.in_transaction:  # SQLite itself goes back where the disk refused
                     self._db.execute("ROLLBACK")
                 raise
-        except sqlite3.OperationalError as error:
+        except sqlite3.Error as error:
             raise InputError(f"the ledger cannot be written: {error}. Free disk space or check its rights.") from error
 
 

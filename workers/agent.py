@@ -108,10 +108,10 @@ class Agent:
         is_real = any(device.method is not Method.SIMULATED for device in meter.devices())
         notes = LimitNotes(self.socket.parent if is_real else None)
         self._node = NodeMeter(meter, node=options.node, notes=notes)
-        self._leases = LeaseServer(self.socket, self._node, flush=self.flush)
         self._exporter = serve(
             AgentCollector(self._node.snapshot), listen=options.listen, port=options.port, access=options.access
         )
+        self._leases = LeaseServer(self.socket, self._node, flush=self.flush)
 
     def describe(self) -> dict[str, object]:
         """The line printed when the agent is ready."""

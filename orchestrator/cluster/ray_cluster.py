@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import socket
 import time
 from dataclasses import dataclass, replace
@@ -184,8 +183,3 @@ def _connect(address: str) -> None:
         ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise UnreachableError(f"no Ray cluster at {address}: {first_line(error)} {remedy}") from error
-
-
-def default_address() -> str:
-    """``RAY_ADDRESS``, as ``ray job submit`` sets it for its entry point, else whatever runs on this machine."""
-    return os.environ.get("RAY_ADDRESS", "auto")

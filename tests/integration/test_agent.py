@@ -167,11 +167,11 @@ def test_a_client_killed_while_it_holds_a_cap_is_booked_and_the_limit_from_befor
             wait_until(drawn, what="energy booked to the victim")
             client.kill()
             client.wait()
-        wait_until(lambda: "victim" not in agent.metrics("wattledger_lease_info"), timeout_s=2, what="its lease to end")
+        wait_until(lambda: "victim" not in agent.metrics("wattledger_lease_info"), timeout_s=5, what="its lease to end")
         assert agent.metrics("wattledger_device_power_limit_watts") == {"H100": 500.0}
         other.close()
         back = lambda: agent.metrics("wattledger_device_power_limit_watts") == {"H100": 700.0}  # noqa: E731
-        wait_until(back, timeout_s=2, what="the limit from before both caps")
+        wait_until(back, timeout_s=5, what="the limit from before both caps")
         agent.flush()
         booked_j = agent.metrics("wattledger_job_energy_joules_total")["victim"]
     on_disk = [entry for entry in agent.entries() if entry.job_id == "victim"]

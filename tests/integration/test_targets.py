@@ -74,6 +74,25 @@ def test_nodes_that_join_and_leave_are_followed_and_their_agents_started_and_end
     assert (process.returncode, err) == (0, "")
 
 
+def test_a_node_whose_agent_does_not_start_is_told_once_and_holds_up_no_other(
+    cluster: LocalCluster, serving: tuple[str, subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    url, process = serving
+    strange = LocalNode(accelerator="B200", board_uuid=None)
+    with local_node(cluster.address, strange, log=tmp_path / "strange.log"):
+        for _ in range(2):
+            wait_until(lambda: "B200" in agent_logs(tmp_path), what="the agent to say why it does not start")
+            assert accelerators(url) == ["H100"]
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert "did not start: unknown simulated accelerator 'B200'" in err
+    assert err.count("did not start") == 1
+
+
+def agent_logs(home: Path) -> str:
+    return "".join(path.read_text() for path in home.glob("run/agent-*.log"))
+
+
 def test_targets_are_listed_for_people_and_for_programs(cluster: LocalCluster, tmp_path: Path) -> None:
     where = ("--address", cluster.address, "--home", str(tmp_path))
     listed = wattledger("targets", *where, "--json")

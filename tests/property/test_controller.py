@@ -94,7 +94,7 @@ class Run:
             self.events = [store.events(job.job_id) for job in self.jobs]
 
 
-@settings(deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(jobs(), nodes(), fates)
 def test_the_loop_ends_with_every_job_in_a_final_state_and_nothing_left_running(specs, places, told):
     run = Run(specs, places, told)
@@ -103,7 +103,7 @@ def test_the_loop_ends_with_every_job_in_a_final_state_and_nothing_left_running(
     assert run.cluster.running == {}
 
 
-@settings(deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(jobs(), nodes(), fates)
 def test_a_job_is_tried_as_often_as_its_retries_allow_and_stops_at_its_first_success(specs, places, told):
     for job in Run(specs, places, told).jobs:
@@ -117,7 +117,7 @@ def test_a_job_is_tried_as_often_as_its_retries_allow_and_stops_at_its_first_suc
             assert states in ([], [JobState.FAILED] * (1 + job.spec.retry.failures))
 
 
-@settings(deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(jobs(), nodes(), fates)
 def test_no_two_attempts_of_a_job_run_at_once_and_each_is_started_once(specs, places, told):
     run = Run(specs, places, told)
@@ -129,7 +129,7 @@ def test_no_two_attempts_of_a_job_run_at_once_and_each_is_started_once(specs, pl
         assert times == sorted(set(times)), "each ends before the next starts"
 
 
-@settings(deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(jobs(), nodes(), fates, st.integers(0, 6))
 def test_a_run_cancelled_at_any_step_ends_there_and_starts_nothing_more(specs, places, told, step):
     whole, cut = Run(specs, places, told), Run(specs, places, told, stop_after=step)

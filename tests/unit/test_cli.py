@@ -195,15 +195,17 @@ class TestHelp:
 
 class TestPlan:
     def test_of_an_impossible_manifest_is_shown_and_exits_2(self, call: Call, tmp_path: Path) -> None:
-        manifest = quick_manifest(tmp_path, accelerators="[V100]")
-        told = call("plan", manifest, "--simulate", "H100")
+        manifest = quick_manifest(tmp_path, accelerators="[K80]")
+        told = call("plan", manifest, "--simulate", "T4")
         assert told.code == 2
         assert told.err == "1 of 1 jobs can never run there.\n"
-        assert "no node has a V100; this cluster has: H100 x1" in told.out
-        told = call("plan", manifest, "--simulate", "H100", "--json")
+        assert "no node has a K80; this cluster has: " in told.out
+        told = call("plan", manifest, "--simulate", "T4", "--json")
         assert told.code == 2
         (job,) = json.loads(told.out)["jobs"]
-        assert (job["impossible"], job["wave"]) == ("no node has a V100; this cluster has: H100 x1", None)
+        assert job["impossible"].startswith("no node has a K80; this cluster has: ")
+        assert "T4 x" in job["impossible"]
+        assert (job["wave"], job["node"]) == (None, None)
 
     def test_a_type_that_cannot_be_simulated_is_bad_input(self, call: Call) -> None:
         told = call("plan", QUICKSTART, "--simulate", "H999")
@@ -218,7 +220,7 @@ class TestPlan:
         assert len({job["accelerator"] for job in plan["jobs"]}) == 2
         assert {job["model"] for job in plan["jobs"]} == {"tiny/vit", "tiny/convnext"}
         assert {job["seed"] for job in plan["jobs"]} == {0, 1}
-        assert plan["waves"] == 4
+        assert {job["impossible"] for job in plan["jobs"]} == {None}
 
     def test_the_simulated_types_are_those_asked_for(self, call: Call) -> None:
         told = call("plan", QUICKSTART, "--simulate", "T4", "--json")
@@ -297,8 +299,11 @@ class TestReads:
     def test_compare_as_json_leaves_out_what_did_not_finish(self, call: Call, ledger: Path) -> None:
         told = call("compare", "--json", "--home", ledger)
         assert (told.code, told.err) == (0, "")
-        assert "vit" in told.out
-        assert json.loads(told.out)
+        compared = json.loads(told.out)
+        (cell,) = compared["cells"]
+        assert (cell["architecture"], cell["accelerator"], cell["n"], cell["jobs"]) == ("vit", "T4", 1, ["j"])
+        assert (cell["energy_kwh"]["mean"], cell["energy_kwh"]["sd"]) == (0.001, None)
+        assert [left["job_id"] for left in compared["left_out"]] == ["k"]
 
     @pytest.mark.parametrize("verb", READERS)
     def test_each_has_a_table(self, call: Call, ledger: Path, verb: str) -> None:
@@ -362,9 +367,7 @@ class TestProcess:
         assert [(one.returncode, one.stdout, one.stderr) for one in ran] == [(0, ran[0].stdout, "")] * 2
         assert ran[0].stdout
 
-    @pytest.mark.parametrize(
-        "arguments", [("schema",), ("plan", QUICKSTART), ("plan", QUICKSTART, "--json"), ("doctor", "--json")]
-    )
+    @pytest.mark.parametrize("arguments", [("schema",), ("plan", QUICKSTART), ("plan", QUICKSTART, "--json")])
     def test_a_reader_that_leaves_is_no_error(self, arguments: tuple[str, ...], tmp_path: Path) -> None:
         reader, writer = os.pipe()
         os.close(reader)
@@ -383,23 +386,24 @@ class TestProcess:
     def test_an_exit_code_is_true_although_nobody_reads_the_table(self, tmp_path: Path) -> None:
         reader, writer = os.pipe()
         os.close(reader)
-        manifest = str(quick_manifest(tmp_path, accelerators="[V100]"))
+        manifest = str(quick_manifest(tmp_path, accelerators="[K80]"))
         ran = subprocess.run(
             command("plan", manifest), stdout=writer, stderr=subprocess.PIPE, text=True, check=False, cwd=ROOT
         )
         os.close(writer)
         assert (ran.returncode, ran.stderr) == (2, "1 of 1 jobs can never run there.\n")
 
-    def test_a_terminal_of_few_signs_still_gets_the_figures(self) -> None:
+    def test_a_terminal_of_few_signs_still_gets_the_figures(self, ledger: Path) -> None:
         ran = subprocess.run(
-            command("plan", QUICKSTART),
+            command("status", "--home", str(ledger)),
             capture_output=True,
             check=True,
             cwd=ROOT,
             env=clean_environment(PYTHONIOENCODING="ascii"),
         )
         assert ran.stderr == b""
-        assert b"tiny/convnext" in ran.stdout
+        assert b"tiny/vit" in ran.stdout
+        assert rb"\u2013" in ran.stdout, "the sign of what is unknown"
 
     def test_a_narrow_terminal_is_told_what_there_was_no_room_for(self, ledger: Path) -> None:
         out = on_terminal(105, "status", "--home", str(ledger))

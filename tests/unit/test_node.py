@@ -207,6 +207,17 @@ def test_a_snapshot_reads_the_devices_now() -> None:
     assert (status.lease.lease_id, status.lease.devices, status.lease.opened_ns) == (lease_id, (bench.v100,), START_NS)
 
 
+def test_a_simulated_board_follows_its_lease_and_forgets_it_when_it_closes() -> None:
+    bench = Bench()
+    bench.processes.work(7, 0.0)
+    lease_id = bench.open("a")
+    for power_mw in (700_000, 70_000):
+        bench.clock.pass_ms(1000)
+        bench.processes.work(7, 1.0)
+        assert bench.status(bench.h100).power_mw == power_mw
+        bench.node.close(lease_id)
+
+
 def test_a_device_named_twice_is_leased_once() -> None:
     bench = Bench()
     bench.open("a", "1", bench.v100)
@@ -351,6 +362,40 @@ def test_a_board_that_refuses_its_old_limit_is_counted_and_asked_again_at_the_ne
     assert bench.limit_w(bench.h100) == 300
     assert bench.status(bench.h100).read_errors == 1
     assert bench.limit_w(bench.h100) == 700
+
+
+def test_a_cap_that_a_board_refuses_to_loosen_is_loosened_at_the_next_tick() -> None:
+    bench = Bench()
+    low = bench.open("low", cap_watts=300.0)
+    bench.open("high", cap_watts=500.0)
+    bench.meter.refusals = 1
+    bench.node.close(low)
+    assert bench.limit_w(bench.h100) == 300
+    bench.node.tick()
+    assert bench.limit_w(bench.h100) == 500
+
+
+def test_a_new_cap_takes_the_place_of_a_limit_that_is_still_owed() -> None:
+    bench = Bench()
+    first = bench.open("a", cap_watts=300.0)
+    bench.meter.refusals = 1
+    bench.node.close(first)
+    second = bench.open("b", cap_watts=400.0)
+    bench.node.tick()
+    assert bench.limit_w(bench.h100) == 400
+    bench.node.close(second)
+    assert bench.limit_w(bench.h100) == 700
+
+
+def test_a_limit_left_behind_survives_a_cap_that_is_refused(tmp_path: Path) -> None:
+    bench = Bench(LimitNotes(tmp_path))
+    (tmp_path / f"{bench.h100}.limit").write_text("650000\n")
+    bench.meter.set_limit(bench.h100, 300_000)
+    bench.meter.refusals = 1
+    with pytest.raises(CapError, match="cannot be set"):
+        bench.open("a", cap_watts=400.0)
+    bench.node.tick()
+    assert bench.limit_w(bench.h100) == 650
 
 
 def test_a_limit_that_a_killed_agent_left_behind_is_put_back_at_the_next_start(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.clusters import wait_until
 from tests.metering import MoodyMeter
 from workers.contract import Phase, Power
 from workers.errors import InputError, JobError, MeterError, UnreachableError
@@ -240,6 +241,18 @@ def test_a_lease_goes_through_its_phases_and_its_joules_are_confirmed(door: Door
         energy_mj = lease.close()
     entries = door.node.take_entries()
     assert energy_mj == sum(entry.energy_mj for entry in entries if entry.job_id == "a")
+    # The close was answered only after the counter had refreshed once more, so nothing of the job is still to come.
+    assert entries[-1].job_id is None
+    assert entries[-1].start_ns == max(entry.end_ns for entry in entries if entry.job_id == "a")
+    assert door.meter.boards[board.uuid].limit_mw == 700_000
+
+
+def test_a_lease_ends_when_its_connection_does(door: Door) -> None:
+    (board,) = door.meter.devices()
+    with AgentConnection(door.path) as connection:
+        hold(connection, power=Power(cap_watts=300.0))
+        assert door.open_leases() == ["a"]
+    wait_until(lambda: door.open_leases() == [], timeout_s=5, what="the lease to end")
     assert door.meter.boards[board.uuid].limit_mw == 700_000
 
 

@@ -103,6 +103,15 @@ class TestRefusals:
         assert (store.runs(), store.jobs()) == ((), ())
         assert store.submit(run(), specs("a")) == 1, "it goes on once there is room"
 
+    def test_where_the_database_itself_goes_back_its_own_reason_is_told(self, path: Path, store: Store) -> None:
+        refuse = "BEGIN SELECT raise(ROLLBACK, 'disk is full'); END"
+        execute(path, f"CREATE TRIGGER refuse BEFORE INSERT ON jobs {refuse}")
+        with pytest.raises(InputError, match=r"the ledger cannot be written: disk is full\."):
+            store.submit(run(), specs("a"))
+        execute(path, "DROP TRIGGER refuse")
+        assert store.runs() == ()
+        assert store.submit(run(), specs("a")) == 1
+
     def test_an_unknown_job_is_refused_with_those_there_are(self, store: Store) -> None:
         store.submit(run(), specs("alpha", "beta"))
         for ask in (
@@ -238,13 +247,19 @@ class TestSubmission:
         assert [record.run_id for record in store.runs()] == ["r"]
 
 
-WRITERS, JOBS_EACH = 4, 12
+WRITERS, JOBS_EACH, LEDGERS = 4, 3, 12
 
 
-def write(path: Path, writer: int, at_once: Barrier) -> None:
-    """One process of several: open the ledger, submit a run and see its jobs through."""
+def write(folder: Path, writer: int, at_once: Barrier) -> None:
+    """One process of several: open each new ledger at the same moment as the others, and use it."""
+    for number in range(LEDGERS):
+        at_once.wait(timeout=30)
+        use(folder / f"{number}.db", writer)
+
+
+def use(path: Path, writer: int) -> None:
+    """Submit a run and see its jobs through."""
     names = [f"w{writer}-{number}" for number in range(JOBS_EACH)]
-    at_once.wait()
     with contextlib.closing(Store(path)) as store:
         store.submit(run(f"run-{writer}", at_ns=writer), specs(*names))
         for name in names:
@@ -253,21 +268,22 @@ def write(path: Path, writer: int, at_once: Barrier) -> None:
 
 
 class TestTogether:
-    def test_processes_that_make_one_new_ledger_at_once_lose_nothing(self, path: Path) -> None:
+    def test_processes_that_make_one_new_ledger_at_once_lose_nothing(self, tmp_path: Path) -> None:
         context = multiprocessing.get_context("forkserver")
         at_once = context.Barrier(WRITERS)
-        processes = [context.Process(target=write, args=(path, writer, at_once)) for writer in range(WRITERS)]
+        processes = [context.Process(target=write, args=(tmp_path, writer, at_once)) for writer in range(WRITERS)]
         for process in processes:
             process.start()
         for process in processes:
             process.join()
         assert [process.exitcode for process in processes] == [0] * WRITERS
-        with contextlib.closing(Store(path)) as store:
-            jobs = store.jobs()
-            assert len(jobs) == WRITERS * JOBS_EACH
-            assert {job.state for job in jobs} == {JobState.SUCCEEDED}
-            assert {len(job.attempts) for job in jobs} == {1}
-            assert {len(store.events(job.job_id)) for job in jobs} == {5}
+        for number in range(LEDGERS):
+            with contextlib.closing(Store(tmp_path / f"{number}.db")) as store:
+                jobs = store.jobs()
+                assert len(jobs) == WRITERS * JOBS_EACH
+                assert {job.state for job in jobs} == {JobState.SUCCEEDED}
+                assert {len(job.attempts) for job in jobs} == {1}
+                assert {len(store.events(job.job_id)) for job in jobs} == {5}
 
     def test_a_reader_sees_the_last_whole_change_while_another_writes(self, path: Path, store: Store) -> None:
         store.submit(run(), specs("a"))

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from workers.contract import Device, EnergyEntry, Lease, Method, Phase, Power, Reading
-from workers.errors import InputError, MeterError, WattledgerError
+from workers.errors import InputError, MeterError
 from workers.powercap.notes import LimitNotes
-from workers.powercap.policy import check_limit, effective_limit_mw, wanted_limit_mw
 from workers.telemetry.booking import Claim, DeviceBook
+from workers.telemetry.caps import Caps
 from workers.telemetry.meter import PowerMeter, find_device
 from workers.telemetry.snapshot import DeviceStatus, LeaseStatus, NodeSnapshot
 from workers.units import MW_PER_W, NS_PER_S
@@ -72,15 +72,13 @@ class NodeMeter:
     ) -> None:
         self.node = node
         self._meter = meter
-        self._notes = notes or LimitNotes()
         self._clock_ns = clock_ns
         self._lock = threading.RLock()
         self._states = {d.uuid: _DeviceState(device=d, book=DeviceBook(d)) for d in meter.devices()}
         self._leases: dict[str, Lease] = {}
         self._closed: dict[str, tuple[Lease, int]] = {}
-        self._caps: dict[tuple[str, str], int] = {}
+        self._caps = Caps(meter, notes or LimitNotes())
         self._read_seconds = 0.0
-        self._notes.adopt(self._states)
         self.tick()
 
     def tick(self) -> None:
@@ -89,9 +87,7 @@ class NodeMeter:
             started = time.perf_counter()
             self._read_all(self._states)
             self._read_seconds = time.perf_counter() - started
-            for device in self._states:
-                if not self._wishes(device):
-                    self._try_restore(device)
+            self._count_errors(self._caps.restore())
             horizon_ns = self._clock_ns() - KEEP_CLOSED_NS
             self._closed = {key: value for key, value in self._closed.items() if value[1] >= horizon_ns}
 
@@ -117,7 +113,7 @@ class NodeMeter:
                 opened_ns=self._clock_ns(),
                 phase=request.phase,
             )
-            self._cap(lease, request.power)
+            self._caps.hold(lease, request.power)
             self._read_all(devices)
             self._meter.attach(lease)
             self._leases[lease.lease_id] = lease
@@ -142,7 +138,7 @@ class NodeMeter:
             self._mark_edge(lease.devices)
             self._meter.detach(lease)
             self._closed[lease_id] = (lease, self._clock_ns())
-            self._uncap(lease)
+            self._count_errors(self._caps.drop(lease_id))
 
     def is_settled(self, lease_id: str) -> bool:
         """Whether all joules of a closed lease are booked: its devices' counters moved since, or cannot be read."""
@@ -167,8 +163,8 @@ class NodeMeter:
     def cap_watts(self, lease_id: str) -> float | None:
         """The limit the lease asked for on its devices, W; ``None`` when it asked for none."""
         with self._lock:
-            caps = [mw for (_, holder), mw in self._caps.items() if holder == lease_id]
-            return min(caps) / MW_PER_W if caps else None
+            wanted_mw = self._caps.wanted_mw(lease_id)
+            return None if wanted_mw is None else wanted_mw / MW_PER_W
 
     def take_entries(self) -> list[EnergyEntry]:
         """Hand over the entries booked since the last call."""
@@ -239,56 +235,9 @@ class NodeMeter:
                     f"(process {lease.pid}). Wait for it to end, or use another job id."
                 )
 
-    def _cap(self, lease: Lease, power: Power) -> None:
-        """Set what ``power`` asks for on each device, or change nothing and raise."""
-        if power == Power():
-            return
-        try:
-            for device in lease.devices:
-                self._cap_device(device, lease.lease_id, power)
-        except WattledgerError:
-            self._uncap(lease)
-            raise
-
-    def _cap_device(self, device: str, lease_id: str, power: Power) -> None:
-        """Set what ``power`` asks for, unless another lease's cap is lower; the limit from before is noted first."""
-        limits = self._meter.limit_range(device)
-        wanted = wanted_limit_mw(power, default_mw=limits.default_mw)
-        if wanted is None:
-            return
-        check_limit(wanted, min_mw=limits.min_mw, max_mw=limits.max_mw, device=device)
-        is_first = self._notes.original_mw(device) is None
-        original = self._notes.keep(device, limits.set_mw)
-        try:
-            self._meter.set_limit(device, effective_limit_mw([*self._wishes(device), wanted], original_mw=original))
-        except MeterError:
-            if is_first and original == limits.set_mw:
-                self._notes.drop(device)
-            raise
-        self._caps[device, lease_id] = wanted
-
-    def _uncap(self, lease: Lease) -> None:
-        for device in lease.devices:
-            if self._caps.pop((device, lease.lease_id), None) is not None:
-                self._try_restore(device)
-
-    def _wishes(self, device: str) -> list[int]:
-        """The caps held on ``device``, mW."""
-        return [mw for (capped, _), mw in self._caps.items() if capped == device]
-
-    def _try_restore(self, device: str) -> None:
-        """Loosen or put back a limit; a board that refuses is counted and asked again at the next tick."""
-        original = self._notes.original_mw(device)
-        if original is None:
-            return
-        wishes = self._wishes(device)
-        try:
-            self._meter.set_limit(device, effective_limit_mw(wishes, original_mw=original))
-        except MeterError:
+    def _count_errors(self, devices: Iterable[str]) -> None:
+        for device in devices:
             self._states[device].errors += 1
-            return
-        if not wishes:
-            self._notes.drop(device)
 
 
 def _status(state: _DeviceState) -> DeviceStatus:
