@@ -13,7 +13,7 @@ import pytest
 
 from orchestrator.cluster.local import LocalCluster, LocalNode, local_cluster, local_node
 from orchestrator.monitoring.server import LocalPrometheus
-from tests.clusters import processes_with, start, wait_until, wattledger
+from tests.clusters import processes_with, quick_manifest, start, wait_until, wattledger
 from tests.prometheus_server import read_url, values
 
 pytestmark = [pytest.mark.cluster, pytest.mark.prometheus]
@@ -80,8 +80,13 @@ def test_a_node_whose_agent_does_not_start_is_told_once_and_holds_up_no_other(
     url, process = serving
     strange = LocalNode(accelerator="B200", board_uuid=None)
     with local_node(cluster.address, strange, log=tmp_path / "strange.log"):
-        for _ in range(2):
-            wait_until(lambda: "B200" in agent_logs(tmp_path), what="the agent to say why it does not start")
+
+        def has_said_why() -> bool:
+            assert accelerators(url) == ["H100"]
+            return "B200" in agent_logs(tmp_path)
+
+        wait_until(has_said_why, what="the agent to say why it does not start")
+        for _ in range(10):
             assert accelerators(url) == ["H100"]
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
@@ -91,6 +96,30 @@ def test_a_node_whose_agent_does_not_start_is_told_once_and_holds_up_no_other(
 
 def agent_logs(home: Path) -> str:
     return "".join(path.read_text() for path in home.glob("run/agent-*.log"))
+
+
+def test_a_run_uses_a_node_that_joins_while_jobs_wait(cluster: LocalCluster, tmp_path: Path) -> None:
+    manifest = quick_manifest(tmp_path, steps=4000, more="seeds: [0, 1]")
+    running = start("run", str(manifest), "--address", cluster.address, "--home", str(tmp_path))
+    try:
+        wait_until(lambda: len(working(tmp_path)) == 1, what="the first job to run")
+        late = LocalNode(accelerator="H100", board_uuid=None)
+        with local_node(cluster.address, late, log=tmp_path / "late.log"):
+            wait_until(lambda: len(working(tmp_path)) == 2, what="the second job to run beside it")
+            told = wattledger("status", "--home", str(tmp_path), "--json")
+            running.send_signal(signal.SIGINT)
+            _, err = running.communicate(timeout=60)
+    finally:
+        running.kill()
+    jobs = json.loads(told.stdout)
+    assert [job["state"] for job in jobs] == ["running", "running"]
+    assert len({job["attempts"][0]["node"] for job in jobs}) == 2
+    assert running.returncode == 130, err
+
+
+def working(home: Path) -> list[Path]:
+    """Attempts that make progress."""
+    return list(home.glob("artifacts/*/attempt-1/progress.json"))
 
 
 def test_targets_are_listed_for_people_and_for_programs(cluster: LocalCluster, tmp_path: Path) -> None:
