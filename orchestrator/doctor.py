@@ -14,11 +14,14 @@ from pathlib import Path
 
 from orchestrator.monitoring.server import find_prometheus
 from workers.agent import open_meter
-from workers.contract import Device, Method
+from workers.contract import Device, Method, Quality
 from workers.errors import CapError, MeterError, WattledgerError
 from workers.home import Home
+from workers.telemetry.host import HostMeters, open_host_meters
 from workers.telemetry.meter import PowerMeter
+from workers.telemetry.modelled import IDLE_PERCENT, rated_cpus, table_name
 from workers.telemetry.nvml import has_nvidia_device
+from workers.telemetry.rapl import PLATFORM
 from workers.units import MW_PER_W
 
 PACKAGES = {
@@ -31,6 +34,7 @@ PACKAGES = {
     "matplotlib": "report",
 }
 """Module to the extra that brings it."""
+KINDS = {"cpu": "CPU", "dram": "DRAM"}
 DISTRIBUTIONS = {"sklearn": "scikit-learn"}
 """Module to the package that has it, where the names differ."""
 LOW_DISK_GB = 2.0
@@ -70,6 +74,7 @@ class Machine:
         has_nvidia: whether the kernel shows an NVIDIA device.
         nvml: opens its meter; raises ``WattledgerError``.
         is_root: whether this process may set power limits.
+        host: opens the meters of CPU and DRAM, and says why not.
         prometheus: where the program is, or ``None``.
         may_write: whether this process may make files in a folder; ``free_bytes``: room on the disk that holds it.
     """
@@ -78,6 +83,7 @@ class Machine:
     has_nvidia: Callable[[], bool] = has_nvidia_device
     nvml: Callable[[], PowerMeter] = lambda: open_meter("nvml", node=platform.node())
     is_root: Callable[[], bool] = lambda: os.geteuid() == 0
+    host: Callable[[], HostMeters] = lambda: open_host_meters("auto", node=platform.node())
     prometheus: Callable[[], Path | None] = find_prometheus
     may_write: Callable[[Path], bool] = lambda folder: os.access(folder, os.W_OK | os.X_OK)
     free_bytes: Callable[[Path], int] = lambda folder: shutil.disk_usage(folder).free
@@ -89,7 +95,7 @@ def examine(home: Home, machine: Machine = Machine()) -> tuple[Finding, ...]:
         Finding(what="Python", level="ok", found=platform.python_version()),
         *(_package(module, machine.version(module)) for module in PACKAGES),
         *_boards(machine),
-        _cpu_energy(),
+        *_host_energy(machine.host()),
         _prometheus(machine.prometheus()),
         _ledger(home, machine),
     )
@@ -129,8 +135,22 @@ def _method(device: Device) -> Finding:
         Method.COUNTER: "hardware energy counter, mJ",
         Method.INTEGRATED: "no energy counter; power is sampled and integrated",
     }.get(device.method, device.method.value)
-    level = "ok" if device.method is Method.COUNTER else "note"
-    return Finding(what=f"{device.model} {device.uuid}", level=level, found=f"method {device.method}: {how}")
+    found = [f"method {device.method}: {how}", _power(device)]
+    if device.scope == "module":
+        found.append("figures are the whole module's, its CPU included")
+    if Quality.SHARED in device.quality:
+        found.append("MIG is on: the whole board is metered, and its figures are marked shared")
+    level = "ok" if len(found) == 2 and device.method is Method.COUNTER else "note"
+    return Finding(what=f"{device.model} {device.uuid}", level=level, found="; ".join(found))
+
+
+def _power(device: Device) -> str:
+    """What a power reading of the device stands for."""
+    if device.power_window_ms is None:
+        return "power not told"
+    if device.power_window_ms == 0:
+        return "power is its sensor's latest sample"
+    return f"power is averaged over {device.power_window_ms / 1000:g} s"
 
 
 def _cap(meter: PowerMeter, device: Device, *, may_set: bool) -> Finding:
@@ -153,12 +173,32 @@ def _cap(meter: PowerMeter, device: Device, *, may_set: bool) -> Finding:
     )
 
 
-def _cpu_energy() -> Finding:
-    return Finding(
-        what="CPU and DRAM energy",
-        level="note",
-        found="not metered by this version: null, with the reason, in each row",
-    )
+def _host_energy(host: HostMeters) -> list[Finding]:
+    """How the energy of the CPU, and of its DRAM, is obtained; not at all is no hindrance, the row says why."""
+    devices = [device for meter in host.meters for device in meter.devices()]
+    findings = [_host_device(device, host) for device in devices]
+    missing = [
+        Finding(what=f"{KINDS[kind]} energy", level="note", found=why.reason, remedy=why.remedy or None)
+        for kind, why in host.missing.items()
+    ]
+    return [*findings, *missing]
+
+
+def _host_device(device: Device, host: HostMeters) -> Finding:
+    what = f"{KINDS[device.kind]} energy, {device.uuid.partition('@')[0]}"
+    if device.method is Method.MODELLED:
+        rated = rated_cpus()[table_name(device.model)]
+        return Finding(
+            what=what,
+            level="note",
+            found=f"method modelled: {device.model}, {rated.tdp_w} W by its maker × utilisation, "
+            f"{IDLE_PERCENT} % of it idle (assumed)",
+            remedy=host.fallback.remedy if host.fallback else None,
+        )
+    if device.uuid.startswith(PLATFORM):
+        found = f"method counter: RAPL psys of {device.model}: the whole platform, which is more than the CPU"
+        return Finding(what=what, level="note", found=found)
+    return Finding(what=what, level="ok", found=f"method counter: RAPL of {device.model}")
 
 
 def _prometheus(program: Path | None) -> Finding:

@@ -65,14 +65,17 @@ class RunningAgent:
 
 
 @contextlib.contextmanager
-def running_agent(folder: Path, *, meter: str = "simulated:H100") -> Iterator[RunningAgent]:
-    """An agent of a node of its own whose ledger is below ``folder``; let go at the end if it still runs."""
+def running_agent(folder: Path, *, meter: str = "simulated:H100", cpu: str = "none") -> Iterator[RunningAgent]:
+    """An agent of a node of its own whose ledger is below ``folder``; let go at the end if it still runs.
+
+    Without ``cpu`` it meters nothing of the machine the test runs on, which may have readable counters or not.
+    """
     node = f"node-{uuid.uuid4().hex[:12]}"
     errors = folder / f"{node}.err"
     with errors.open("wb") as stderr:
         child = lifeline.spawn(
             "workers.agent",
-            ["--home", str(folder / "home"), "--node", node, "--meter", meter],
+            ["--home", str(folder / "home"), "--node", node, "--meter", meter, "--cpu", cpu],
             stdout=subprocess.PIPE,
             stderr=stderr,
         )

@@ -35,6 +35,7 @@ class Board:
     instant_mw: int | None = 300_000
     average_mw: int | None = 250_000
     busy_percent: int | None = 75
+    architecture: int = pynvml.NVML_DEVICE_ARCH_HOPPER
     range_mw: tuple[int, int] | None = (200_000, 700_000)
     default_mw: int = 700_000
     limit_mw: int = 650_000
@@ -74,6 +75,23 @@ class FakeNvml:
     def nvmlDeviceGetHandleByIndex(self, index: int) -> Board:
         return self._asked(self.boards[index], "nvmlDeviceGetHandleByIndex")
 
+    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> Board:
+        for board in self.boards:
+            if board.uuid == uuid:
+                return self._asked(board, "nvmlDeviceGetHandleByUUID")
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
+
+    def nvmlDeviceGetArchitecture(self, board: Board) -> int:
+        return self._asked(board, "nvmlDeviceGetArchitecture").architecture
+
+    def nvmlDeviceGetMigMode(self, board: Board) -> list[int]:
+        self._asked(board, "nvmlDeviceGetMigMode")
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+
+    def nvmlDeviceGetC2cModeInfoV(self, board: Board) -> Any:
+        self._asked(board, "nvmlDeviceGetC2cModeInfoV")
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+
     def nvmlDeviceGetUUID(self, board: Board) -> str | bytes:
         return self._text(self._asked(board, "nvmlDeviceGetUUID").uuid)
 
@@ -86,7 +104,7 @@ class FakeNvml:
     def nvmlDeviceGetPowerUsage(self, board: Board) -> int:
         return _supported(self._asked(board, "nvmlDeviceGetPowerUsage").average_mw)
 
-    def nvmlDeviceGetFieldValues(self, board: Board, fields: Sequence[int]) -> list[SimpleNamespace]:
+    def nvmlDeviceGetFieldValues(self, board: Board, fields: Sequence[tuple[int, int]]) -> list[SimpleNamespace]:
         self._asked(board, "nvmlDeviceGetFieldValues")
         known = {pynvml.NVML_FI_DEV_POWER_INSTANT: board.instant_mw}
         return [
@@ -94,7 +112,7 @@ class FakeNvml:
                 nvmlReturn=pynvml.NVML_ERROR_NOT_SUPPORTED if known.get(name) is None else pynvml.NVML_SUCCESS,
                 value=SimpleNamespace(uiVal=known.get(name) or 0),
             )
-            for name in fields
+            for name, _ in fields
         ]
 
     def nvmlDeviceGetUtilizationRates(self, board: Board) -> SimpleNamespace:

@@ -2,7 +2,7 @@
 
 One process, four threads: the sampler (this one), the lease server, the exporter and the lifeline. It never touches a
 job: it reads devices, keeps leases, writes the energy log and serves ``/metrics``. When it is ready it prints one line
-of JSON: ``{"node", "socket", "metrics_url", "pid", "devices"}``.
+of JSON: ``{"node", "socket", "metrics_url", "pid", "devices", "unmetered"}``; the GPUs come first among the devices.
 """
 
 from __future__ import annotations
@@ -28,8 +28,10 @@ from workers.home import Home
 from workers.powercap.notes import LimitNotes
 from workers.telemetry.access import OPEN, Access, access_of, add_flags
 from workers.telemetry.booking import merge
+from workers.telemetry.composite import CompositeMeter
 from workers.telemetry.energy_log import EnergyLog
 from workers.telemetry.exporter import AgentCollector, serve
+from workers.telemetry.host import WISHES, HostMeters, open_host_meters
 from workers.telemetry.meter import PowerMeter
 from workers.telemetry.node import NodeMeter
 from workers.telemetry.protocol import socket_path
@@ -50,6 +52,8 @@ class AgentOptions:
     Attributes:
         home: the ledger; ``node``: this node's name in it.
         meter: ``auto``, ``nvml`` or ``simulated:H100,T4`` (one name per device); see ``open_meter``.
+        cpu: how the host's CPU and DRAM are metered: ``auto``, ``rapl``, ``modelled`` or ``none``.
+        only_agent: no other agent meters this host: what no attempt uses of its CPU is written down too.
         listen: address the metrics are served on; port 0 takes any; ``access``: who may read them, and how.
         interval_s: time between looks at the devices; ``flush_s``: between writes of the energy log.
     """
@@ -57,6 +61,8 @@ class AgentOptions:
     home: Path
     node: str
     meter: str = "auto"
+    cpu: str = "auto"
+    only_agent: bool = False
     listen: str = "127.0.0.1"
     port: int = 0
     interval_s: float = 0.1
@@ -94,7 +100,8 @@ def open_meter(wish: str, *, node: str) -> PowerMeter:
 class Agent:
     """One node's agent; ``run`` returns after ``stop``."""
 
-    def __init__(self, options: AgentOptions, meter: PowerMeter) -> None:
+    def __init__(self, options: AgentOptions, meter: PowerMeter, host: HostMeters | None = None) -> None:
+        host = host or open_host_meters("none", node=options.node)
         self._options = options
         self._log = EnergyLog(Home(options.home).energy(options.node), boot=uuid.uuid4().hex[:8])
         self._unwritten: list[EnergyEntry] = []
@@ -107,7 +114,14 @@ class Agent:
         # A simulated board ends with its agent, and its limit too: nothing is left behind.
         is_real = any(device.method is not Method.SIMULATED for device in meter.devices())
         notes = LimitNotes(self.socket.parent if is_real else None)
-        self._node = NodeMeter(meter, node=options.node, notes=notes)
+        self._node = NodeMeter(
+            CompositeMeter((meter, *host.meters)),
+            node=options.node,
+            notes=notes,
+            usage=host.usage,
+            only_agent=options.only_agent,
+            unmetered=host.reasons,
+        )
         self._exporter = serve(
             AgentCollector(self._node.snapshot), listen=options.listen, port=options.port, access=options.access
         )
@@ -116,7 +130,7 @@ class Agent:
     def describe(self) -> dict[str, object]:
         """The line printed when the agent is ready."""
         devices = [
-            {"uuid": s.device.uuid, "model": s.device.model, "method": s.device.method.value}
+            {"uuid": s.device.uuid, "model": s.device.model, "kind": s.device.kind, "method": s.device.method.value}
             for s in self._node.snapshot().devices
         ]
         return {
@@ -125,6 +139,7 @@ class Agent:
             "metrics_url": self._exporter.url,
             "pid": os.getpid(),
             "devices": devices,
+            "unmetered": self._node.unmetered,
         }
 
     def run(self) -> None:
@@ -199,6 +214,10 @@ def parse(arguments: Sequence[str]) -> tuple[AgentOptions, int | None]:
     parser.add_argument("--home", type=Path, default=Home.default().root, help="ledger folder (env WATTLEDGER_HOME)")
     parser.add_argument("--node", default=socket.gethostname(), help="this node's name in the ledger")
     parser.add_argument("--meter", default="auto", help=METER_HELP)
+    parser.add_argument("--cpu", choices=WISHES, default="auto", help="how CPU and DRAM are metered (default auto)")
+    parser.add_argument(
+        "--only-agent", action="store_true", help="no other agent meters this host: book its idle CPU energy too"
+    )
     parser.add_argument("--listen", default="127.0.0.1", help="address of /metrics (default 127.0.0.1)")
     parser.add_argument("--port", type=int, default=0, help="port of /metrics; 0 takes any (default 0)")
     add_flags(parser)
@@ -210,6 +229,8 @@ def parse(arguments: Sequence[str]) -> tuple[AgentOptions, int | None]:
         home=found.home,
         node=found.node,
         meter=found.meter,
+        cpu=found.cpu,
+        only_agent=found.only_agent,
         listen=found.listen,
         port=found.port,
         interval_s=found.interval_ms / 1000,
@@ -223,7 +244,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run an agent; gives the exit code."""
     try:
         options, lifeline_fd = parse(sys.argv[1:] if arguments is None else arguments)
-        agent = Agent(options, open_meter(options.meter, node=options.node))
+        meter = open_meter(options.meter, node=options.node)
+        agent = Agent(options, meter, open_host_meters(options.cpu, node=options.node))
     except (WattledgerError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code if isinstance(error, WattledgerError) else MeterError.exit_code

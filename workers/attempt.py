@@ -36,6 +36,9 @@ CANCELLED_EXIT_CODE = 130
 DEATH_GRACE_S = 5.0
 """How long an attempt that lost its parent may take to leave in order."""
 REASON_FILE = "reason.txt"
+ENVIRONMENT_FILE = "environment.json"
+UNMETERED = "unmetered"
+"""Key of ``ENVIRONMENT_FILE``: kind of device (``cpu``, ``dram``) to why the node does not meter it."""
 PACKAGES = ("torch", "transformers", "peft", "numpy", "pyarrow")
 
 
@@ -48,7 +51,7 @@ class Options:
     """How an attempt runs.
 
     Attributes:
-        agent: the agent's socket; ``None``: the attempt starts its own, which meters by ``meter``.
+        agent: the agent's socket; ``None``: the attempt starts its own, which meters by ``meter`` and ``cpu``.
         devices: UUIDs or indices on the node; empty means as many as the job wants, from the first on.
     """
 
@@ -58,6 +61,7 @@ class Options:
     agent: Path | None
     devices: tuple[str, ...]
     meter: str
+    cpu: str = "auto"
 
 
 def run_attempt(spec: JobSpec, options: Options, agent: Path) -> int | None:
@@ -71,7 +75,8 @@ def run_attempt(spec: JobSpec, options: Options, agent: Path) -> int | None:
     home = Home(options.home)
     folder = home.attempt_folder(spec.job_id, options.attempt)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "environment.json").write_text(json.dumps(_environment(spec), indent=2), encoding="utf-8")
+    environment = _environment(spec)
+    _keep(folder, environment)
     with AgentConnection(agent) as connection:
         lease = HeldLease(
             connection,
@@ -82,6 +87,7 @@ def run_attempt(spec: JobSpec, options: Options, agent: Path) -> int | None:
             phase=Phase.LOAD,
             power=spec.power,
         )
+        _keep(folder, {**environment, UNMETERED: lease.unmetered})
         with MetricLog(home.metrics(spec.job_id, options.attempt)) as log:
             if lease.cap_watts is not None:
                 log.log(metric_log.POWER_CAP_WATTS, lease.cap_watts, phase=None)
@@ -102,9 +108,10 @@ def own_agent(options: Options) -> Iterator[Path]:
     Raises:
         UnreachableError: it did not start; what it said is on standard error.
     """
+    node = f"{platform.node()}-{os.getpid()}"
     child = lifeline.spawn(
         "workers.agent",
-        ["--home", str(options.home), "--node", f"{platform.node()}-{os.getpid()}", "--meter", options.meter],
+        ["--home", str(options.home), "--node", node, "--meter", options.meter, "--cpu", options.cpu],
         stdout=subprocess.PIPE,
     )
     try:
@@ -129,6 +136,7 @@ def parse(arguments: Sequence[str]) -> tuple[Options, int | None]:
         "--device", action="append", help="UUID or index of a device; repeat for more (default: the first)"
     )
     parser.add_argument("--meter", default="auto", help="without --agent: auto, nvml or simulated:TYPE (default auto)")
+    parser.add_argument("--cpu", default="auto", help="without --agent: how CPU and DRAM are metered (default auto)")
     parser.add_argument(lifeline.FLAG, type=int, help=argparse.SUPPRESS)
     found = parser.parse_args(arguments)
     options = Options(
@@ -138,6 +146,7 @@ def parse(arguments: Sequence[str]) -> tuple[Options, int | None]:
         agent=found.agent,
         devices=tuple(found.device or ()),
         meter=found.meter,
+        cpu=found.cpu,
     )
     return options, found.lifeline_fd
 
@@ -199,6 +208,13 @@ def _leave() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
     threading.Event().wait(DEATH_GRACE_S)
     os._exit(CANCELLED_EXIT_CODE)
+
+
+def _keep(folder: Path, environment: dict[str, object]) -> None:
+    """Replace the file; whoever reads it meanwhile finds it whole."""
+    temporary = folder / f".{ENVIRONMENT_FILE}"
+    temporary.write_text(json.dumps(environment, indent=2), encoding="utf-8")
+    temporary.replace(folder / ENVIRONMENT_FILE)
 
 
 def _environment(spec: JobSpec) -> dict[str, object]:

@@ -95,6 +95,12 @@ class Accounting(Section):
 
     region: str | None = Field(None, description="region of the intensity table; null means the world's average")
     pue: float | None = Field(None, ge=1, description="power usage effectiveness; null means the 2024 survey average")
+    cpu_watts: float | None = Field(
+        None,
+        gt=0,
+        description="mean watts the host's CPU draws for this job, for nodes whose CPU has no meter: modelled; "
+        "null means unknown",
+    )
     cegi_scope: Literal["train", "all"] = Field("train", description="whose carbon CEGI counts: the train phase or all")
     cegi_gain: Literal["relative", "points"] = Field(
         "relative", description="gain in percent of the base, or in points"
@@ -244,10 +250,13 @@ class Device:
 
     Attributes:
         uuid: the key everywhere; never an index, which changes with the driver's mood.
-        index: position among the node's devices, as job launchers (Ray, CUDA) name it.
+        index: position among the node's devices of its kind; of a GPU, as job launchers (Ray, CUDA) name it.
         model: accelerator type (``H100``, ``T4``), as the placement labels spell it.
         kind: ``gpu``, ``cpu`` or ``dram``.
         method: how its energy is obtained.
+        scope: ``module`` where its figures are those of the whole module it sits on, its CPU included (Grace Hopper).
+        power_window_ms: what its power readings are averaged over; 0: its sensor's latest sample; ``None``: not known.
+        quality: what is to be known of every figure of it: ``shared`` where slices of it are used apart (MIG).
     """
 
     uuid: str
@@ -255,6 +264,9 @@ class Device:
     model: str
     kind: Literal["gpu", "cpu", "dram"] = "gpu"
     method: Method
+    scope: Literal["board", "module"] = "board"
+    power_window_ms: int | None = None
+    quality: frozenset[Quality] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

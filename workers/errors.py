@@ -6,7 +6,8 @@ WattledgerError                      exit code
 │   └── UnknownNameError             2   a name that is not in a registry; lists the known ones
 ├── UnreachableError                 3   a cluster, agent or server does not answer
 ├── MeterError                       1   a device cannot be metered or capped
-│   └── CapError                     1   a power limit cannot be set as asked
+│   ├── CapError                     1   a power limit cannot be set as asked
+│   └── UnmeteredError               1   a kind of energy cannot be had on this host
 └── JobError                         1   a job cannot go on
 """
 
@@ -48,6 +49,19 @@ class MeterError(WattledgerError):
 
 class CapError(MeterError):
     """A power limit cannot be set as asked."""
+
+
+class UnmeteredError(MeterError):
+    """A kind of energy cannot be had on this host.
+
+    Attributes:
+        reason: a clause for a table, without a full stop.
+        remedy: sentences: what to run or give to have it.
+    """
+
+    def __init__(self, reason: str, remedy: str) -> None:
+        self.reason, self.remedy = reason, remedy
+        super().__init__(f"{reason[0].upper()}{reason[1:]}. {remedy}")
 
 
 class JobError(WattledgerError):

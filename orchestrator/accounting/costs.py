@@ -17,9 +17,10 @@ from workers.units import mean_power_w
 NOT_COMPUTED = "not computed by this version"
 NO_METER = {
     "gpu": "no GPU of this job was metered",
-    "cpu": "no CPU meter on this node: only GPU energy is counted",
-    "dram": "no DRAM meter on this node: only GPU energy is counted",
+    "cpu": "no CPU meter on this node: its energy is not counted",
+    "dram": "no DRAM meter on this node: its energy is not counted",
 }
+"""Why a kind of device is null, where the node did not say more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,11 +81,13 @@ def carbon_figures(evidence: Evidence, basis: CarbonBasis | Unknown) -> Figures:
 
 
 def _of_kind(evidence: Evidence, kind: str) -> float | Unknown:
-    total = evidence.total()
-    if isinstance(total, Unknown):
-        return total
     found = sum_of(entry for entry in evidence.entries if entry.kind == kind)
-    return Unknown(NO_METER[kind]) if found is None else found.energy_kwh
+    if found is not None:
+        return found.energy_kwh
+    total = evidence.total()
+    if isinstance(total, Unknown) and not evidence.entries:
+        return total
+    return Unknown(evidence.why_unmetered.get(kind, NO_METER[kind]))
 
 
 def _by_phase(evidence: Evidence) -> dict[str, float] | Unknown:
@@ -108,7 +111,7 @@ def _wasted(evidence: Evidence) -> float | Unknown:
 
 def _flags(evidence: Evidence, quality: frozenset[Quality]) -> tuple[str, ...]:
     """The entries' flags; and ``gap`` where entries are known to be missing."""
-    lacking = {Quality.GAP} if evidence.damaged or evidence.unmetered else set()
+    lacking = {Quality.GAP} if evidence.damaged or evidence.unmetered or evidence.partly_metered else set()
     return tuple(sorted(flag.value for flag in quality | lacking))
 
 

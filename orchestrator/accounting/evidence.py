@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
+from orchestrator.accounting.assumed import assumed_cpu
 from orchestrator.accounting.energy import DeviceWindow, EnergySum, by_phase, in_phases, sum_of, windows
 from orchestrator.accounting.phases import PhaseSpan, phase_spans
 from orchestrator.accounting.unknown import Unknown
 from orchestrator.lifecycle import AttemptRecord, JobRecord, JobState
+from workers.attempt import ENVIRONMENT_FILE, UNMETERED
 from workers.contract import EnergyEntry, Phase
 from workers.home import Home
 from workers.metric_log import MetricRead, read_metric_log
@@ -26,11 +29,12 @@ class Evidence:
     """What is known of one job.
 
     Attributes:
-        entries: energy booked to it, all attempts; those of the last one have the phases of its metric log where the
-            agent heard of none.
+        entries: energy booked to it, all attempts, and what its manifest assumes of the CPU where nobody metered it;
+            those of the last one have the phases of its metric log where the agent heard of none.
         damaged: a file of the energy log that may hold entries of this job cannot be read.
         log: metric log of the last attempt.
         spans: phases of the last attempt.
+        why_unmetered: kind of device (``cpu``, ``dram``) to why the node of the last attempt does not meter it.
     """
 
     job: JobRecord
@@ -38,6 +42,7 @@ class Evidence:
     damaged: bool
     log: MetricRead
     spans: tuple[PhaseSpan, ...]
+    why_unmetered: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def last(self) -> AttemptRecord | None:
@@ -56,10 +61,19 @@ class Evidence:
 
     @property
     def unmetered(self) -> tuple[int, ...]:
-        """Attempts that ended and have no energy entry: their energy is missing from every total."""
-        metered = {entry.attempt for entry in self.entries}
+        """Attempts that ended and have no entry of the GPUs they held: their energy is missing from every total."""
+        metered = {entry.attempt for entry in self.entries if entry.kind == "gpu" or not self.job.spec.resources.gpus}
         ended = [attempt for attempt in self.job.attempts if attempt.state is not JobState.RUNNING]
         return tuple(attempt.number for attempt in ended if attempt.number not in metered)
+
+    @property
+    def partly_metered(self) -> tuple[str, ...]:
+        """Kinds of devices that were metered in some of the ended attempts, and not in all."""
+        ended = {attempt.number for attempt in self.job.attempts if attempt.state is not JobState.RUNNING}
+        by_kind: dict[str, set[int | None]] = {}
+        for entry in self.entries:
+            by_kind.setdefault(entry.kind, set()).add(entry.attempt)
+        return tuple(sorted(kind for kind, attempts in by_kind.items() if ended - attempts))
 
     @property
     def phases(self) -> dict[Phase, EnergySum]:
@@ -74,10 +88,12 @@ class Evidence:
         return Unknown(f"no energy was booked to the {phase} phase of {self.last_name}") if found is None else found
 
     def total(self) -> EnergySum | Unknown:
-        """Energy of all attempts."""
+        """Energy of all attempts, of the devices that were metered; unknown where a job's GPUs never were."""
         if self.last is None:
             return Unknown(NOT_RUN)
         found = sum_of(self.entries)
+        if found is not None and self.job.spec.resources.gpus and not self.gpu_windows:
+            return Unknown("the energy log has no entries of this job's GPUs")
         if found is not None:
             return found
         torn = "; a file of those days cannot be read" if self.damaged else ""
@@ -121,9 +137,32 @@ def _evidence(home: Home, job: JobRecord, entries: tuple[EnergyEntry, ...], read
     last = job.attempts[-1].number
     log = read_metric_log(home, job.job_id, last)
     spans = phase_spans(log.samples)
-    earlier = tuple(entry for entry in entries if entry.attempt != last)
-    phased = in_phases([entry for entry in entries if entry.attempt == last], spans)
-    return Evidence(job=job, entries=earlier + phased, damaged=damaged, log=log, spans=spans)
+    phased = [
+        entry
+        for part in (entries, assumed_cpu(job, entries))
+        for entry in (
+            *(entry for entry in part if entry.attempt != last),
+            *in_phases([entry for entry in part if entry.attempt == last], spans),
+        )
+    ]
+    return Evidence(
+        job=job,
+        entries=tuple(phased),
+        damaged=damaged,
+        log=log,
+        spans=spans,
+        why_unmetered=_why_unmetered(home, job.job_id, last),
+    )
+
+
+def _why_unmetered(home: Home, job_id: str, attempt: int) -> Mapping[str, str]:
+    """What the node told the attempt; nothing where the attempt left no record of it."""
+    try:
+        record = json.loads((home.attempt_folder(job_id, attempt) / ENVIRONMENT_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    told = record.get(UNMETERED) if isinstance(record, dict) else None
+    return {str(kind): str(why) for kind, why in told.items() if why} if isinstance(told, dict) else {}
 
 
 def _is_damaged(job: JobRecord, entries: Sequence[EnergyEntry], read: EnergyRead) -> bool:

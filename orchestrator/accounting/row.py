@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 class ReportRow:
     """What one job was and cost. Field names carry their unit; ``energy_kwh`` is IT energy before PUE.
 
+    ``energy_kwh`` is the sum of the three kinds (GPU, CPU, DRAM) as far as they are known; a kind that is not has its
+    reason. Of the host's CPU and DRAM a job has the part that its processor time was of the host's.
+
     Attributes:
         accelerator: accelerator type it ran on (of its last attempt); ``None`` if it never ran.
         state: ``queued``, ``running``, ``succeeded``, ``failed`` or ``cancelled``.

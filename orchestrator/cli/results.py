@@ -27,6 +27,8 @@ def print_jobs(title: str, accounts: Sequence[Account]) -> None:
     energy = energy_unit([row.energy_kwh for row in rows])
     mass = mass_unit([None if row.co2e_kg is None else 1000 * row.co2e_kg for row in rows])
     cegi = mass_unit([row.cegi_g for row in rows])
+    # Prometheus is the witness of GPUs alone: where a CPU is counted too, what it agrees with has a column of its own.
+    more_than_gpus = any(row.energy_kwh != row.energy_gpu_kwh for row in rows)
     columns = [
         Column(heading="job"),
         Column(heading="architecture"),
@@ -34,6 +36,7 @@ def print_jobs(title: str, accounts: Sequence[Account]) -> None:
         Column(heading="seed", numeric=True, spare=2),
         Column(heading="state"),
         Column(heading=f"energy log\n{energy.symbol}", numeric=True),
+        *([Column(heading=f"its GPUs\n{energy.symbol}", numeric=True, spare=5)] if more_than_gpus else []),
         Column(heading=f"Prometheus\n{energy.symbol}", numeric=True, spare=4),
         Column(heading="differ", numeric=True, spare=3),
         Column(heading="method"),
@@ -51,6 +54,7 @@ def print_jobs(title: str, accounts: Sequence[Account]) -> None:
             str(row.seed),
             row.state,
             format_number(_scaled(row.energy_kwh, energy.factor)),
+            *([format_number(_scaled(row.energy_gpu_kwh, energy.factor))] if more_than_gpus else []),
             format_number(_scaled(account.witness.energy_kwh, energy.factor)),
             format_percent(row.energy_disagreement_percent),
             row.energy_method or UNKNOWN,

@@ -19,6 +19,9 @@ from workers.home import Home
 from workers.telemetry.client import AgentConnection
 
 LOG_FILE = "log.txt"
+IN_ORDER = {"env_vars": {"RAY_kill_child_processes_on_worker_exit": "false"}}
+"""Runtime environment of both actors. Ray 2.60 kills a worker's children with SIGKILL when the worker is killed or the
+cluster ends; ours hold a lifeline, see its end, and leave in order: limits put back, logs written."""
 
 
 @ray.remote(num_cpus=0, max_restarts=-1)

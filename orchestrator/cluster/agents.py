@@ -14,7 +14,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
-from orchestrator.cluster.actors import AgentActor
+from orchestrator.cluster.actors import IN_ORDER, AgentActor
 from orchestrator.cluster.port import AgentInfo
 from workers.agent import DEFAULT_SIMULATED
 from workers.contract import Method
@@ -175,6 +175,7 @@ class Agents:
             namespace=NAMESPACE,
             lifetime="detached",
             get_if_exists=True,
+            runtime_env=IN_ORDER,
             label_selector={NODE_ID_LABEL: node["NodeID"]},
         ).remote(str(self._home.root), node_name(node), _meter_wish(node), self._listen)
 

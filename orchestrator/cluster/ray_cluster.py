@@ -12,7 +12,7 @@ import ray
 from ray._private.state import available_resources_per_node
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
-from orchestrator.cluster.actors import AttemptActor
+from orchestrator.cluster.actors import IN_ORDER, AttemptActor
 from orchestrator.cluster.agents import LOOPBACK, NAMESPACE, NODE_ID_LABEL, Agents, first_line, node_name
 from orchestrator.cluster.port import AgentInfo, Ended
 from orchestrator.scheduling.snapshot import ClusterView, NodeView
@@ -112,6 +112,7 @@ class RayCluster:
             num_cpus=spec.resources.cpus,
             memory=None if memory_gb is None else int(memory_gb * 1e9),
             label_selector={NODE_ID_LABEL: node_id},
+            runtime_env=IN_ORDER,
         ).remote()
         done = actor.run.remote(
             spec.to_json(), spec.job_id, attempt, str(self._home.root), agent.socket, agent.simulated

@@ -19,6 +19,8 @@ DEVICE_LEGEND = "{{node}} {{model}} {{device}} ({{method}})"
 
 ENERGY = f"{catalogue.DEVICE_ENERGY.name}{{{NODE}}}"
 POWER = f"{catalogue.DEVICE_POWER.name}{{{NODE}}}"
+GPU_POWER = f'{catalogue.DEVICE_POWER.name}{{{NODE}, kind="gpu"}}'
+"""Nobody leases the host's CPU: that no lease holds it says nothing."""
 LIMIT = f"{catalogue.DEVICE_POWER_LIMIT.name}{{{NODE}}}"
 UTILIZATION = f"{catalogue.DEVICE_UTILIZATION.name}{{{NODE}}}"
 UP = f"{catalogue.DEVICE_UP.name}{{{NODE}}}"
@@ -176,12 +178,12 @@ DEVICES = (
     ),
     Panel(
         title="Power no job holds",
-        description="Power of devices without a lease: what idling costs.",
+        description="Power of GPUs without a lease: what idling costs.",
         kind="timeseries",
         unit="watt",
         queries=(
             Query(
-                expr=f"max by ({DEVICE}) ({POWER} unless on (node, device) {LEASES})",
+                expr=f"max by ({DEVICE}) ({GPU_POWER} unless on (node, device) {LEASES})",
                 legend=DEVICE_LEGEND,
             ),
         ),

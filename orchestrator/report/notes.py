@@ -68,7 +68,8 @@ def explanations(rows: Sequence[ReportRow]) -> list[Explanation]:
     energy = Explanation(
         term="Energy",
         text="Sum of the energy log's entries booked to the job, all devices and attempts, failed attempts included,"
-        " before PUE. A sum's method is its weakest part's."
+        " before PUE. Of a host's CPU and DRAM, where they are metered, a job has the part that its processor time was"
+        " of the host's (flagged shared). A sum's method is its weakest part's."
         + (f" Here, {methods}." if methods else " No job of this report has any."),
     )
     return [energy, *_FORMULAS]

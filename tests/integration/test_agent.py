@@ -125,7 +125,7 @@ def test_an_agent_says_what_it_meters(shared: RunningAgent) -> None:
         (1, "T4", "simulated", True),
     ]
     announced = shared.info["devices"]
-    assert announced == [{key: d[key] for key in ("uuid", "model", "method")} for d in described["devices"]]
+    assert announced == [{key: d[key] for key in ("uuid", "model", "kind", "method")} for d in described["devices"]]
 
 
 def test_the_files_on_disk_sum_to_the_counter(shared: RunningAgent) -> None:

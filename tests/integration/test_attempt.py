@@ -67,7 +67,7 @@ def command(job: Path, *arguments: str, meter: str = "simulated:H100") -> list[s
 
 
 def arguments_of(job: Path, *arguments: str, meter: str = "simulated:H100") -> list[str]:
-    return [str(job), "--home", str(job.parent / "home"), "--meter", meter, *arguments]
+    return [str(job), "--home", str(job.parent / "home"), "--meter", meter, "--cpu", "none", *arguments]
 
 
 def run(job: Path, *arguments: str, meter: str = "simulated:H100") -> Ran:
@@ -259,6 +259,7 @@ def test_a_fine_tune_leaves_predictions_an_adapter_and_what_it_ran_in(finetuned:
     environment = json.loads((folder / "environment.json").read_text())
     assert environment["spec"]["training"]["max_steps"] == 4
     assert "torch" in environment["packages"]
+    assert environment["unmetered"] == dict.fromkeys(("cpu", "dram"), "the node's agent runs with --cpu none")
 
 
 def test_an_inference_job_counts_its_inferences_and_not_the_warm_up_under_the_cap_it_asked_for(tmp_path: Path) -> None:

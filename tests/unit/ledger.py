@@ -7,10 +7,12 @@ evaluate 450 J (1 s). Accuracy goes from 0.5 to 0.75 with 20,000 of 100,000 para
 from __future__ import annotations
 
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
 from orchestrator.lifecycle import AttemptRecord, JobRecord, JobState
+from workers.attempt import ENVIRONMENT_FILE, UNMETERED
 from workers.contract import EnergyEntry, JobSpec, Method, Phase, Quality
 from workers.home import Home
 from workers.metric_log import (
@@ -114,6 +116,16 @@ class Ledger:
     def book(self, *entries: EnergyEntry, node: str = "node-1") -> None:
         """Write energy entries as a node's agent does."""
         EnergyLog(self.home.energy(node), boot=f"boot-{next(self._boots)}").write(entries)
+
+    def write_environment(self, text: str, *, number: int = 1, job_id: str = "j") -> None:
+        """Write what an attempt kept of its environment."""
+        folder = self.home.attempt_folder(job_id, number)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ENVIRONMENT_FILE).write_text(text)
+
+    def say_unmetered(self, *, number: int = 1, **why: str) -> None:
+        """Write why a node did not meter a kind of device."""
+        self.write_environment(json.dumps({UNMETERED: why}), number=number)
 
     def log(self, *rows: tuple[float, Phase | None, str, float], number: int = 1, job_id: str = "j") -> None:
         """Write metric rows: (seconds, phase, name, value)."""

@@ -146,8 +146,8 @@ def test_energy_is_the_sum_of_the_entries(ledger: Ledger) -> None:
 def test_unmetered_kinds_are_null_with_their_reason(ledger: Ledger) -> None:
     built = standard(ledger)
     assert (built.energy_cpu_kwh, built.energy_dram_kwh) == (None, None)
-    assert built.reasons["energy_cpu_kwh"] == "no CPU meter on this node: only GPU energy is counted"
-    assert built.reasons["energy_dram_kwh"] == "no DRAM meter on this node: only GPU energy is counted"
+    assert built.reasons["energy_cpu_kwh"] == "no CPU meter on this node: its energy is not counted"
+    assert built.reasons["energy_dram_kwh"] == "no DRAM meter on this node: its energy is not counted"
 
 
 def test_what_this_version_does_not_compute_says_so(ledger: Ledger) -> None:
@@ -356,6 +356,132 @@ def test_kinds_of_devices_are_summed_apart_and_together(ledger: Ledger) -> None:
     parts = (built.energy_kwh, built.energy_gpu_kwh, built.energy_cpu_kwh, built.energy_dram_kwh)
     assert parts == (0.00175, 0.001, 0.0005, 0.00025)
     assert built.power_mean_w == 630.0
+
+
+def test_the_reason_for_an_unmetered_kind_is_what_its_node_said(ledger: Ledger) -> None:
+    ledger.say_unmetered(cpu="the CPU 'X' is not in the table of rated powers", dram="")
+    built = standard(ledger)
+    assert built.reasons["energy_cpu_kwh"] == "the CPU 'X' is not in the table of rated powers"
+    assert built.reasons["energy_dram_kwh"] == "no DRAM meter on this node: its energy is not counted"
+
+
+@pytest.mark.parametrize("record", ["", "{", "[]", '{"unmetered": 5}', '{"spec": {}}'])
+def test_a_record_of_the_environment_that_tells_nothing_is_no_error(ledger: Ledger, record: str) -> None:
+    ledger.write_environment(record)
+    assert standard(ledger).reasons["energy_cpu_kwh"] == "no CPU meter on this node: its energy is not counted"
+
+
+def test_gpus_that_nobody_metered_leave_the_total_unknown_whatever_the_cpu_drew(ledger: Ledger) -> None:
+    ledger.book(entry(0, 10, 1800, Phase.TRAIN, device="package-0", kind="cpu"))
+    built = row(ledger, job(attempt()))
+    assert (built.energy_kwh, built.energy_cpu_kwh, built.co2e_kg) == (None, 0.0005, None)
+    assert built.reasons["energy_kwh"] == "the energy log has no entries of this job's GPUs"
+    assert built.reasons["energy_gpu_kwh"] == "no GPU of this job was metered"
+
+
+def test_a_job_without_gpus_costs_what_its_cpu_drew(ledger: Ledger) -> None:
+    ledger.book(entry(0, 10, 1800, Phase.TRAIN, device="package-0", kind="cpu"))
+    built = row(ledger, job(attempt(accelerator=None), resources={"gpus": 0}))
+    assert (built.energy_kwh, built.energy_cpu_kwh, built.energy_quality) == (0.0005, 0.0005, ())
+
+
+def test_a_failed_attempt_of_which_only_the_cpu_was_metered_is_not_taken_for_cheap(ledger: Ledger) -> None:
+    ledger.book(entry(0, 1, 1800, Phase.LOAD, device="package-0", kind="cpu"))
+    ledger.book(*standard_entries(number=2), entry(0, 14, 1800, Phase.TRAIN, number=2, device="package-0", kind="cpu"))
+    built = row(ledger, job(attempt(1, JobState.FAILED), attempt(2)))
+    assert (built.energy_wasted_kwh, built.energy_quality) == (None, ("gap",))
+
+
+def test_a_kind_that_one_attempt_lacks_is_a_gap(ledger: Ledger) -> None:
+    ledger.book(*standard_entries())
+    ledger.book(*standard_entries(number=2), entry(0, 14, 1800, Phase.TRAIN, number=2, device="package-0", kind="cpu"))
+    built = row(ledger, job(attempt(1, JobState.FAILED), attempt(2)))
+    assert (built.energy_kwh, built.energy_cpu_kwh, built.energy_quality) == (0.0025, 0.0005, ("gap",))
+
+
+@pytest.mark.parametrize(
+    ("gpu", "cpu", "total"),
+    [
+        (Method.COUNTER, Method.COUNTER, "counter"),
+        (Method.COUNTER, Method.MODELLED, "modelled"),
+        (Method.SIMULATED, Method.COUNTER, "simulated"),
+        (Method.SIMULATED, Method.MODELLED, "simulated"),
+    ],
+)
+def test_gpu_and_cpu_together_are_as_sure_as_the_weaker(ledger: Ledger, gpu: Method, cpu: Method, total: str) -> None:
+    shared = frozenset({Quality.SHARED})
+    ledger.book(
+        *standard_entries(method=gpu),
+        entry(3, 13, 1800, Phase.TRAIN, device="package-0", kind="cpu", method=cpu, quality=shared),
+    )
+    built = row(ledger, job(attempt()))
+    assert (built.energy_kwh, built.energy_method, built.energy_quality) == (0.0015, total, ("shared",))
+
+
+def test_the_witness_is_asked_about_gpus_alone(ledger: Ledger) -> None:
+    shared = frozenset({Quality.SHARED})
+    ledger.book(
+        *standard_entries(),
+        entry(3, 13, 1800, Phase.TRAIN, device="package-0", kind="cpu", quality=shared),
+        entry(3, 13, 900, Phase.TRAIN, device="dram-0", kind="dram", quality=shared),
+    )
+    server = FakePrometheus()
+    server.ramp("GPU-a", start_s=START_S - 5, end_s=START_S + 20, watts=270)
+    built = row(ledger, job(attempt()), PrometheusClient("http://p", transport=server.transport()))
+    # 3,780 J against the 3,600 J of the GPU.
+    assert built.energy_disagreement_percent == pytest.approx(5.0, rel=1e-9)
+
+
+# CPU watts the manifest gives
+
+
+def test_watts_of_the_manifest_count_over_the_time_the_attempt_held_its_gpus(ledger: Ledger) -> None:
+    ledger.book(*standard_entries())
+    ledger.log_standard()
+    built = row(ledger, job(attempt(), accounting={"cpu_watts": 90}))
+    # 14 s at 90 W = 1,260 J beside the GPU's 3,600 J; 900 J of them in the 10 s of training.
+    assert built.energy_cpu_kwh == 0.00035
+    assert built.energy_kwh == 0.00135
+    assert built.energy_by_phase_kwh is not None
+    assert built.energy_by_phase_kwh["train"] == pytest.approx((1800 + 900) / 3.6e6, rel=1e-12)
+    assert (built.energy_method, built.energy_quality) == ("modelled", ("fallback",))
+    assert "energy_cpu_kwh" not in built.reasons
+
+
+def test_watts_of_the_manifest_never_replace_a_meter(ledger: Ledger) -> None:
+    ledger.book(*standard_entries(), entry(0, 14, 1800, Phase.TRAIN, device="package-0", kind="cpu"))
+    built = row(ledger, job(attempt(), accounting={"cpu_watts": 90}))
+    assert (built.energy_cpu_kwh, built.energy_method) == (0.0005, "counter")
+
+
+def test_watts_of_the_manifest_fill_in_for_the_attempts_that_were_not_metered(ledger: Ledger) -> None:
+    ledger.book(entry(0, 2, 900, Phase.LOAD))
+    ledger.book(*standard_entries(number=2), entry(0, 14, 1800, Phase.TRAIN, number=2, device="package-0", kind="cpu"))
+    built = row(ledger, job(attempt(1, JobState.FAILED), attempt(2), accounting={"cpu_watts": 90}))
+    # 2 s at 90 W and what the meter said.
+    assert built.energy_cpu_kwh == pytest.approx((180 + 1800) / 3.6e6, rel=1e-12)
+    assert built.energy_wasted_kwh == pytest.approx((900 + 180) / 3.6e6, rel=1e-12)
+
+
+def test_a_job_without_gpus_and_meters_costs_its_watts_while_it_ran(ledger: Ledger) -> None:
+    ledger.log_standard()
+    wanted = {"accounting": {"cpu_watts": 90}, "resources": {"gpus": 0}}
+    built = row(ledger, job(attempt(accelerator=None), **wanted))
+    # From -1 s to 15 s.
+    assert (built.energy_kwh, built.energy_method) == (0.0004, "modelled")
+    assert built.joules_per_sample == pytest.approx(0.9, rel=1e-12)
+
+
+def test_watts_alone_are_no_energy_of_a_job_whose_gpus_nobody_metered(ledger: Ledger) -> None:
+    built = row(ledger, job(attempt(), accounting={"cpu_watts": 90}))
+    assert (built.energy_kwh, built.energy_cpu_kwh) == (None, 0.0004)
+    assert built.reasons["energy_kwh"] == "the energy log has no entries of this job's GPUs"
+
+
+def test_a_running_attempt_that_nobody_metered_has_no_time_to_count_watts_over(ledger: Ledger) -> None:
+    built = row(ledger, job(attempt(1, JobState.RUNNING), accounting={"cpu_watts": 90}))
+    assert (built.energy_kwh, built.energy_cpu_kwh) == (None, None)
+    assert built.reasons["energy_cpu_kwh"] == "the energy log has no entries of this job"
 
 
 def test_two_gpus_held_together_draw_their_power_together(ledger: Ledger) -> None:

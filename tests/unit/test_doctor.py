@@ -10,15 +10,19 @@ import pynvml
 import pytest
 
 from orchestrator.doctor import PACKAGES, Finding, Machine, examine, installed_version, is_usable
+from tests.fake_host import FakeHost, forbid
 from tests.fake_nvml import Board, FakeNvml
 from workers.home import Home
+from workers.telemetry.host import HostMeters, open_host_meters
 from workers.telemetry.meter import PowerMeter
 from workers.telemetry.nvml import NvmlMeter
+from workers.telemetry.rapl import permission
 
 HEALTHY = Machine(
     version=lambda _: "1.2.3",
     has_nvidia=lambda: False,
     is_root=lambda: True,
+    host=HostMeters,
     prometheus=lambda: Path("/usr/bin/prometheus"),
     free_bytes=lambda _: 50_000_000_000,
 )
@@ -32,6 +36,23 @@ def machine_with(*boards: Board, **more: object) -> Machine:
         return NvmlMeter(nvml=FakeNvml(*boards), environ={})
 
     return replace(HEALTHY, has_nvidia=lambda: True, nvml=open_, **more)
+
+
+def counted_host(folder: Path) -> FakeHost:
+    """A host with RAPL counters of one package and its DRAM."""
+    host = FakeHost(folder / "host")
+    host.zone("intel-rapl:0", "package-0")
+    host.zone("intel-rapl:0:0", "dram")
+    return host
+
+
+def on(host: FakeHost) -> Machine:
+    """A healthy machine with that CPU."""
+
+    def open_() -> HostMeters:
+        return open_host_meters("auto", node="n1", powercap=host.powercap, proc=host.proc)
+
+    return replace(HEALTHY, host=open_)
 
 
 def look(home: Path, machine: Machine) -> dict[str, Finding]:
@@ -129,18 +150,60 @@ class TestNotes:
         found = look(tmp_path, machine_with(replace(BOARD, energy_mj=None)))["H100 GPU-a"]
         assert (found.level, found.found) == (
             "note",
-            "method integrated: no energy counter; power is sampled and integrated",
+            "method integrated: no energy counter; power is sampled and integrated; "
+            "power is its sensor's latest sample",
         )
 
-    def test_energy_that_is_not_metered_is_named(self, tmp_path: Path) -> None:
-        assert look(tmp_path, HEALTHY)["CPU and DRAM energy"].level == "note"
+    def test_a_cpu_that_cannot_be_metered_says_why_and_what_would_help(self, tmp_path: Path) -> None:
+        host = FakeHost(tmp_path / "host", model="AMD EPYC")
+        found = look(tmp_path, on(host))
+        assert found["CPU energy"] == Finding(
+            what="CPU energy",
+            level="note",
+            found=f"there is no RAPL zone in {host.powercap}, "
+            "and the CPU 'AMD EPYC' is not in the table of rated powers",
+            remedy="On bare metal run `sudo modprobe intel_rapl_msr`; virtual machines and containers are shown none. "
+            "Or give accounting.cpu_watts in the manifest, and its energy is modelled from that.",
+        )
+        assert found["DRAM energy"].level == "note"
+        assert is_usable(tuple(found.values()))
+
+    def test_counters_that_may_not_be_read_come_with_the_command_that_opens_them(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        host = counted_host(tmp_path)
+        forbid(monkeypatch, "energy_uj")
+        found = look(tmp_path, on(host))
+        assert found["CPU energy, cpu-package-0"] == Finding(
+            what="CPU energy, cpu-package-0",
+            level="note",
+            found="method modelled: AMD EPYC 7742 64-Core Processor, 225 W by its maker × utilisation, "
+            "24 % of it idle (assumed)",
+            remedy=permission(host.powercap),
+        )
+        assert found["DRAM energy"].remedy == permission(host.powercap)
+
+    def test_a_platform_that_stands_for_the_cpu_says_that_it_is_more(self, tmp_path: Path) -> None:
+        host = FakeHost(tmp_path / "host")
+        host.zone("intel-rapl:0", "psys")
+        found = look(tmp_path, on(host))["CPU energy, cpu-psys"]
+        assert found.level == "note"
+        assert "the whole platform, which is more than the CPU" in found.found
 
 
 class TestGood:
+    def test_counters_of_cpu_and_dram_are_what_one_wants(self, tmp_path: Path) -> None:
+        found = look(tmp_path, on(counted_host(tmp_path)))
+        for what in ("CPU energy, cpu-package-0", "DRAM energy, dram-package-0"):
+            assert (found[what].level, found[what].remedy) == ("ok", None)
+            assert found[what].found == "method counter: RAPL of AMD EPYC 7742 64-Core Processor"
+
     def test_a_board_shows_how_it_is_metered_and_the_range_of_its_cap(self, tmp_path: Path) -> None:
         found = look(tmp_path, machine_with(BOARD))
         assert found["H100 GPU-a"] == Finding(
-            what="H100 GPU-a", level="ok", found="method counter: hardware energy counter, mJ"
+            what="H100 GPU-a",
+            level="ok",
+            found="method counter: hardware energy counter, mJ; power is its sensor's latest sample",
         )
         assert found["H100 power cap"] == Finding(
             what="H100 power cap", level="ok", found="200 to 700 W, default 700 W"

@@ -9,6 +9,7 @@ from workers.errors import (
     ManifestError,
     MeterError,
     UnknownNameError,
+    UnmeteredError,
     UnreachableError,
     WattledgerError,
     unknown_name,
@@ -21,6 +22,7 @@ from workers.errors import (
         (JobError("a job cannot go on"), 1),
         (MeterError("no counter"), 1),
         (CapError("no permission"), 1),
+        (UnmeteredError("the CPU is not known", "Name it."), 1),
         (InputError("not JSON"), 2),
         (UnknownNameError("task", "digit", ["digits"]), 2),
         (ManifestError("m.yaml", [(1, "name: is missing")]), 2),
@@ -35,6 +37,12 @@ def test_each_error_ends_the_program_with_its_exit_code(error: WattledgerError, 
 
 def test_what_catches_a_meters_failure_catches_a_cap_s_too() -> None:
     assert issubclass(CapError, MeterError)
+
+
+def test_energy_that_cannot_be_had_keeps_reason_and_remedy_apart_and_says_both() -> None:
+    error = UnmeteredError("the CPU is not known", "Name it.")
+    assert (error.reason, error.remedy) == ("the CPU is not known", "Name it.")
+    assert str(error) == "The CPU is not known. Name it."
 
 
 def test_an_unknown_name_that_is_near_nothing_lists_all_without_a_guess() -> None:

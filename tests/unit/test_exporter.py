@@ -163,6 +163,15 @@ def test_leases_of_one_attempt_are_one_series_with_the_weakest_method() -> None:
     ]
 
 
+def test_a_jobs_energy_has_its_part_of_the_host_and_is_as_sure_as_that() -> None:
+    cpu = device_status("cpu-package-0", method=Method.MODELLED, energy_mj=None, power_mw=None)
+    cpu = dataclasses.replace(cpu, device=dataclasses.replace(cpu.device, kind="cpu"))
+    found = samples(render(snapshot(device_status("GPU-a"), cpu, leases=(lease_status("job-1", "GPU-a"),))))
+    ((labels, _),) = found[catalogue.JOB_ENERGY.name]
+    assert labels["method"] == "modelled"
+    assert [labels["device"] for labels, _ in found[catalogue.DEVICE_ENERGY.name]] == ["GPU-a"]
+
+
 def test_no_series_is_exported_twice_when_an_attempt_holds_a_device_by_two_leases() -> None:
     twice = (lease_status("job-1", "GPU-a"), lease_status("job-1", "GPU-a"))
     assert len(samples(render(snapshot(device_status(), leases=twice)))[catalogue.LEASE_INFO.name]) == 1

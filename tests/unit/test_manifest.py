@@ -215,6 +215,7 @@ class TestValues:
                 "kind: finetunes\n",
                 "6: kind: input should be 'finetune', 'evaluate' or 'inference' (given \"finetunes\")",
             ),
+            ("accounting: {cpu_watts: 0}\n", "6: accounting.cpu_watts: input should be greater than 0 (given 0)"),
             ("accounting: {pue: 0.9}\n", "6: accounting.pue: input should be greater than or equal to 1 (given 0.9)"),
             ("accounting: {region: no}\nseeds: [yes]\n", '7: seeds.0: input should be a valid integer (given "yes")'),
             ("seeds: []\n", "6: seeds: should be a list of at least one integer (given [])"),

@@ -13,7 +13,7 @@ from workers.contract import Method, Power, Reading
 from workers.errors import CapError, MeterError
 from workers.telemetry.meter import LimitRange
 from workers.telemetry.node import LeaseRequest, NodeMeter
-from workers.telemetry.nvml import NvmlMeter, accelerator_type, has_nvidia_device
+from workers.telemetry.nvml import ABSURD_MW, NvmlMeter, accelerator_type, has_nvidia_device
 
 FIRST, SECOND = "GPU-11111111-2222-3333-4444-555555555555", "GPU-99999999-2222-3333-4444-555555555555"
 
@@ -229,3 +229,61 @@ def test_a_device_is_seen_by_its_node_whether_or_not_a_library_is_installed(tmp_
     (tmp_path / "dev").mkdir()
     (tmp_path / "dev/nvidiactl").touch()
     assert has_nvidia_device(tmp_path)
+
+
+def test_a_counter_that_grows_faster_than_any_board_draws_is_not_believed_until_it_is_possible_again() -> None:
+    board, clock = Board(), Clock()
+    opened = NvmlMeter(clock_ns=clock, nvml=FakeNvml(board), environ={})
+    board.energy_mj = 1_000_000 + ABSURD_MW
+    assert opened.read(FIRST).energy_mj == 11_000_000
+    board.energy_mj += ABSURD_MW + 1
+    assert (opened.read(FIRST).energy_mj, opened.read(FIRST).power_mw) == (None, 300_000)
+    board.energy_mj = 12_000_000
+    assert opened.read(FIRST).energy_mj == 12_000_000
+    board.energy_mj = 5
+    assert opened.read(FIRST).energy_mj == 5
+
+
+@pytest.mark.parametrize("absurd", [ABSURD_MW, U32_NOT_AVAILABLE])
+def test_a_power_no_board_draws_is_unknown(absurd: int) -> None:
+    board = Board()
+    opened = meter(board)
+    board.instant_mw = board.average_mw = absurd
+    assert opened.read(FIRST).power_mw is None
+
+
+def test_a_counter_that_fails_leaves_the_power_and_is_back_when_it_answers() -> None:
+    board = Board()
+    opened = meter(board)
+    board.errors = {"nvmlDeviceGetTotalEnergyConsumption": pynvml.NVML_ERROR_UNKNOWN}
+    assert (opened.read(FIRST).energy_mj, opened.read(FIRST).power_mw) == (None, 300_000)
+    board.errors = {}
+    assert opened.read(FIRST).energy_mj == 1_000_000
+
+
+def test_a_board_that_comes_back_is_found_by_its_uuid() -> None:
+    board = Board()
+    opened = meter(board)
+    board.lost = True
+    for _ in range(2):
+        with pytest.raises(MeterError, match="GPU is lost"):
+            opened.read(FIRST)
+    board.lost = False
+    assert opened.read(FIRST).energy_mj == 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("name", "architecture", "window_ms"),
+    [
+        ("NVIDIA H100 80GB HBM3", pynvml.NVML_DEVICE_ARCH_HOPPER, 1000),
+        ("NVIDIA A40", pynvml.NVML_DEVICE_ARCH_AMPERE, 1000),
+        ("NVIDIA A100-SXM4-80GB", pynvml.NVML_DEVICE_ARCH_AMPERE, 0),
+        ("Tesla T4", pynvml.NVML_DEVICE_ARCH_TURING, 0),
+    ],
+)
+def test_what_a_plain_power_reading_is_averaged_over_is_told_with_the_board(
+    name: str, architecture: int, window_ms: int
+) -> None:
+    plain = meter(Board(name=name, architecture=architecture, instant_mw=None))
+    assert [device.power_window_ms for device in plain.devices()] == [window_ms]
+    assert [device.power_window_ms for device in meter(Board(name=name)).devices()] == [0]

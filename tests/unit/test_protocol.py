@@ -268,7 +268,9 @@ def test_an_agent_describes_its_devices(door: Door) -> None:
     with AgentConnection(door.path) as connection:
         assert connection.ask("describe") == {
             "node": "n1",
-            "devices": [{"uuid": board.uuid, "index": 0, "model": "H100", "method": "simulated", "up": True}],
+            "devices": [
+                {"uuid": board.uuid, "index": 0, "model": "H100", "kind": "gpu", "method": "simulated", "up": True}
+            ],
         }
 
 

@@ -7,12 +7,15 @@ increment that spans edges is split by the energy the power readings show on eac
 Invariant, for any sequence of calls: ``booked_mj`` = sum of the entries = growth of the counter between the first and
 the last reading at which it moved. Where the counter was reset, or told nothing for longer than ``GAP_NS``, the power
 readings say what was drawn meanwhile, and the entries say so.
+
+A device that several hold is split by what ``weigh`` was told each used, else equally. The host's own devices (CPU,
+DRAM) are everybody's: what of them was not measured as somebody's is nobody's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from workers.contract import Device, EnergyEntry, Method, Phase, Quality, Reading
 from workers.units import NS_PER_S, PJ_PER_MJ, apportion
@@ -20,7 +23,10 @@ from workers.units import NS_PER_S, PJ_PER_MJ, apportion
 GAP_NS = 2 * NS_PER_S
 """Readings further apart than this leave the power in between unknown: what they span is flagged ``gap``."""
 REFRESH_NS = NS_PER_S // 10
-"""No counter takes longer than this from one refresh to the next, so what it shows is no older."""
+"""No board's counter takes longer than this from one refresh to the next, so what it shows is no older.
+
+The host's own (RAPL, a millisecond; the model, none) and a replayed log's are taken for current.
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,11 +41,16 @@ class Claim:
 
 @dataclass(kw_only=True, slots=True)
 class _Stretch:
-    """Time between two edges, over which the claims were the same; ``drawn_pj`` is what the power readings show."""
+    """Time between two edges, over which the claims were the same.
+
+    ``drawn_pj`` is what the power readings show; ``used`` is each lease's measured use of the device, ``None`` everyone
+    else's.
+    """
 
     start_ns: int
     claims: tuple[Claim, ...]
     drawn_pj: int = 0
+    used: dict[str | None, int] = field(default_factory=dict)
 
 
 class DeviceBook:
@@ -55,6 +66,9 @@ class DeviceBook:
         self._drawn_pj = 0
         self._blind = False
         self._turned = False
+        # What the device draws when nobody holds it, and since when nobody has; ``None`` until it is known.
+        self._idle_mw: int | None = None
+        self._idle_since_ns = 0
         self._flags: set[Quality] = set()
         self._entries: list[EnergyEntry] = []
         self.booked_mj = 0
@@ -70,7 +84,9 @@ class DeviceBook:
         reading = replace(reading, time_ns=self._forward(reading.time_ns))
         if self._booked is None or self._last is None:
             self._booked = self._last = reading
+            self._idle_since_ns = max(self._idle_since_ns, reading.time_ns)
             return
+        self._learn_idle(reading)
         if reading.time_ns - self._last.time_ns > GAP_NS:
             self._flags.add(Quality.GAP)
         if self._turned:
@@ -84,7 +100,7 @@ class DeviceBook:
         elif now == before:
             self._draw(reading)
         else:
-            self._draw(_at_refresh(self._last, reading))
+            self._draw(_at_refresh(self._last, reading, refresh_ns=0 if self._is_current else REFRESH_NS))
             if now > before:
                 self._book(now - before, self._device.method)
             else:
@@ -125,7 +141,17 @@ class DeviceBook:
     def edge(self, time_ns: int, claims: Sequence[Claim]) -> None:
         """From ``time_ns`` on the device is held by ``claims`` (none: idle). Observe a reading at the edge first."""
         self._stretches.append(_Stretch(start_ns=self._forward(time_ns), claims=tuple(claims)))
+        self._idle_since_ns = self._stretches[-1].start_ns
         self._turned = True
+
+    def weigh(self, used: Mapping[str | None, int]) -> None:
+        """Note what each lease (``None``: anyone else) used of the device since it was last weighed or changed hands.
+
+        In any unit, not negative. Weigh before observing the reading, and at every edge.
+        """
+        noted = self._stretches[-1].used
+        for lease_id, amount in used.items():
+            noted[lease_id] = noted.get(lease_id, 0) + amount
 
     def take(self) -> list[EnergyEntry]:
         """Hand over what was booked since the last call, neighbours of the same account merged."""
@@ -165,12 +191,9 @@ class DeviceBook:
         start_ns, end_ns = self._booked.time_ns, self._last.time_ns
         current = max(index for index, stretch in enumerate(self._stretches) if stretch.start_ns <= end_ns)
         spans = self._cut(start_ns, end_ns) or [(self._stretches[current], start_ns, end_ns)]
-        weights = [stretch.drawn_pj for stretch, _, _ in spans]
-        if self._blind or not any(weights):
-            # A stretch whose power is not known must not look as if it drew nothing.
-            weights = [end - begin for _, begin, end in spans]
+        weights = self._weights(energy_mj * PJ_PER_MJ, spans)
         for (stretch, begin, end), part_mj in zip(spans, apportion(energy_mj, weights), strict=True):
-            self._enter(stretch.claims, begin, end, part_mj, method)
+            self._enter(stretch, begin, end, part_mj, method)
         self.booked_mj += energy_mj
         self._booked = self._last
         self._drawn_pj = 0
@@ -179,11 +202,40 @@ class DeviceBook:
         now = _Stretch(start_ns=end_ns, claims=self._stretches[current].claims)
         self._stretches = [now, *self._stretches[current + 1 :]]
 
-    def _enter(self, claims: tuple[Claim, ...], begin_ns: int, end_ns: int, energy_mj: int, method: Method) -> None:
-        """One entry for idle, or one per claim: a shared device is split equally and says so."""
-        flags = frozenset(self._flags | ({Quality.SHARED} if len(claims) > 1 else set()))
-        accounts: Sequence[Claim | None] = claims or (None,)
-        for claim, part_mj in zip(accounts, apportion(energy_mj, [1] * len(accounts)), strict=True):
+    def _weights(self, energy_pj: int, spans: Sequence[tuple[_Stretch, int, int]]) -> list[int]:
+        """How an increment is split over its spans.
+
+        A sensor's sample is as old as the counter, so at an edge neither tells what was drawn on its two sides. What
+        the device draws idle is known from before: that much is idle's, and the rest is the claims'.
+        """
+        weights = [stretch.drawn_pj for stretch, _, _ in spans]
+        if self._blind or not any(weights):
+            # A stretch whose power is not known must not look as if it drew nothing.
+            weights = [end - begin for _, begin, end in spans]
+        claimed = sum(weight for weight, (stretch, _, _) in zip(weights, spans, strict=True) if stretch.claims)
+        if self._idle_mw is None or not claimed:
+            return weights
+        idle = [0 if stretch.claims else self._idle_mw * (end - begin) for stretch, begin, end in spans]
+        rest_pj = max(0, energy_pj - sum(idle))
+        return [
+            rest_pj * weight // claimed if stretch.claims else idle_pj
+            for weight, idle_pj, (stretch, _, _) in zip(weights, idle, spans, strict=True)
+        ]
+
+    def _learn_idle(self, reading: Reading) -> None:
+        """Note what the device draws idle, once its sensor looks back on nothing else."""
+        looks_back_ns = (self._device.power_window_ms or 0) * NS_PER_S // 1000 + 2 * REFRESH_NS
+        is_idle = len(self._stretches) == 1 and not self._stretches[0].claims
+        if is_idle and reading.time_ns - self._idle_since_ns >= looks_back_ns and self._device.kind == "gpu":
+            self._idle_mw = self._idle_mw if reading.power_mw is None else reading.power_mw
+
+    def _enter(self, stretch: _Stretch, begin_ns: int, end_ns: int, energy_mj: int, method: Method) -> None:
+        """One entry per account: a device that is shared says so."""
+        accounts = self._accounts(stretch)
+        weights = [weight for _, weight in accounts]
+        is_shared = len(accounts) > 1 or (self._is_hosts and accounts[0][0] is not None)
+        flags = frozenset(self._device.quality | self._flags | ({Quality.SHARED} if is_shared else set()))
+        for (claim, weight), part_mj in zip(accounts, apportion(energy_mj, weights), strict=True):
             if claim is not None:
                 self.booked_by_lease[claim.lease_id] = self.booked_by_lease.get(claim.lease_id, 0) + part_mj
             self._entries.append(
@@ -197,21 +249,41 @@ class DeviceBook:
                     job_id=claim.job_id if claim else None,
                     attempt=claim.attempt if claim else None,
                     phase=claim.phase if claim else None,
-                    share=1 / len(accounts),
+                    share=weight / sum(weights),
                     method=method,
                     quality=flags,
                 )
             )
 
+    def _accounts(self, stretch: _Stretch) -> list[tuple[Claim | None, int]]:
+        """Who a stretch is booked to, by which weights, of which at least one is not 0; ``None`` is nobody."""
+        claimed = [(claim, stretch.used.get(claim.lease_id, 0)) for claim in stretch.claims]
+        left = sum(stretch.used.values()) - sum(weight for _, weight in claimed)
+        if claimed and any(stretch.used.values()):
+            return [*claimed, (None, left)] if left else [*claimed]
+        if self._is_hosts or not claimed:
+            return [(None, 1)]
+        return [(claim, 1) for claim, _ in claimed]
 
-def _at_refresh(last: Reading, reading: Reading) -> Reading:
+    @property
+    def _is_current(self) -> bool:
+        """Whether the counter shows this very moment, as a recording's and the host's do; a board's lags a refresh."""
+        return self._is_hosts or self._device.method is Method.REPLAYED
+
+    @property
+    def _is_hosts(self) -> bool:
+        """Whether the device serves the whole host, leases or not."""
+        return self._device.kind != "gpu"
+
+
+def _at_refresh(last: Reading, reading: Reading, *, refresh_ns: int) -> Reading:
     """``reading`` as of the refresh that made its counter differ from ``last``: some time between them, so the middle.
 
     Taking the counter for current would leave a job short by what it drew between the last refresh and its end: of a
     simulated H100's 200 ms at full power 7.5 % on the mean and 41 % at worst, instead of 0.3 % and 3.8 %.
     """
     elapsed_ns = reading.time_ns - last.time_ns
-    ago_ns = min(elapsed_ns, REFRESH_NS) // 2
+    ago_ns = min(elapsed_ns, refresh_ns) // 2
     power_mw = reading.power_mw
     if last.power_mw is not None and power_mw is not None and ago_ns:
         power_mw += (last.power_mw - power_mw) * ago_ns // elapsed_ns

@@ -60,7 +60,11 @@ class AgentConnection:
 
 
 class HeldLease:
-    """A lease this process holds. ``devices`` are UUIDs; ``cap_watts`` is the limit asked for, or ``None``."""
+    """A lease this process holds.
+
+    ``devices`` are UUIDs; ``cap_watts`` is the limit asked for, or ``None``; ``unmetered`` says why a kind of device
+    (``cpu``, ``dram``) is not metered here.
+    """
 
     def __init__(
         self,
@@ -87,6 +91,8 @@ class HeldLease:
         )
         self.devices: tuple[str, ...] = tuple(reply["devices"])
         self.cap_watts: float | None = reply["cap_watts"]
+        # An agent that was started by an earlier version does not say.
+        self.unmetered: dict[str, str] = reply.get("unmetered", {})
         self._speed: float | None = reply["speed"]
         self._asked_s = self._worked_s = monotonic_s()
 

@@ -106,12 +106,14 @@ def _lease_samples(snapshot: NodeSnapshot) -> Iterator[Sample]:
 def _job_samples(snapshot: NodeSnapshot) -> Iterator[Sample]:
     """Energy per attempt, closed leases included: a counter must not fall when a lease ends."""
     methods = {status.device.uuid: status.device.method for status in snapshot.devices}
+    # Every attempt has its part of the host's own devices.
+    hosts = {status.device.method for status in snapshot.devices if status.device.kind != "gpu"}
     energy_mj: defaultdict[tuple[str, int], int] = defaultdict(int)
     obtained: defaultdict[tuple[str, int], set[Method]] = defaultdict(set)
     for status in snapshot.leases:
         attempt = (status.lease.job_id, status.lease.attempt)
         energy_mj[attempt] += status.energy_mj
-        obtained[attempt].update(methods[device] for device in status.lease.devices if device in methods)
+        obtained[attempt] |= hosts | {methods[device] for device in status.lease.devices if device in methods}
     for (job_id, number), total_mj in sorted(energy_mj.items()):
         weakest = max(obtained[job_id, number], key=lambda method: method.weakness, default="")
         labels = {"node": snapshot.node, "job_id": job_id, "attempt": str(number), "method": str(weakest)}

@@ -77,12 +77,15 @@ class PowerMeter(Protocol):
 
 
 def find_device(devices: Sequence[Device], token: str) -> Device:
-    """The device a launcher means: by UUID, else by index, as ``CUDA_VISIBLE_DEVICES`` has either.
+    """The GPU a launcher means: by UUID, else by index, as ``CUDA_VISIBLE_DEVICES`` has either.
+
+    Never the host's CPU or DRAM: they are metered too, but nobody can hold them.
 
     Raises:
-        UnknownNameError: lists the devices there are.
+        UnknownNameError: lists the GPUs there are.
     """
-    for device in devices:
+    gpus = [device for device in devices if device.kind == "gpu"]
+    for device in gpus:
         if token in (device.uuid, str(device.index)):
             return device
-    raise UnknownNameError("device", token, [f"{device.index} ({device.uuid})" for device in devices])
+    raise UnknownNameError("device", token, [f"{device.index} ({device.uuid})" for device in gpus] or ["no GPU at all"])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from workers.contract import Device, EnergyEntry, Lease, Method, Phase, Power, Reading
@@ -19,10 +19,13 @@ from workers.telemetry.booking import Claim, DeviceBook
 from workers.telemetry.caps import Caps
 from workers.telemetry.meter import PowerMeter, find_device
 from workers.telemetry.snapshot import DeviceStatus, LeaseStatus, NodeSnapshot
+from workers.telemetry.usage import HostUsage
 from workers.units import MW_PER_W, NS_PER_S
 
 KEEP_CLOSED_NS = 60 * NS_PER_S
 """How long a closed lease's counter stays in the snapshot, so that the last scrape sees its final value."""
+HOST_EVERY_NS = NS_PER_S
+"""Time between looks at the host's own devices, edges apart: whose processor time it was takes many small files."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +62,14 @@ class _DeviceState:
 class NodeMeter:
     """See the module. Devices that cannot be read are counted and come back when they can.
 
-    ``notes`` remembers limits; those it finds left behind by a process that died are put back at once.
+    Args:
+        meter: every device of the node; GPUs are leased, the host's CPU and DRAM are shared out (see ``usage``).
+        node: its name.
+        clock_ns: ns since the epoch.
+        notes: remembers limits; those it finds left behind by a process that died are put back at once.
+        usage: who uses the host; without it the host's own devices, if any, are all idle.
+        only_agent: no other agent meters this host, so what no attempt used of it may be written down.
+        unmetered: why a kind of device (``cpu``, ``dram``) is not metered here; attempts are told.
     """
 
     def __init__(
@@ -69,12 +79,19 @@ class NodeMeter:
         node: str,
         clock_ns: Callable[[], int] = time.time_ns,
         notes: LimitNotes | None = None,
+        usage: HostUsage | None = None,
+        only_agent: bool = False,
+        unmetered: Mapping[str, str] | None = None,
     ) -> None:
         self.node = node
+        self.unmetered = dict(unmetered or {})
         self._meter = meter
         self._clock_ns = clock_ns
         self._lock = threading.RLock()
         self._states = {d.uuid: _DeviceState(device=d, book=DeviceBook(d)) for d in meter.devices()}
+        self._host = tuple(d.uuid for d in meter.devices() if d.kind != "gpu")
+        self._usage, self._only_agent = usage, only_agent
+        self._host_read_ns: int | None = None
         self._leases: dict[str, Lease] = {}
         self._closed: dict[str, tuple[Lease, int]] = {}
         self._caps = Caps(meter, notes or LimitNotes())
@@ -85,7 +102,9 @@ class NodeMeter:
         """Read every device once, book what its counter shows, and put back limits nobody holds any more."""
         with self._lock:
             started = time.perf_counter()
-            self._read_all(self._states)
+            self._read_all(device for device in self._states if device not in self._host)
+            if self._is_host_due():
+                self._read_host()
             self._read_seconds = time.perf_counter() - started
             self._count_errors(self._caps.restore())
             horizon_ns = self._clock_ns() - KEEP_CLOSED_NS
@@ -115,9 +134,12 @@ class NodeMeter:
             )
             self._caps.hold(lease, request.power)
             self._read_all(devices)
+            self._read_host()
             self._meter.attach(lease)
+            if self._usage is not None:
+                self._usage.attach(lease)
             self._leases[lease.lease_id] = lease
-            self._mark_edge(devices)
+            self._mark_edge((*devices, *self._host))
             return lease
 
     def set_phase(self, lease_id: str, phase: Phase | None) -> None:
@@ -125,8 +147,9 @@ class NodeMeter:
         with self._lock:
             lease = self._held(lease_id)
             self._read_all(lease.devices)
+            self._read_host()
             self._leases[lease_id] = replace(lease, phase=phase)
-            self._mark_edge(lease.devices)
+            self._mark_edge((*lease.devices, *self._host))
 
     def close(self, lease_id: str) -> None:
         """End the lease and put back the power limits; closing one that is closed is harmless."""
@@ -135,8 +158,13 @@ class NodeMeter:
             if lease is None:
                 return
             self._read_all(lease.devices)
-            self._mark_edge(lease.devices)
+            self._read_host()
+            self._mark_edge((*lease.devices, *self._host))
             self._meter.detach(lease)
+            if self._usage is not None:
+                self._usage.detach(lease)
+            # The next tick looks again, so that the lease's last joules are booked without waiting.
+            self._host_read_ns = None
             self._closed[lease_id] = (lease, self._clock_ns())
             self._count_errors(self._caps.drop(lease_id))
 
@@ -146,8 +174,8 @@ class NodeMeter:
             if lease_id in self._leases:
                 return False
             lease, closed_ns = self._closed.get(lease_id, (None, 0))
-            devices = lease.devices if lease is not None else ()
-            return all(self._states[d].last is None or self._states[d].book.settled_ns >= closed_ns for d in devices)
+            devices = (*lease.devices, *self._host) if lease is not None else ()
+            return all(self._is_settled(self._states[device], closed_ns) for device in devices)
 
     def lease_energy_mj(self, lease_id: str) -> int:
         """Millijoules booked to the lease so far, over all its devices."""
@@ -167,9 +195,10 @@ class NodeMeter:
             return None if wanted_mw is None else wanted_mw / MW_PER_W
 
     def take_entries(self) -> list[EnergyEntry]:
-        """Hand over the entries booked since the last call."""
+        """Hand over the entries booked since the last call, but for what only a host's only agent may tell."""
         with self._lock:
-            return [entry for state in self._states.values() for entry in state.book.take()]
+            taken = [entry for state in self._states.values() for entry in state.book.take()]
+            return [entry for entry in taken if entry.job_id is not None or self._is_told(entry.device)]
 
     def snapshot(self) -> NodeSnapshot:
         """Read the devices now and say everything known."""
@@ -184,7 +213,7 @@ class NodeMeter:
             ]
             return NodeSnapshot(
                 node=self.node,
-                devices=tuple(_status(state) for state in self._states.values()),
+                devices=tuple(_status(state, is_told=self._is_told(uuid)) for uuid, state in self._states.items()),
                 leases=tuple(leases),
                 read_seconds=self._read_seconds,
             )
@@ -194,6 +223,7 @@ class NodeMeter:
         with self._lock:
             for lease_id in list(self._leases):
                 self.close(lease_id)
+            self._host_read_ns = None
             self.tick()
             self._meter.close()
 
@@ -212,13 +242,46 @@ class NodeMeter:
         for device in devices:
             self._read(device)
 
+    def _read_host(self) -> None:
+        """Read the host's own devices, with who used them since the last time."""
+        self._host_read_ns = self._clock_ns()
+        try:
+            used = self._usage.since() if self._usage is not None else {}
+        except MeterError:
+            for device in self._host:
+                self._states[device].errors += 1
+                self._states[device].last = None
+            return
+        for device in self._host:
+            self._states[device].book.weigh(used)
+            self._read(device)
+
+    def _is_host_due(self) -> bool:
+        """Whether it is time; a clock that was set back makes it so."""
+        before_ns = self._host_read_ns
+        return before_ns is None or not 0 <= self._clock_ns() - before_ns < HOST_EVERY_NS
+
+    def _is_settled(self, state: _DeviceState, closed_ns: int) -> bool:
+        """Whether a device's joules are booked up to ``closed_ns``.
+
+        A counter of the host's own is current whenever it is read, so one that stands still drew nothing.
+        """
+        if state.last is None:
+            return True
+        is_current = state.device.uuid in self._host
+        return (state.last.time_ns if is_current else state.book.settled_ns) >= closed_ns
+
+    def _is_told(self, device: str) -> bool:
+        """Whether this agent alone may tell what the device draws as a whole; other agents would count it again."""
+        return self._only_agent or device not in self._host
+
     def _mark_edge(self, devices: Sequence[str]) -> None:
         now_ns = self._clock_ns()
         for device in devices:
             claims = [
                 Claim(lease_id=lease.lease_id, job_id=lease.job_id, attempt=lease.attempt, phase=lease.phase)
                 for lease in self._leases.values()
-                if device in lease.devices
+                if device in lease.devices or device in self._host
             ]
             self._states[device].book.edge(now_ns, claims)
 
@@ -240,17 +303,17 @@ class NodeMeter:
             self._states[device].errors += 1
 
 
-def _status(state: _DeviceState) -> DeviceStatus:
-    """A device whose last read failed shows no figure at all: nothing rather than stale data.
+def _status(state: _DeviceState, *, is_told: bool) -> DeviceStatus:
+    """A device whose last read failed shows no figure: nothing rather than stale data; nor does one not ours to tell.
 
     Without a counter its energy is what has been booked; a counter that is silent for once shows nothing, since
     another figure in its place would look like a reset.
     """
-    last = state.last
+    last = state.last if is_told else None
     counted = state.device.method is not Method.INTEGRATED
     return DeviceStatus(
         device=state.device,
-        up=last is not None,
+        up=state.last is not None,
         energy_mj=None if last is None else last.energy_mj if counted else state.book.booked_mj,
         power_mw=last.power_mw if last else None,
         limit_mw=last.limit_mw if last else None,

@@ -1,8 +1,10 @@
-"""NVIDIA boards through NVML. The only door of ``pynvml`` (package ``nvidia-ml-py``).
+"""NVIDIA boards through NVML.
 
-The hardware energy counter comes first (``nvmlDeviceGetTotalEnergyConsumption``, mJ, Volta and later); instantaneous
-power is asked for explicitly (``NVML_FI_DEV_POWER_INSTANT``), because ``nvmlDeviceGetPowerUsage`` is a one-second
-average on Ampere and later.
+The hardware energy counter comes first (``nvmlDeviceGetTotalEnergyConsumption``, mJ, Volta and later). Power is asked
+for explicitly (``NVML_FI_DEV_POWER_INSTANT``), because ``nvmlDeviceGetPowerUsage`` is a one-second average on Ampere
+and later; which of them a board answers is settled once, when it is opened, and told with the device. A MIG board is
+metered whole, since its slices have neither power nor energy. On Grace Hopper the figures are the whole module's, as
+the counter's are said to be (ml-energy/zeus), and power is asked for in the same scope.
 """
 
 from __future__ import annotations
@@ -11,19 +13,35 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pynvml
 
-from workers.contract import Device, Lease, Method, Reading
+from workers.contract import Device, Lease, Method, Quality, Reading
 from workers.errors import CapError, MeterError
 from workers.telemetry.meter import LimitRange
+from workers.telemetry.nvml_driver import NvmlDriver, text
+from workers.units import NS_PER_S
 
 ABSURD_MJ = 2**62
 """NVML's 64-bit sentinels lie above this; a counter that large would be 146,000 years at 1 kW."""
-ABSURD_MW = 2**31
-"""NVML's 32-bit sentinels lie above this; no board draws 2.1 MW."""
+ABSURD_MW = 10_000_000
+"""10 kW: no board or module draws a third of that, so a power or a growth of the counter above it is no reading."""
+AVERAGE_MS = 1000
+"""What ``nvmlDeviceGetPowerUsage`` is averaged over on Ampere and later, but for GA100 (NVML's reference)."""
+THROTTLE = {
+    0x2: "application clocks",
+    0x4: "power cap",
+    0x8: "hardware slowdown",
+    0x10: "sync boost",
+    0x20: "heat, by software",
+    0x40: "heat, by hardware",
+    0x80: "power brake",
+    0x100: "display clocks",
+}
+"""NVML's clocks event reasons but for 0x1, which is an idle board."""
 
 _NAMES: tuple[tuple[str, str], ...] = (
     (r"\bH200\b", "H200"),
@@ -55,6 +73,26 @@ def has_nvidia_device(root: Path = Path("/")) -> bool:
     return (root / "dev/nvidiactl").exists() or (root / "dev/nvidia0").exists()
 
 
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Condition:
+    """How a board is, beside what it draws; ``None`` is what it does not tell.
+
+    Attributes:
+        memory_used_bytes: of ``memory_total_bytes``.
+        temperature_c: of the chip, degrees Celsius; ``sm_clock_mhz``: what its multiprocessors run at.
+        throttle: what holds its clocks back; empty: nothing does.
+    """
+
+    memory_used_bytes: int | None
+    memory_total_bytes: int | None
+    temperature_c: int | None
+    sm_clock_mhz: int | None
+    throttle: tuple[str, ...] | None
+
+
 class NvmlMeter:
     """The NVIDIA boards this process may see. Behaves as ``PowerMeter`` says.
 
@@ -72,73 +110,138 @@ class NvmlMeter:
         nvml: Any = pynvml,  # noqa: ANN401 - the module itself is the port
     ) -> None:
         self._clock_ns, self._nvml = clock_ns, nvml
+        self._driver = NvmlDriver(clock_ns=clock_ns, nvml=nvml)
+        self._believed: dict[str, tuple[int, int]] = {}
         chosen = environ.get("CUDA_VISIBLE_DEVICES")
-        try:
-            nvml.nvmlInit()
-            count = nvml.nvmlDeviceGetCount()
-            handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(count)]
-            found = [(self._describe(index, handle), handle) for index, handle in enumerate(handles)]
-        except nvml.NVMLError as error:
-            raise MeterError(f"NVML does not answer: {error}. Check that `nvidia-smi` works for this user.") from error
-        kept = [(d, h) for d, h in found if _is_visible(d, chosen)]
-        if not kept:
-            raise MeterError(f"NVML shows no board (CUDA_VISIBLE_DEVICES={chosen!r}). Check `nvidia-smi -L`.")
-        self._devices = tuple(device for device, _ in kept)
-        self._handles = {device.uuid: handle for device, handle in kept}
-
-    def _describe(self, index: int, handle: object) -> Device:
-        counted = self._ask(self._nvml.nvmlDeviceGetTotalEnergyConsumption, handle) is not None
-        return Device(
-            uuid=_text(self._nvml.nvmlDeviceGetUUID(handle)),
-            index=index,
-            model=accelerator_type(_text(self._nvml.nvmlDeviceGetName(handle))),
-            method=Method.COUNTER if counted else Method.INTEGRATED,
+        visible = None if chosen is None else self._boards_of(chosen)
+        self._devices = tuple(
+            self._describe(index, uuid)
+            for index, uuid in enumerate(self._driver.uuids)
+            if visible is None or _is_visible(index, uuid, visible)
         )
+        if not self._devices:
+            raise MeterError(f"NVML shows no board (CUDA_VISIBLE_DEVICES={chosen!r}). Check `nvidia-smi -L`.")
+
+    def _boards_of(self, chosen: str) -> list[str]:
+        """The tokens of ``CUDA_VISIBLE_DEVICES``, a MIG slice (``MIG-…``) as the board it is cut from."""
+        tokens = [token.strip() for token in chosen.split(",")]
+        return [(self._driver.parent(token) or token) if token.startswith("MIG-") else token for token in tokens]
+
+    def _describe(self, index: int, uuid: str) -> Device:
+        name = text(self._driver.ask(uuid, "nvmlDeviceGetName"))
+        c2c = self._driver.ask(uuid, "nvmlDeviceGetC2cModeInfoV")
+        slices = self._driver.ask(uuid, "nvmlDeviceGetMigMode")
+        device = Device(
+            uuid=uuid,
+            index=index,
+            model=accelerator_type(name),
+            method=Method.INTEGRATED if self._counted_mj(uuid) is None else Method.COUNTER,
+            scope="module" if c2c is not None and c2c.isC2cEnabled else "board",
+            quality=frozenset({Quality.SHARED}) if slices is not None and slices[0] else frozenset(),
+        )
+        return replace(device, power_window_ms=self._power_window_ms(device, name))
+
+    def _power_window_ms(self, device: Device, name: str) -> int | None:
+        """What the board's power readings are averaged over; ``None``: it does not tell its power."""
+        if self._instant_mw(device) is not None:
+            return 0
+        if self._driver.ask(device.uuid, "nvmlDeviceGetPowerUsage") is None:
+            return None
+        architecture = self._driver.ask(device.uuid, "nvmlDeviceGetArchitecture") or 0
+        is_averaged = architecture >= self._nvml.NVML_DEVICE_ARCH_AMPERE and not re.search(r"\bA(100|800|30)\b", name)
+        return AVERAGE_MS if is_averaged else 0
 
     def devices(self) -> tuple[Device, ...]:
         """The visible boards, by NVML index."""
         return self._devices
 
     def read(self, device: str) -> Reading:
-        """Counter, instantaneous power, limit and utilisation."""
-        handle = self._handle(device)
-        energy = _sane(self._ask(self._nvml.nvmlDeviceGetTotalEnergyConsumption, handle), ABSURD_MJ)
+        """Counter, power, limit and utilisation; one figure that fails leaves the others."""
+        board, failures = self._board(device), list[MeterError]()
+        counted = _unless_failed(lambda: self._counted_mj(device), failures)
         time_ns = self._clock_ns()
-        power = self._power_mw(handle)
+        energy = self._believe(device, counted, time_ns)
+        power = _unless_failed(lambda: self._power_mw(board), failures)
         if energy is None and power is None:
-            raise MeterError(f"{device} tells neither energy nor power. Check `nvidia-smi -q -d POWER -i {device}`.")
-        rates = self._ask(self._nvml.nvmlDeviceGetUtilizationRates, handle)
+            silent = MeterError(f"{device} tells neither energy nor power. Check `nvidia-smi -q -d POWER -i {device}`.")
+            raise failures[0] if failures else silent
+        rates = _unless_failed(lambda: self._driver.ask(device, "nvmlDeviceGetUtilizationRates"), failures)
+        limit = _unless_failed(lambda: self._driver.ask(device, "nvmlDeviceGetEnforcedPowerLimit"), failures)
         return Reading(
             device=device,
             time_ns=time_ns,
             energy_mj=energy,
             power_mw=power,
-            limit_mw=_sane(self._ask(self._nvml.nvmlDeviceGetEnforcedPowerLimit, handle), ABSURD_MW),
-            utilization=None if rates is None else rates.gpu / 100,
+            limit_mw=_sane(limit, ABSURD_MW),
+            utilization=rates.gpu / 100 if rates is not None and rates.gpu <= 100 else None,
         )
 
-    def _power_mw(self, handle: object) -> int | None:
-        """Instantaneous power where the board has the field, else what ``nvmlDeviceGetPowerUsage`` says."""
-        values = self._ask(self._nvml.nvmlDeviceGetFieldValues, handle, [self._nvml.NVML_FI_DEV_POWER_INSTANT])
-        instant = values[0].value.uiVal if values and values[0].nvmlReturn == self._nvml.NVML_SUCCESS else None
-        told = _sane(instant, ABSURD_MW)
-        return _sane(self._ask(self._nvml.nvmlDeviceGetPowerUsage, handle), ABSURD_MW) if told is None else told
+    def condition(self, device: str) -> Condition:
+        """Memory, temperature, clock and what holds it back.
+
+        Four calls that no joule depends on, so they are not part of every reading.
+
+        Raises:
+            MeterError: the board cannot be asked.
+        """
+        self._board(device)
+        memory = self._driver.ask(device, "nvmlDeviceGetMemoryInfo")
+        reasons = self._driver.ask(device, "nvmlDeviceGetCurrentClocksThrottleReasons")
+        return Condition(
+            memory_used_bytes=None if memory is None else int(memory.used),
+            memory_total_bytes=None if memory is None else int(memory.total),
+            temperature_c=self._driver.ask(device, "nvmlDeviceGetTemperature", self._nvml.NVML_TEMPERATURE_GPU),
+            sm_clock_mhz=self._driver.ask(device, "nvmlDeviceGetClockInfo", self._nvml.NVML_CLOCK_SM),
+            throttle=None if reasons is None else tuple(why for bit, why in THROTTLE.items() if reasons & bit),
+        )
+
+    def _counted_mj(self, uuid: str) -> int | None:
+        counted = self._driver.ask(uuid, "nvmlDeviceGetTotalEnergyConsumption")
+        return None if counted is None else int(counted)
+
+    def _believe(self, device: str, counted_mj: int | None, time_ns: int) -> int | None:
+        """The counter, unless it is a sentinel or grew faster than any board can draw since it was last believed."""
+        counted_mj = _sane(counted_mj, ABSURD_MJ)
+        if counted_mj is None:
+            return None
+        before_ns, before_mj = self._believed.get(device, (time_ns, counted_mj))
+        # A second more than passed allows for the counter's refresh.
+        most_mj = ABSURD_MW * (max(0, time_ns - before_ns) + NS_PER_S) // NS_PER_S
+        if counted_mj > before_mj + most_mj:
+            return None
+        self._believed[device] = (time_ns, counted_mj)
+        return counted_mj
+
+    def _power_mw(self, device: Device) -> int | None:
+        """Power by the source that answered when the board was opened."""
+        instant_mw = self._instant_mw(device) if device.power_window_ms == 0 else None
+        if instant_mw is not None:
+            return instant_mw
+        return _sane(self._driver.ask(device.uuid, "nvmlDeviceGetPowerUsage"), ABSURD_MW)
+
+    def _instant_mw(self, device: Device) -> int | None:
+        scope = self._nvml.NVML_POWER_SCOPE_MODULE if device.scope == "module" else self._nvml.NVML_POWER_SCOPE_GPU
+        values = self._driver.ask(
+            device.uuid, "nvmlDeviceGetFieldValues", [(self._nvml.NVML_FI_DEV_POWER_INSTANT, scope)]
+        )
+        told = values[0].value.uiVal if values and values[0].nvmlReturn == self._nvml.NVML_SUCCESS else None
+        return _sane(told, ABSURD_MW)
 
     def limit_range(self, device: str) -> LimitRange:
         """The board's constraints, its default, and the limit that was set last."""
-        handle = self._handle(device)
-        constraints = self._ask(self._nvml.nvmlDeviceGetPowerManagementLimitConstraints, handle)
-        default = self._ask(self._nvml.nvmlDeviceGetPowerManagementDefaultLimit, handle)
-        now = self._ask(self._nvml.nvmlDeviceGetPowerManagementLimit, handle)
+        self._board(device)
+        constraints = self._driver.ask(device, "nvmlDeviceGetPowerManagementLimitConstraints")
+        default = self._driver.ask(device, "nvmlDeviceGetPowerManagementDefaultLimit")
+        now = self._driver.ask(device, "nvmlDeviceGetPowerManagementLimit")
         if constraints is None or default is None or now is None:
             raise CapError(f"{device} has no settable power limit. Remove power from the manifest.")
         return LimitRange(min_mw=constraints[0], max_mw=constraints[1], default_mw=default, set_mw=now)
 
     def set_limit(self, device: str, limit_mw: int) -> None:
         """Needs root."""
-        handle = self._handle(device)
+        self._board(device)
         try:
-            self._nvml.nvmlDeviceSetPowerManagementLimit(handle, limit_mw)
+            self._driver.order(device, "nvmlDeviceSetPowerManagementLimit", limit_mw)
         except self._nvml.NVMLError as error:
             raise CapError(
                 f"the power limit of {device} cannot be set: {error}. "
@@ -157,46 +260,26 @@ class NvmlMeter:
 
     def close(self) -> None:
         """Shut NVML down; a driver that is gone already has nothing to let go of."""
-        try:
-            self._nvml.nvmlShutdown()
-        except self._nvml.NVMLError:
-            return
+        self._driver.close()
 
-    def _handle(self, device: str) -> object:
-        if device not in self._handles:
-            raise MeterError(f"{device} is not a board of this node: {', '.join(self._handles)}.")
-        return self._handles[device]
-
-    def _ask(self, call: Callable[..., Any], *arguments: object) -> Any:  # noqa: ANN401 - NVML's own types
-        """What NVML answers; ``None`` where the board does not offer it.
-
-        Raises:
-            MeterError: the board or driver is gone.
-        """
-        # An old driver lacks newer functions; a field it knows may still have no data.
-        not_offered = (
-            self._nvml.NVML_ERROR_NOT_SUPPORTED,
-            self._nvml.NVML_ERROR_NO_PERMISSION,
-            self._nvml.NVML_ERROR_FUNCTION_NOT_FOUND,
-            self._nvml.NVML_ERROR_NO_DATA,
-        )
-        try:
-            return call(*arguments)
-        except self._nvml.NVMLError as error:
-            if error.value in not_offered:
-                return None
-            raise MeterError(f"NVML cannot be read: {error}. Check `nvidia-smi`.") from error
+    def _board(self, device: str) -> Device:
+        for board in self._devices:
+            if board.uuid == device:
+                return board
+        raise MeterError(f"{device} is not a board of this node: {', '.join(d.uuid for d in self._devices)}.")
 
 
-def _is_visible(device: Device, chosen: str | None) -> bool:
-    if chosen is None:
-        return True
-    tokens = [token.strip() for token in chosen.split(",")]
-    return any(token == str(device.index) or (token and device.uuid.startswith(token)) for token in tokens)
+def _is_visible(index: int, uuid: str, tokens: list[str]) -> bool:
+    return any(token == str(index) or (token and uuid.startswith(token)) for token in tokens)
 
 
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value
+def _unless_failed(ask: Callable[[], T], failures: list[MeterError]) -> T | None:
+    """What ``ask`` gives; ``None``, and its error among ``failures``, when it fails."""
+    try:
+        return ask()
+    except MeterError as error:
+        failures.append(error)
+        return None
 
 
 def _sane(value: int | None, absurd: int) -> int | None:

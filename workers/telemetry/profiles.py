@@ -2,8 +2,14 @@
 
 ``tdp_w``, ``min_limit_w`` and ``fp32_tflops`` are the maker's published figures (the source is named per row).
 ``idle_w`` is what an idle board with a loaded driver commonly reports; boards differ by several watts, so it is an
-assumption of the simulation, not a fact about your board. ``refresh_ms`` is the counter's refresh (20 to 100 ms on
+assumption of the simulation, not a fact about your board. ``refresh_ms`` is the sensors' refresh (20 to 100 ms on
 measured boards).
+
+``sample_window_ms``: A100 and H100 sample power for 25 of every 100 ms (Yang, Adamek, Armour, "Part-time Power
+Measurements", arXiv 2312.02741); the H200, of the H100's architecture, is assumed to do the same, and the others to
+sample all the time. ``usage_average_ms``: by NVML's reference ``nvmlDeviceGetPowerUsage`` is averaged over 1 s on
+Ampere (but for GA100) and newer; before, it is the latest sample. ``has_counter``: by the same reference
+``nvmlDeviceGetTotalEnergyConsumption`` is for Volta and newer.
 """
 
 from __future__ import annotations
@@ -25,7 +31,15 @@ of 100 to 250 W, published with Zeus (You et al., NSDI 2023), idle taken as 30 W
 
 @dataclass(frozen=True, kw_only=True)
 class BoardProfile:
-    """One accelerator type. Powers in watts, peak in FP32 TFLOP/s, refresh in milliseconds."""
+    """One accelerator type. Powers in watts, peak in FP32 TFLOP/s, times in milliseconds.
+
+    Attributes:
+        refresh_ms: how often counter and power are refreshed.
+        sample_window_ms: how much of each refresh the power sensor sees, up to the refresh itself.
+        usage_average_ms: what NVML's plain power reading is averaged over; 0: not averaged.
+        has_counter: whether it counts its energy.
+        has_instant: whether NVML has the board's instantaneous power as a field.
+    """
 
     model: str
     idle_w: int
@@ -33,7 +47,11 @@ class BoardProfile:
     min_limit_w: int
     fp32_tflops: float
     refresh_ms: int
+    sample_window_ms: int
+    usage_average_ms: int
     source: str
+    has_counter: bool = True
+    has_instant: bool = True
 
     @property
     def speed(self) -> float:
@@ -51,6 +69,8 @@ PROFILES: dict[str, BoardProfile] = {
             min_limit_w=200,
             fp32_tflops=66.9,
             refresh_ms=100,
+            sample_window_ms=25,
+            usage_average_ms=1000,
             source="NVIDIA H100 SXM5 data sheet",
         ),
         BoardProfile(
@@ -60,6 +80,8 @@ PROFILES: dict[str, BoardProfile] = {
             min_limit_w=200,
             fp32_tflops=66.9,
             refresh_ms=100,
+            sample_window_ms=25,
+            usage_average_ms=1000,
             source="NVIDIA H200 SXM data sheet",
         ),
         BoardProfile(
@@ -69,6 +91,8 @@ PROFILES: dict[str, BoardProfile] = {
             min_limit_w=100,
             fp32_tflops=19.5,
             refresh_ms=100,
+            sample_window_ms=25,
+            usage_average_ms=0,
             source="NVIDIA A100 80GB SXM data sheet",
         ),
         BoardProfile(
@@ -78,6 +102,8 @@ PROFILES: dict[str, BoardProfile] = {
             min_limit_w=100,
             fp32_tflops=37.4,
             refresh_ms=100,
+            sample_window_ms=100,
+            usage_average_ms=1000,
             source="NVIDIA A40 data sheet",
         ),
         BoardProfile(
@@ -87,6 +113,8 @@ PROFILES: dict[str, BoardProfile] = {
             min_limit_w=40,
             fp32_tflops=30.3,
             refresh_ms=100,
+            sample_window_ms=100,
+            usage_average_ms=1000,
             source="NVIDIA L4 data sheet",
         ),
         BoardProfile(
@@ -96,6 +124,8 @@ PROFILES: dict[str, BoardProfile] = {
             min_limit_w=60,
             fp32_tflops=8.1,
             refresh_ms=100,
+            sample_window_ms=100,
+            usage_average_ms=0,
             source="NVIDIA T4 data sheet",
         ),
         BoardProfile(
@@ -105,6 +135,8 @@ PROFILES: dict[str, BoardProfile] = {
             min_limit_w=150,
             fp32_tflops=15.7,
             refresh_ms=20,
+            sample_window_ms=20,
+            usage_average_ms=0,
             source="NVIDIA V100 SXM2 data sheet",
         ),
         BoardProfile(
@@ -114,6 +146,8 @@ PROFILES: dict[str, BoardProfile] = {
             min_limit_w=150,
             fp32_tflops=82.6,
             refresh_ms=100,
+            sample_window_ms=100,
+            usage_average_ms=1000,
             source="NVIDIA Ada architecture white paper",
         ),
     )

@@ -11,6 +11,8 @@ That makes death exact: however the attempt ends, the kernel closes its connecti
 | ``{"op": "flush"}`` | ``{}`` once everything booked so far is on disk |
 | ``{"op": "describe"}`` | ``{"node", "devices": [...]}`` |
 
+An ``open`` is also told ``"unmetered"``: for each kind of device (``cpu``, ``dram``) that is not metered here, why.
+
 A request that fails is answered ``{"error": sentence, "exit_code": n}`` and changes nothing, but for a ``close`` that
 fails because the disk refuses the energy log: its lease has ended, and the agent keeps the joules and tries again.
 """

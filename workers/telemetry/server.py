@@ -129,6 +129,7 @@ class _Connection(socketserver.StreamRequestHandler):
             "devices": list(lease.devices),
             "speed": self.server.meter.speed(lease.lease_id),
             "cap_watts": self.server.meter.cap_watts(lease.lease_id),
+            "unmetered": self.server.meter.unmetered,
         }
 
     def _phase(self, request: Message) -> Message:
@@ -165,6 +166,7 @@ class _Connection(socketserver.StreamRequestHandler):
                 "uuid": s.device.uuid,
                 "index": s.device.index,
                 "model": s.device.model,
+                "kind": s.device.kind,
                 "method": s.device.method,
                 "up": s.up,
             }

@@ -4,7 +4,8 @@ A board's power is idle + utilisation x (limit - idle), where the utilisation is
 really used since the last look. Its energy is integrated exactly (mW x ns = pJ, in integers), and what it *shows* is
 a counter that refreshes every ``refresh_ms``, as hardware does. A power limit is always obeyed and slows the work.
 
-Not modelled yet: thermal drift, power averaging windows, part-time sampling, resets, losses, permissions.
+The physics is ``board.py``'s. Resets, losses, sentinels, permissions and part-time sampling are the simulated driver's,
+on the same physics; this meter's boards never fail.
 """
 
 from __future__ import annotations
@@ -16,9 +17,13 @@ import psutil
 
 from workers.contract import Device, Lease, Method, Reading
 from workers.errors import CapError, MeterError
+from workers.telemetry.board import Board
 from workers.telemetry.meter import LimitRange
-from workers.telemetry.profiles import CAP_SPEED_EXPONENT, BoardProfile, board_profile
-from workers.units import MW_PER_W, NS_PER_S, PJ_PER_MJ
+from workers.telemetry.profiles import BoardProfile, board_profile
+from workers.units import MW_PER_W, NS_PER_S
+
+SENSOR_MEMORY_NS = 2 * NS_PER_S
+"""How long a board's course of power is kept: what its slowest sensor looks back on, with room."""
 
 
 class SimulatedBoard:
@@ -26,42 +31,48 @@ class SimulatedBoard:
 
     def __init__(self, profile: BoardProfile, *, now_ns: int) -> None:
         self.profile = profile
-        self.limit_mw = profile.tdp_w * MW_PER_W
-        self.true_energy_pj = 0
-        self.now_ns = now_ns
-        self._shown_pj = 0
-        self._power_mw = profile.idle_w * MW_PER_W
+        self.now_ns = self._born_ns = now_ns
+        self._board = Board(profile, now_ns=now_ns)
         self._utilization = 0.0
-        self._born_ns = now_ns
+
+    @property
+    def limit_mw(self) -> int:
+        """The power limit, mW; what is set here holds from ``now_ns`` on."""
+        return self._board.limit_mw
+
+    @limit_mw.setter
+    def limit_mw(self, limit_mw: int) -> None:
+        self._board.set_limit(self.now_ns, limit_mw)
+
+    @property
+    def true_energy_pj(self) -> int:
+        """What the board drew since it was made, pJ."""
+        return self._board.true_energy_pj(self._born_ns, self.now_ns)
 
     @property
     def speed(self) -> float:
         """Pace of work on this board now: the profile's, less what the power limit takes."""
-        idle, full = self.profile.idle_w * MW_PER_W, self.profile.tdp_w * MW_PER_W
-        return float(self.profile.speed * ((self.limit_mw - idle) / (full - idle)) ** CAP_SPEED_EXPONENT)
+        return self._board.speed
 
     def advance(self, now_ns: int, utilization: float) -> None:
         """Let time pass: the board was ``utilization`` busy (0 to 1) since the last call; no time, no change."""
-        elapsed_ns = now_ns - self.now_ns
-        if elapsed_ns <= 0:
+        if now_ns <= self.now_ns:
             return
-        idle = self.profile.idle_w * MW_PER_W
         self._utilization = min(1.0, max(0.0, utilization))
-        self._power_mw = idle + round(self._utilization * (self.limit_mw - idle))
-        refresh_ns = self.profile.refresh_ms * NS_PER_S // 1000
-        refreshed_ns = now_ns - (now_ns - self._born_ns) % refresh_ns
-        if refreshed_ns > self.now_ns:
-            self._shown_pj = self.true_energy_pj + self._power_mw * (refreshed_ns - self.now_ns)
-        self.true_energy_pj += self._power_mw * elapsed_ns
+        self._board.load(self.now_ns, {0: self._utilization})
         self.now_ns = now_ns
+        self._board.forget(now_ns - SENSOR_MEMORY_NS)
 
     def reading(self, device: str) -> Reading:
-        """What the board shows at the time it was last advanced to."""
+        """What the board shows at the time it was last advanced to.
+
+        Its power is what it drew since the look before, an ideal sensor's: the load is only known after the fact.
+        """
         return Reading(
             device=device,
             time_ns=self.now_ns,
-            energy_mj=self._shown_pj // PJ_PER_MJ,
-            power_mw=self._power_mw,
+            energy_mj=self._board.counter_mj(self.now_ns),
+            power_mw=self._board.true_power_mw(self.now_ns),
             limit_mw=self.limit_mw,
             utilization=self._utilization,
         )

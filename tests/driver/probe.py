@@ -1,0 +1,145 @@
+"""A process with the real ``pynvml`` loaded over a simulated driver: ``python -m tests.driver.probe``.
+
+One JSON object per line in, one out. ``Probe`` is the test's end: it opens an ``NvmlMeter`` there, whose clock is the
+driver's, and asks it, or any function of ``pynvml``; errors come back as ``(class, sentence)``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from types import TracebackType
+from typing import Any, Self
+
+from tests.driver.driver import ROOT, Driver
+
+
+class ProbeError(Exception):
+    """What the probe raised: the class's name and the message."""
+
+
+class Probe:
+    """The test's end; a context manager. ``environment`` is added to the driver's."""
+
+    def __init__(self, driver: Driver, environment: Mapping[str, str] | None = None) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.driver.probe"],
+            cwd=ROOT,
+            env={**driver.environment, **(environment or {})},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+
+    def ask(self, do: str, *arguments: object) -> Any:
+        """Do something there.
+
+        Raises:
+            ProbeError: it failed there.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps([do, *arguments]).encode() + b"\n")
+        self._process.stdin.flush()
+        reply = json.loads(self._process.stdout.readline())
+        if "error" in reply:
+            raise ProbeError(": ".join(reply["error"]))
+        return reply["result"]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.communicate(timeout=20)
+
+
+class _Worker:
+    """The probe's end."""
+
+    def __init__(self) -> None:
+        self._control: Any = None
+        self._meter: Any = None
+
+    def clock_ns(self) -> int:
+        """The driver's clock; the last one seen when the driver is dead."""
+        if self._control is None:
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            connection.connect(os.environ["FAKE_NVML_SOCKET"])
+            self._control = connection.makefile("rwb", buffering=0)
+        self._control.write(b'{"op": "now"}\n')
+        return int(self._control.readline())
+
+    def do_open(self, visible: str | None = None) -> object:
+        from workers.telemetry.nvml import NvmlMeter
+
+        if self._meter is not None:
+            self._meter.close()
+        environ = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
+        self._meter = NvmlMeter(clock_ns=self.clock_ns, environ=environ)
+        return [{**asdict(device), "quality": sorted(device.quality)} for device in self._meter.devices()]
+
+    def do_read(self, device: str) -> object:
+        return asdict(self._meter.read(device))
+
+    def do_condition(self, device: str) -> object:
+        return asdict(self._meter.condition(device))
+
+    def do_limits(self, device: str) -> object:
+        return asdict(self._meter.limit_range(device))
+
+    def do_set_limit(self, device: str, limit_mw: int) -> None:
+        self._meter.set_limit(device, limit_mw)
+
+    def do_nvml(self, function: str, *arguments: object) -> object:
+        """A function of ``pynvml`` as it is; ``["board", index]`` stands for a handle."""
+        import pynvml
+
+        def given(argument: Any) -> Any:
+            is_handle = isinstance(argument, list) and argument[:1] == ["board"]
+            return pynvml.nvmlDeviceGetHandleByIndex(argument[1]) if is_handle else argument
+
+        return _plain(getattr(pynvml, function)(*map(given, arguments)))
+
+    def do_fork(self, function: str) -> object:
+        """Call ``function`` of ``pynvml`` on the first board in a forked child; gives what it said there."""
+        reader, writer = os.pipe()
+        if os.fork() == 0:
+            os.write(writer, json.dumps(self.do_nvml(function, ["board", 0])).encode())
+            os._exit(0)
+        os.close(writer)
+        with os.fdopen(reader) as said:
+            result = json.loads(said.read())
+        os.wait()
+        return result
+
+
+def _plain(value: Any) -> object:
+    """NVML's structures as JSON."""
+    if hasattr(value, "nvmlReturn"):
+        return [value.nvmlReturn, value.value.ullVal if value.valueType == 3 else value.value.uiVal]
+    if hasattr(value, "_fields_"):
+        return {name: getattr(value, name) for name, _ in value._fields_}
+    if isinstance(value, list | tuple) or hasattr(value, "_length_"):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, int | str | None) else vars(value)
+
+
+def main() -> None:
+    worker = _Worker()
+    for line in sys.stdin:
+        do, *arguments = json.loads(line)
+        try:
+            reply = {"result": getattr(worker, f"do_{do}")(*arguments)}
+        except Exception as error:  # noqa: BLE001 - it is told to the test
+            reply = {"error": [type(error).__name__.partition("_")[0], str(error)]}
+        print(json.dumps(reply), flush=True)
+
+
+if __name__ == "__main__":
+    main()
