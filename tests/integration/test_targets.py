@@ -42,6 +42,16 @@ def accelerators(url: str) -> list[str]:
     return sorted(group["labels"]["accelerator"] for group in json.loads(read_url(url)))
 
 
+def wait_until_one_is_left(cluster: LocalCluster, home: Path) -> None:
+    """Ray takes some seconds to know that a node left; until then a command that joins would start an agent there."""
+
+    def is_one_left() -> bool:
+        told = wattledger("targets", "--address", cluster.address, "--home", str(home), "--json")
+        return told.returncode == 0 and len(json.loads(told.stdout)) == 1
+
+    wait_until(is_one_left, what="Ray to know that the other node left")
+
+
 def known(server: LocalPrometheus) -> list[str]:
     """Accelerators of all targets, up or not."""
     return sorted(name for (name,) in values(server.url, "up", "accelerator"))
@@ -90,6 +100,7 @@ def test_a_node_whose_agent_does_not_start_is_told_once_and_holds_up_no_other(
             assert accelerators(url) == ["H100"]
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
+    wait_until_one_is_left(cluster, tmp_path)
     assert "did not start: unknown simulated accelerator 'B200'" in err
     assert err.count("did not start") == 1
 
@@ -111,6 +122,8 @@ def test_a_run_uses_a_node_that_joins_while_jobs_wait(cluster: LocalCluster, tmp
             _, err = running.communicate(timeout=60)
     finally:
         running.kill()
+        running.communicate()
+    wait_until_one_is_left(cluster, tmp_path)
     jobs = json.loads(told.stdout)
     assert [job["state"] for job in jobs] == ["running", "running"]
     assert len({job["attempts"][0]["node"] for job in jobs}) == 2
