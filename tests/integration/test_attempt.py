@@ -154,7 +154,7 @@ def test_an_own_agent_that_cannot_start_says_why_itself(tmp_path: Path) -> None:
     ran = run(write_job(tmp_path), meter="abacus")
     assert ran.code == 3
     assert ran.err.splitlines() == [
-        "unknown meter 'abacus'. Known: auto, nvml, simulated:TYPE[,TYPE...].",
+        "unknown meter 'abacus'. Known: auto, nvml, simulated:TYPE[,TYPE...], replay:PATH[,PATH...].",
         "the job's own agent did not start; it said why above.",
     ]
 
