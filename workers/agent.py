@@ -122,10 +122,10 @@ class Agent:
             only_agent=options.only_agent,
             unmetered=host.reasons,
         )
-        self._leases = LeaseServer(self.socket, self._node, flush=self.flush)
         self._exporter = serve(
             AgentCollector(self._node.snapshot), listen=options.listen, port=options.port, access=options.access
         )
+        self._leases = LeaseServer(self.socket, self._node, flush=self.flush)
 
     def describe(self) -> dict[str, object]:
         """The line printed when the agent is ready."""

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import logging
 import threading
+import time
 import urllib.parse
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -29,6 +30,8 @@ _RAY_NAMES = {"A100-80G": "A100-80GB", "A100-40G": "A100-40GB", "A100": "A100-40
 AGENT_START_S = 60.0
 AGENT_ANSWER_S = 1.0
 """An agent that runs says who it is within milliseconds; one that is only starting is asked again later."""
+RETRY_S = 30.0
+"""Between two tries to start an agent that does not: each costs its node a second of a core."""
 LOOPBACK = "127.0.0.1"
 
 
@@ -47,7 +50,7 @@ class Agents:
         self._known: Mapping[str, AgentInfo] = {}
         self._present: frozenset[str] = frozenset()
         self._asked: dict[str, tuple[dict[str, Any], Any]] = {}
-        self._refused: dict[str, str] = {}
+        self._refused: dict[str, tuple[str, float]] = {}
 
     @property
     def known(self) -> Mapping[str, AgentInfo]:
@@ -114,7 +117,7 @@ class Agents:
         Args:
             nodes: Ray's own list.
             wait_s: how long to wait for answers; those that come later are taken in at the next call.
-            anew: ask agents that are known, or did not start, as well.
+            anew: ask agents that are known as well.
         """
         if self._is_over:
             return []
@@ -122,7 +125,8 @@ class Agents:
         for gone in (self._present | self._asked.keys()) - metered.keys():
             self._forget(gone)
         for node_id in metered.keys() - self._asked.keys():
-            if anew or node_id not in self._known.keys() | self._refused.keys():
+            _, refused_s = self._refused.get(node_id, ("", -RETRY_S))
+            if (anew or node_id not in self._known) and time.monotonic() - refused_s >= RETRY_S:
                 self._asked[node_id] = metered[node_id], self._actor(metered[node_id]).info.remote()
         waiting = [told for _, told in self._asked.values()]
         ready = ray.wait(waiting, num_returns=len(waiting), timeout=wait_s)[0] if waiting else []
@@ -146,9 +150,9 @@ class Agents:
         if "error" in said:
             problem = f"the agent of node {node_name(node)} did not start: {said['error']}"
             self._present -= {node_id}
-            if self._refused.get(node_id) != problem:
+            if self._refused.get(node_id, ("", 0))[0] != problem:
                 logging.getLogger(__name__).warning("%s", problem)
-            self._refused[node_id] = problem
+            self._refused[node_id] = problem, time.monotonic()
             return [problem]
         self._known = {**self._known, node_id: _agent_info(node, said)}
         self._present |= {node_id}

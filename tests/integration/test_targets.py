@@ -13,7 +13,7 @@ import pytest
 
 from orchestrator.cluster.local import LocalCluster, LocalNode, local_cluster, local_node
 from orchestrator.monitoring.server import LocalPrometheus
-from tests.clusters import processes_with, start, wait_until, wattledger
+from tests.clusters import processes_with, quick_manifest, start, wait_until, wattledger
 from tests.prometheus_server import read_url, values
 
 pytestmark = [pytest.mark.cluster, pytest.mark.prometheus]
@@ -40,6 +40,16 @@ def serving(cluster: LocalCluster, tmp_path: Path) -> Iterator[tuple[str, subpro
 
 def accelerators(url: str) -> list[str]:
     return sorted(group["labels"]["accelerator"] for group in json.loads(read_url(url)))
+
+
+def wait_until_one_is_left(cluster: LocalCluster, home: Path) -> None:
+    """Ray takes some seconds to know that a node left; until then a command that joins would start an agent there."""
+
+    def is_one_left() -> bool:
+        told = wattledger("targets", "--address", cluster.address, "--home", str(home), "--json")
+        return told.returncode == 0 and len(json.loads(told.stdout)) == 1
+
+    wait_until(is_one_left, what="Ray to know that the other node left")
 
 
 def known(server: LocalPrometheus) -> list[str]:
@@ -72,6 +82,57 @@ def test_nodes_that_join_and_leave_are_followed_and_their_agents_started_and_end
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, "")
+
+
+def test_a_node_whose_agent_does_not_start_is_told_once_and_holds_up_no_other(
+    cluster: LocalCluster, serving: tuple[str, subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    url, process = serving
+    strange = LocalNode(accelerator="B200", board_uuid=None)
+    with local_node(cluster.address, strange, log=tmp_path / "strange.log"):
+
+        def has_said_why() -> bool:
+            assert accelerators(url) == ["H100"]
+            return "B200" in agent_logs(tmp_path)
+
+        wait_until(has_said_why, what="the agent to say why it does not start")
+        for _ in range(10):
+            assert accelerators(url) == ["H100"]
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    wait_until_one_is_left(cluster, tmp_path)
+    assert "did not start: unknown simulated accelerator 'B200'" in err
+    assert err.count("did not start") == 1
+
+
+def agent_logs(home: Path) -> str:
+    return "".join(path.read_text() for path in home.glob("run/agent-*.log"))
+
+
+def test_a_run_uses_a_node_that_joins_while_jobs_wait(cluster: LocalCluster, tmp_path: Path) -> None:
+    manifest = quick_manifest(tmp_path, steps=4000, more="seeds: [0, 1]")
+    running = start("run", str(manifest), "--address", cluster.address, "--home", str(tmp_path))
+    try:
+        wait_until(lambda: len(working(tmp_path)) == 1, what="the first job to run")
+        late = LocalNode(accelerator="H100", board_uuid=None)
+        with local_node(cluster.address, late, log=tmp_path / "late.log"):
+            wait_until(lambda: len(working(tmp_path)) == 2, what="the second job to run beside it")
+            told = wattledger("status", "--home", str(tmp_path), "--json")
+            running.send_signal(signal.SIGINT)
+            _, err = running.communicate(timeout=60)
+    finally:
+        running.kill()
+        running.communicate()
+    wait_until_one_is_left(cluster, tmp_path)
+    jobs = json.loads(told.stdout)
+    assert [job["state"] for job in jobs] == ["running", "running"]
+    assert len({job["attempts"][0]["node"] for job in jobs}) == 2
+    assert running.returncode == 130, err
+
+
+def working(home: Path) -> list[Path]:
+    """Attempts that make progress."""
+    return list(home.glob("artifacts/*/attempt-1/progress.json"))
 
 
 def test_targets_are_listed_for_people_and_for_programs(cluster: LocalCluster, tmp_path: Path) -> None:
