@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RESULTS ?= results
 
-.PHONY: help setup demo test lint unit tools dashboards clean
+.PHONY: help setup demo test lint unit tools dashboards bench bench-accuracy bench-cost clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -51,5 +51,13 @@ tools: ## install what the tests need from Debian: Prometheus and Chromium
 dashboards: setup ## write deploy/grafana/ anew from the code
 	$(BIN)/python -m orchestrator.monitoring.dashboard
 
+bench: bench-accuracy bench-cost ## how exact, how cheap: against the peers, on the simulated driver (10 minutes)
+
+bench-accuracy: setup
+	$(BIN)/python -m tests.bench.accuracy
+
+bench-cost: setup
+	$(BIN)/python -m tests.bench.cost
+
 clean: ## remove what the other targets made
-	rm -rf $(VENV) $(RESULTS) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .bench-venv $(RESULTS) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
