@@ -40,22 +40,11 @@ class Controller:
 
         All attempts are stopped before anything is noted: they must not go on where the disk refuses the notes.
         """
-        now_ns, jobs = self._clock_ns(), self._store.jobs(run_id=self._run_id)
-        for job in jobs:
+        now_ns = self._clock_ns()
+        for job in self._store.jobs(run_id=self._run_id):
             if job.state is JobState.RUNNING:
                 self._cluster.cancel(job.job_id)
-        for job in jobs:
-            if job.state is JobState.RUNNING:
-                self._store.end_attempt(
-                    job.job_id,
-                    job.attempts[-1].number,
-                    state=JobState.CANCELLED,
-                    reason=reason,
-                    then=JobState.CANCELLED,
-                    now_ns=now_ns,
-                )
-            elif job.state is JobState.QUEUED:
-                self._store.set_state(job.job_id, JobState.CANCELLED, reason=reason, now_ns=now_ns)
+        self._store.finish(self._run_id, JobState.CANCELLED, reason=reason, now_ns=now_ns)
 
     def _start(self, jobs: Mapping[str, JobRecord], queue: list[JobRecord]) -> None:
         decisions = place(queue, self._cluster.view())

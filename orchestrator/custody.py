@@ -59,20 +59,4 @@ def settle_orphans(store: Store, home: Home) -> None:
         if run.host == socket.gethostname():
             with custody(home, run.run_id) as ours:
                 if ours:
-                    _settle(store, run.run_id)
-
-
-def _settle(store: Store, run_id: str) -> None:
-    now_ns = time.time_ns()
-    for job in store.jobs(run_id=run_id):
-        if job.state is JobState.RUNNING:
-            store.end_attempt(
-                job.job_id,
-                job.attempts[-1].number,
-                state=JobState.FAILED,
-                reason=ORPHANED,
-                then=JobState.FAILED,
-                now_ns=now_ns,
-            )
-        elif job.state is JobState.QUEUED:
-            store.set_state(job.job_id, JobState.FAILED, reason=ORPHANED, now_ns=now_ns)
+                    store.finish(run.run_id, JobState.FAILED, reason=ORPHANED, now_ns=time.time_ns())

@@ -255,6 +255,15 @@ class Store:
                 )
             self._move(job_id, state, reason, now_ns)
 
+    def finish(self, run_id: str, state: JobState, *, reason: str, now_ns: int) -> None:
+        """End every job of a run that has not ended, and its running attempt, in the final ``state``."""
+        for job in self.jobs(run_id=run_id):
+            if job.state is JobState.RUNNING:
+                last = job.attempts[-1].number
+                self.end_attempt(job.job_id, last, state=state, reason=reason, then=state, now_ns=now_ns)
+            elif job.state is JobState.QUEUED:
+                self.set_state(job.job_id, state, reason=reason, now_ns=now_ns)
+
     def events(self, job_id: str) -> tuple[tuple[int, str], ...]:
         """What happened to a job: ``(time_ns, sentence)``, oldest first."""
         rows = self._rows("SELECT time_ns, what FROM events WHERE job_id = ? ORDER BY event_id", (job_id,))
