@@ -163,6 +163,17 @@ class Store:
         )
         return self._records(rows, attempts)
 
+    def last_event(self) -> int:
+        """The number of the latest event; 0 before the first. Nothing changes without one."""
+        return int(self._rows("SELECT coalesce(max(event_id), 0) FROM events")[0][0])
+
+    def jobs_changed(self, *, after_event: int) -> tuple[JobRecord, ...]:
+        """The jobs something happened to after that event, as they are now."""
+        changed = "(SELECT job_id FROM events WHERE event_id > ?)"
+        attempts = self._rows(f"SELECT * FROM attempts WHERE job_id IN {changed} ORDER BY number", (after_event,))  # noqa: S608
+        rows = self._rows(f"SELECT * FROM jobs WHERE job_id IN {changed}", (after_event,))  # noqa: S608
+        return self._records(rows, attempts)
+
     def job(self, job_id: str) -> JobRecord:
         """One job.
 

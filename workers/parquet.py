@@ -6,10 +6,13 @@ A schema maps column names to a ``Column``. A time column holds integer nanoseco
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import enum
+import json
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +36,12 @@ class Column(enum.Enum):
 
 
 Schema = Mapping[str, Column]
+COMPACTED = "compact-"
+"""How the name of a file that stands for others begins."""
+REPLACES = "wattledger.replaces"
+"""Key of a compacted file's metadata: the names of those others, in its own folder."""
+_LISTINGS = 5
+"""How often a folder that changes under the reader is listed again."""
 
 _ARROW: dict[Column, Any] = {
     Column.TIME: pa.timestamp("us", tz="UTC"),
@@ -109,16 +118,70 @@ def read_folder(
         wanted: told all ``name=value`` folders of a file, whether to open it at all.
         where: text column or partition to the values to keep; rows with others, or null, are left out.
     """
-    tables, unreadable = [], []
-    for path in sorted(folder.rglob("*.parquet")):
-        labels = partition_labels(path)
-        if path.name.startswith(".") or not wanted(labels):
-            continue
-        try:
-            tables.append(_read_file(path, schema, {name: labels[name] for name in partitions}))
-        except (pa.ArrowException, OSError, KeyError):
-            unreadable.append(path)
+    for _ in range(_LISTINGS):
+        tables, unreadable = [], []
+        for path in log_files(folder):
+            labels = partition_labels(path)
+            if not wanted(labels):
+                continue
+            try:
+                tables.append(_read_file(path, schema, {name: labels[name] for name in partitions}))
+            except (pa.ArrowException, OSError, KeyError):
+                unreadable.append(path)
+        if all(path.exists() for path in unreadable):  # else it was compacted while we read: what replaced it is there
+            break
     return Folder(columns=_to_python(tables, schema, partitions, where or {}), unreadable=tuple(unreadable))
+
+
+def log_files(folder: Path) -> tuple[Path, ...]:
+    """Every ``*.parquet`` below ``folder`` that counts, in the order of their paths.
+
+    Hidden files do not count, nor do those that a compacted file beside them stands for: between the moment a compacted
+    file is there and the last of its inputs is not, what they hold is on the disk twice.
+    """
+    return tuple(sorted(_counting(folder)))
+
+
+def replaced_by(path: Path) -> frozenset[str]:
+    """The names of the files that the compacted file ``path`` stands for; none where it cannot be read."""
+    try:
+        packed = (pq.read_metadata(path).metadata or {})[REPLACES.encode()]
+        return frozenset(json.loads(zlib.decompress(base64.b64decode(packed))))
+    except (pa.ArrowException, OSError, KeyError, ValueError, zlib.error):
+        return frozenset()
+
+
+def pack_names(names: Collection[str]) -> str:
+    """File names as the metadata of a compacted file holds them, under ``REPLACES``."""
+    return base64.b64encode(zlib.compress(json.dumps(sorted(names)).encode())).decode()
+
+
+def _counting(folder: Path) -> Iterator[Path]:
+    names = _names(folder)
+    files = [name for name in names if name.endswith(".parquet")]
+    compacted = [name for name in files if name.startswith(COMPACTED)]
+    replaced: set[str] = set()
+    if len(files) > 1:  # alone in its folder, a compacted file has nothing left to stand for
+        replaced.update(*(replaced_by(folder / name) for name in compacted))
+    yield from (folder / name for name in files if name not in replaced)
+    for name in names:
+        if not name.endswith(".parquet") and (folder / name).is_dir():
+            yield from _counting(folder / name)
+
+
+def _names(folder: Path) -> list[str]:
+    """What is in a folder, hidden files apart, as of one moment.
+
+    A listing that a rename overtakes may lack both the old names and the new one, and energy with them.
+    """
+    names: list[str] = []
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        for _ in range(_LISTINGS):
+            before_ns = folder.stat().st_mtime_ns
+            names = [name for name in os.listdir(folder) if not name.startswith(".")]  # noqa: PTH208 (names suffice)
+            if folder.stat().st_mtime_ns == before_ns:
+                break
+    return names
 
 
 def partition_labels(path: Path) -> dict[str, str]:

@@ -1,0 +1,94 @@
+"""How the entries of energy files become sums per hour: one SQL statement, exact in integers.
+
+An entry over the edge of an hour is split as ``workers.units.apportion`` does it: by time, largest remainder, ties to
+the earlier part. Tests hold the two against each other.
+"""
+
+from __future__ import annotations
+
+US_PER_HOUR = 3_600_000_000
+REQUIRED = ("start", "end", "device", "model", "kind", "energy_mj", "share", "method")
+"""Columns that have a value in every row of a file of ours: one that lacks any is not read."""
+_TYPES = {
+    "start": "TIMESTAMPTZ",
+    "end": "TIMESTAMPTZ",
+    "device": "VARCHAR",
+    "model": "VARCHAR",
+    "kind": "VARCHAR",
+    "energy_mj": "BIGINT",
+    "job_id": "VARCHAR",
+    "attempt": "INTEGER",
+    "phase": "VARCHAR",
+    "share": "DOUBLE",
+    "method": "VARCHAR",
+    "quality": "VARCHAR[]",
+    "witness_mj": "BIGINT",
+    "filename": "VARCHAR",
+}
+"""Columns of the energy log as DuckDB reads them. ``witness_mj`` may be absent: files of older agents lack it."""
+COLUMNS = tuple(name for name in _TYPES if name != "filename")
+
+READ_ENERGY = f"""
+    SELECT {", ".join(f'NULL::{kind} AS "{name}"' for name, kind in _TYPES.items())} WHERE false
+    UNION ALL BY NAME
+    SELECT * FROM read_parquet(?, filename = true, union_by_name = true, hive_partitioning = false)
+"""
+"""Every entry of the files given, with the columns of ``_TYPES`` whether or not the files have them all."""
+
+_ACCOUNT = "file_id, hour, device, model, kind, job_id, attempt, phase, method, quality"
+
+
+def _part_mj(total: str) -> str:
+    """An hour's part of ``total``: the floor, and one more for the parts with the largest remainders."""
+    product = f"{total}::HUGEINT * part_us"
+    order = f"PARTITION BY entry ORDER BY ({product}) % whole_us DESC, hour"
+    left = f"{total} - sum(({product}) // whole_us) OVER (PARTITION BY entry)"
+    return f"({product}) // whole_us + CASE WHEN row_number() OVER ({order}) <= {left} THEN 1 ELSE 0 END"
+
+
+SUMMARISE = f"""
+INSERT INTO hours
+WITH entries AS (
+    SELECT
+        filename, device, model, kind, job_id, attempt, phase, method, array_to_string(quality, ',') AS quality,
+        epoch_us("start") AS start_us, epoch_us("end") AS end_us, share, witness_mj,
+        CASE WHEN {" OR ".join(f'"{name}" IS NULL' for name in REQUIRED)}
+            THEN error('a row without a value in a column that every entry has') ELSE energy_mj END AS energy_mj,
+        start_us // {US_PER_HOUR} AS first_hour,
+        end_us > (first_hour + 1) * {US_PER_HOUR} AS straddles
+    FROM ({READ_ENERGY})
+),
+cut AS (
+    SELECT *,
+        least(end_us, (hour + 1) * {US_PER_HOUR}) - greatest(start_us, hour * {US_PER_HOUR}) AS part_us,
+        end_us - start_us AS whole_us
+    FROM (SELECT *, row_number() OVER () AS entry FROM entries WHERE straddles),
+        unnest(range(first_hour, (end_us - 1) // {US_PER_HOUR} + 1)) AS those(hour)
+),
+pieces AS (
+    SELECT * EXCLUDE (straddles, first_hour), first_hour AS hour FROM entries WHERE NOT straddles
+    UNION ALL BY NAME
+    SELECT * EXCLUDE (straddles, first_hour, part_us, whole_us, entry, energy_mj, witness_mj, start_us, end_us),
+        {_part_mj("energy_mj")} AS energy_mj,
+        {_part_mj("witness_mj")} AS witness_mj,
+        greatest(start_us, hour * {US_PER_HOUR}) AS start_us,
+        least(end_us, (hour + 1) * {US_PER_HOUR}) AS end_us
+    FROM cut
+),
+sums AS (
+    SELECT
+        filename, hour, device, model, kind, job_id, attempt, phase, method, quality,
+        sum(energy_mj)::HUGEINT AS energy_mj,
+        sum(witness_mj)::HUGEINT AS witness_mj,
+        sum(energy_mj) FILTER (WHERE witness_mj IS NOT NULL)::HUGEINT AS witnessed_mj,
+        min(start_us) AS start_us, max(end_us) AS end_us, sum(end_us - start_us)::HUGEINT AS held_us,
+        min(share) AS share
+    FROM pieces
+    GROUP BY ALL
+)
+SELECT file_id, node, hour, device, model, kind, job_id, attempt, phase, method, quality, energy_mj, witness_mj,
+    witnessed_mj, start_us, end_us, held_us, share
+FROM sums JOIN batch USING (filename)
+ORDER BY hour, job_id, device
+"""
+"""Adds the sums of the files of the table ``batch`` (file_id, node, filename); its one parameter is their list."""
