@@ -1,9 +1,9 @@
 """The derived database: opened by one process at a time, and made anew whenever it cannot be used.
 
-Tables:
+Tables, in the schema ``books`` (what people query is in ``views``):
     files: one row per file of the energy log that was looked at; ``problem`` says why its energy is not counted.
     hours: sums of one file's entries per UTC hour and account; exact integers of millijoules.
-    jobs, attempts: decisions, as ``state.db`` has them.
+    runs, jobs, attempts: decisions, as ``state.db`` has them.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 
 import duckdb
 
+from orchestrator.books.views import VIEWS
 from workers.errors import InputError, UnreachableError
 from workers.home import Home
 
@@ -28,11 +29,13 @@ PATIENCE_S = 30.0
 """How long to wait for another process to let go of the database."""
 RETRY_S = 0.05
 _SCHEMA = f"""
+CREATE SCHEMA books;
+SET search_path = 'books';
 CREATE TABLE about (schema_version INTEGER, last_event BIGINT);
 INSERT INTO about VALUES ({SCHEMA_VERSION}, 0);
 CREATE SEQUENCE file_ids;
 CREATE TABLE files (
-    file_id INTEGER DEFAULT nextval('file_ids'), path VARCHAR, node VARCHAR, date VARCHAR, bytes BIGINT,
+    file_id INTEGER DEFAULT nextval('books.file_ids'), path VARCHAR, node VARCHAR, date VARCHAR, bytes BIGINT,
     mtime_ns BIGINT, problem VARCHAR
 );
 CREATE TABLE hours (
@@ -40,14 +43,15 @@ CREATE TABLE hours (
     attempt INTEGER, phase VARCHAR, method VARCHAR, quality VARCHAR, energy_mj HUGEINT, witness_mj HUGEINT,
     witnessed_mj HUGEINT, start_us BIGINT, end_us BIGINT, held_us HUGEINT, share DOUBLE
 );
-CREATE TABLE runs (run_id VARCHAR, name VARCHAR, host VARCHAR, submitted_us BIGINT);
+CREATE TABLE runs (run_id VARCHAR, name VARCHAR, host VARCHAR, submitted_ns BIGINT);
 CREATE TABLE jobs (
-    job_id VARCHAR, run_id VARCHAR, sequence INTEGER, state VARCHAR, reason VARCHAR, submitted_us BIGINT, spec JSON
+    job_id VARCHAR, run_id VARCHAR, sequence INTEGER, state VARCHAR, reason VARCHAR, submitted_ns BIGINT, spec JSON
 );
 CREATE TABLE attempts (
     job_id VARCHAR, attempt INTEGER, state VARCHAR, reason VARCHAR, node VARCHAR, accelerator VARCHAR,
-    started_us BIGINT, ended_us BIGINT
+    started_ns BIGINT, ended_ns BIGINT
 );
+{VIEWS}
 """
 
 
@@ -163,7 +167,7 @@ def _opened(
 
 def _is_current(connection: duckdb.DuckDBPyConnection) -> bool:
     try:
-        found = connection.execute("SELECT schema_version FROM about").fetchone()
+        found = connection.execute("SELECT schema_version FROM books.about").fetchone()
     except duckdb.CatalogException:  # whoever made it was killed before it had tables
         return not connection.execute("SELECT 1 FROM duckdb_tables()").fetchall()
     return found == (SCHEMA_VERSION,)
@@ -178,6 +182,7 @@ def _prepared(connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnectio
     connection.execute("SET TimeZone = 'UTC'")
     if not connection.execute("SELECT 1 FROM duckdb_tables()").fetchall():
         connection.execute(f"BEGIN; {_SCHEMA} COMMIT")
+    connection.execute("SET search_path = 'books'")
     return connection
 
 

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from orchestrator.books.database import Books
 from orchestrator.lifecycle import JobRecord
 from orchestrator.store import Store
-from workers.units import NS_PER_US
 
 
 def refresh_decisions(books: Books) -> int:
@@ -33,7 +32,7 @@ def refresh_decisions(books: Books) -> int:
             _insert(
                 books,
                 "runs",
-                [(run.run_id, run.name, run.host, run.submitted_ns // NS_PER_US) for run in runs],
+                [(run.run_id, run.name, run.host, run.submitted_ns) for run in runs],
             )
         return count
 
@@ -52,7 +51,7 @@ def _replace(books: Books, jobs: Sequence[JobRecord], *, after_event: int, every
                 job.sequence,
                 job.state.value,
                 job.reason,
-                job.submitted_ns // NS_PER_US,
+                job.submitted_ns,
                 job.spec.to_json(),
             )
             for job in jobs
@@ -69,8 +68,8 @@ def _replace(books: Books, jobs: Sequence[JobRecord], *, after_event: int, every
                 attempt.reason,
                 attempt.node,
                 attempt.accelerator,
-                attempt.started_ns // NS_PER_US,
-                None if attempt.ended_ns is None else attempt.ended_ns // NS_PER_US,
+                attempt.started_ns,
+                attempt.ended_ns,
             )
             for job in jobs
             for attempt in job.attempts

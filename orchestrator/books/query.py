@@ -1,0 +1,114 @@
+"""A person's SQL over the views: it reads, of this ledger alone, and within the memory it is given.
+
+DuckDB itself keeps the limits: the database is opened for reading, files are those of the ledger's logs, extensions
+stay out, and the settings are locked before the first word of the question is looked at.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from orchestrator.books.database import MEMORY_LIMIT, PATIENCE_S, Books, connect, database_path, open_books
+from orchestrator.books.refresh import refresh
+from orchestrator.books.views import ENERGY_FILES, FILE_VIEWS, METRIC_FILES
+from workers.errors import InputError
+from workers.home import Home
+from workers.parquet import log_files
+
+_MAGIC = b"PAR1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a question gave: a row has as many values as there are ``columns``; times are UTC."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+
+
+def ask(home: Home, question: str) -> Answer:
+    """Answer one ``SELECT`` from books that are up to date.
+
+    Raises:
+        InputError: it is no query, or not one, or reads what it may not, or DuckDB cannot run it; says why.
+        UnreachableError: another process holds the database.
+    """
+    with open_books(home) as books:
+        refresh(books)
+        files = _files(books, question)
+        if books.in_memory:
+            return _answer(books.connection, home, files, question)
+    connection = connect(
+        database_path(home),
+        memory_limit=MEMORY_LIMIT,
+        deadline=time.monotonic() + PATIENCE_S,
+        clock=time.monotonic,
+        sleep=time.sleep,
+        read_only=True,
+    )
+    with connection:
+        return _answer(connection, home, files, question)
+
+
+def _files(books: Books, question: str) -> dict[str, list[str]]:
+    """The files each view reads: what can be read of the energy log, and metric logs where the question names them."""
+    energy = books.rows("SELECT path FROM files WHERE problem IS NULL ORDER BY path")
+    metrics = log_files(books.home.root / "metrics") if "metrics" in question.lower() else ()
+    return {
+        ENERGY_FILES: [str(books.home.root / path) for (path,) in energy],
+        METRIC_FILES: [str(path) for path in metrics if _is_whole(path)],
+    }
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a file ends as Parquet does: one that was cut short must not cost the answer from all others."""
+    with path.open("rb") as file:
+        return file.seek(0, os.SEEK_END) > len(_MAGIC) and file.seek(-len(_MAGIC), os.SEEK_END) > 0 and (
+            file.read() == _MAGIC
+        )
+
+
+def _answer(
+    connection: duckdb.DuckDBPyConnection, home: Home, files: dict[str, list[str]], question: str
+) -> Answer:
+    _close_doors(connection, home, files)
+    try:
+        statements = connection.extract_statements(question)
+        if len(statements) != 1 or statements[0].type is not duckdb.StatementType.SELECT:
+            raise InputError("only one query is answered, a SELECT: the books are read here, never written.")
+        result = connection.execute(statements[0])
+        columns = tuple(column[0] for column in result.description or ())
+        return Answer(columns=columns, rows=tuple(result.fetchall()))
+    except duckdb.PermissionException as error:
+        raise InputError(f"a query reads this ledger's views and nothing else. DuckDB says: {error}") from error
+    except duckdb.Error as error:
+        raise InputError(f"DuckDB cannot answer that: {error}") from error
+
+
+def _close_doors(connection: duckdb.DuckDBPyConnection, home: Home, files: dict[str, list[str]]) -> None:
+    """The views over files, and then no other file, no extension, and no way to change that."""
+    for name, paths in files.items():
+        connection.execute(f"SET VARIABLE {name} = (SELECT list(path) FROM (SELECT unnest(?) AS path))", [paths])
+    for statement in _view_statements(files):
+        connection.execute(statement)
+    folders = ", ".join(_quoted(f"{home.root / name}/") for name in ("energy", "metrics"))
+    connection.execute(
+        f"SET TimeZone = 'UTC'; SET search_path = 'main'; SET allowed_directories = [{folders}]; "
+        "SET autoinstall_known_extensions = false; SET autoload_known_extensions = false; "
+        "SET enable_external_access = false; SET lock_configuration = true"
+    )
+
+
+def _view_statements(files: dict[str, list[str]]) -> Sequence[str]:
+    return [view for name, view in FILE_VIEWS.items() if files[name]]
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
