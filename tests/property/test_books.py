@@ -56,9 +56,12 @@ def entries(draw: st.DrawFn) -> EnergyEntry:
 
 @st.composite
 def stretches(draw: st.DrawFn) -> list[EnergyEntry]:
-    """Entries end to end on one account, as an agent writes them second by second."""
-    first = draw(entries())
-    length_ns = draw(st.sampled_from([NS_PER_S, 20 * NS_PER_S]))
+    """Entries end to end on one account over the edge of an hour, as an agent writes them second by second."""
+    length_ns = draw(st.sampled_from([NS_PER_S, 7 * NS_PER_S]))
+    edge_ns = MIDNIGHT_NS + draw(st.sampled_from([1, 2, 24])) * NS_PER_HOUR
+    first = dataclasses.replace(
+        draw(entries()), start_ns=edge_ns - draw(st.integers(1, 8 * 10)) * length_ns // 10, quality=frozenset()
+    )
     return [
         dataclasses.replace(
             first,
