@@ -35,7 +35,8 @@ READ_ENERGY = f"""
 """
 """Every entry of the files given, with the columns of ``_TYPES`` whether or not the files have them all."""
 
-_ACCOUNT = "file_id, hour, device, model, kind, job_id, attempt, phase, method, quality"
+_KEYS = "filename, device, model, kind, job_id, attempt, phase, method, quality"
+_HOUR_START, _HOUR_END = f"hour * {US_PER_HOUR}", f"(hour + 1) * {US_PER_HOUR}"
 
 
 def _part_mj(total: str) -> str:
@@ -54,41 +55,48 @@ WITH entries AS (
         epoch_us("start") AS start_us, epoch_us("end") AS end_us, share, witness_mj,
         CASE WHEN {" OR ".join(f'"{name}" IS NULL' for name in REQUIRED)}
             THEN error('a row without a value in a column that every entry has') ELSE energy_mj END AS energy_mj,
-        start_us // {US_PER_HOUR} AS first_hour,
-        end_us > (first_hour + 1) * {US_PER_HOUR} AS straddles
+        start_us // {US_PER_HOUR} AS hour, end_us > {_HOUR_END} AS straddles
     FROM ({READ_ENERGY})
 ),
-cut AS (
-    SELECT *,
-        least(end_us, (hour + 1) * {US_PER_HOUR}) - greatest(start_us, hour * {US_PER_HOUR}) AS part_us,
-        end_us - start_us AS whole_us
-    FROM (SELECT *, row_number() OVER () AS entry FROM entries WHERE straddles),
-        unnest(range(first_hour, (end_us - 1) // {US_PER_HOUR} + 1)) AS those(hour)
+sums AS (  -- one scan: what lies in one hour is added up, and the few entries that do not are kept as they are
+    SELECT {_KEYS}, hour,
+        sum(energy_mj) FILTER (WHERE NOT straddles) AS energy_mj,
+        sum(witness_mj) FILTER (WHERE NOT straddles) AS witness_mj,
+        sum(energy_mj) FILTER (WHERE NOT straddles AND witness_mj IS NOT NULL) AS witnessed_mj,
+        min(start_us) FILTER (WHERE NOT straddles) AS start_us, max(end_us) FILTER (WHERE NOT straddles) AS end_us,
+        sum(end_us - start_us) FILTER (WHERE NOT straddles) AS held_us, min(share) AS share,
+        list({{'start_us': start_us, 'end_us': end_us, 'energy_mj': energy_mj, 'witness_mj': witness_mj}})
+            FILTER (WHERE straddles) AS straddling
+    FROM entries
+    GROUP BY ALL
 ),
-pieces AS (
-    SELECT * EXCLUDE (straddles, first_hour), first_hour AS hour FROM entries WHERE NOT straddles
-    UNION ALL BY NAME
-    SELECT * EXCLUDE (straddles, first_hour, part_us, whole_us, entry, energy_mj, witness_mj, start_us, end_us),
-        {_part_mj("energy_mj")} AS energy_mj,
-        {_part_mj("witness_mj")} AS witness_mj,
-        greatest(start_us, hour * {US_PER_HOUR}) AS start_us,
-        least(end_us, (hour + 1) * {US_PER_HOUR}) AS end_us
+cut AS (
+    SELECT {_KEYS}, share, entry, start_us, end_us, energy_mj, witness_mj, hour,
+        least(end_us, {_HOUR_END}) - greatest(start_us, {_HOUR_START}) AS part_us, end_us - start_us AS whole_us
+    FROM (
+        SELECT *, unnest(range(start_us // {US_PER_HOUR}, (end_us - 1) // {US_PER_HOUR} + 1)) AS hour
+        FROM (
+            SELECT *, row_number() OVER () AS entry FROM (
+                SELECT {_KEYS}, share, unnest(straddling, recursive := true) FROM sums WHERE straddling IS NOT NULL
+            )
+        )
+    )
+),
+parts AS (
+    SELECT {_KEYS}, hour, share, {_part_mj("energy_mj")} AS energy_mj, {_part_mj("witness_mj")} AS witness_mj,
+        CASE WHEN witness_mj IS NOT NULL THEN {_part_mj("energy_mj")} END AS witnessed_mj,
+        greatest(start_us, {_HOUR_START}) AS start_us, least(end_us, {_HOUR_END}) AS end_us, part_us AS held_us
     FROM cut
 ),
-sums AS (
-    SELECT
-        filename, hour, device, model, kind, job_id, attempt, phase, method, quality,
-        sum(energy_mj)::HUGEINT AS energy_mj,
-        sum(witness_mj)::HUGEINT AS witness_mj,
-        sum(energy_mj) FILTER (WHERE witness_mj IS NOT NULL)::HUGEINT AS witnessed_mj,
-        min(start_us) AS start_us, max(end_us) AS end_us, sum(end_us - start_us)::HUGEINT AS held_us,
-        min(share) AS share
-    FROM pieces
-    GROUP BY ALL
+pieces AS (
+    SELECT * EXCLUDE (straddling) FROM sums WHERE energy_mj IS NOT NULL
+    UNION ALL BY NAME
+    SELECT * FROM parts
 )
-SELECT file_id, node, hour, device, model, kind, job_id, attempt, phase, method, quality, energy_mj, witness_mj,
-    witnessed_mj, start_us, end_us, held_us, share
-FROM sums JOIN batch USING (filename)
+SELECT file_id, node, hour, device, model, kind, job_id, attempt, phase, method, quality, sum(energy_mj),
+    sum(witness_mj), sum(witnessed_mj), min(start_us), max(end_us), sum(held_us), min(share)
+FROM pieces JOIN batch USING (filename)
+GROUP BY ALL
 ORDER BY hour, job_id, device
 """
 """Adds the sums of the files of the table ``batch`` (file_id, node, filename); its one parameter is their list."""
