@@ -19,10 +19,11 @@ from pathlib import Path
 
 import duckdb
 
-from orchestrator.books.database import Books
+from orchestrator.books.database import Books, open_books
 from orchestrator.books.refresh import refresh
 from orchestrator.books.summary import COLUMNS, READ_ENERGY
-from workers.errors import WattledgerError
+from workers.errors import InputError, WattledgerError
+from workers.home import Home
 from workers.parquet import COMPACTED, REPLACES, log_files, pack_names, partition_labels, replaced_by
 from workers.telemetry.energy_log import utc_date
 from workers.units import NS_PER_S
@@ -80,6 +81,20 @@ class Compacted:
 def closed_before(now_ns: int, *, older_than_days: int) -> str:
     """The first UTC date that is not closed: days before it ended at least that many days ago."""
     return utc_date(now_ns - older_than_days * NS_PER_DAY)
+
+
+def compact_ledger(home: Home, *, before: str) -> Iterator[Compacted]:
+    """Compact every node's days before that UTC date; one process at a time, since it holds the derived database.
+
+    Raises:
+        UnreachableError: another process holds it.
+        InputError: the ledger cannot be written.
+        OSError: the disk refuses.
+    """
+    with open_books(home) as books:
+        if books.in_memory:
+            raise InputError(f"{home.root} cannot be written, so nothing can be compacted: check its rights.")
+        yield from compact(books, before=before)
 
 
 def compact(books: Books, *, before: str) -> Iterator[Compacted]:
@@ -145,17 +160,26 @@ def _finish(folder: Path) -> Iterator[str]:
 def _write(books: Books, inputs: Sequence[Path], hidden: Path, replaced: Collection[str]) -> tuple[int, int]:
     """Write the merged entries, check that they add up, and push them to disk. Gives rows before and after."""
     names = [str(path) for path in inputs]
-    columns = {row[0] for row in books.rows("DESCRIBE SELECT * FROM read_parquet(?, union_by_name = true, "
-                                            "hive_partitioning = false)", [names])}
+    columns = {
+        row[0]
+        for row in books.rows(
+            "DESCRIBE SELECT * FROM read_parquet(?, union_by_name = true, hive_partitioning = false)", [names]
+        )
+    }
     if unknown := sorted(columns - set(COLUMNS)):
         raise CompactionError(f"files have columns this version does not know: {', '.join(unknown)}. Upgrade first.")
     target, packed = _quoted(str(hidden)), _quoted(pack_names(replaced))
     options = f"FORMAT parquet, COMPRESSION zstd, KV_METADATA {{'{REPLACES}': {packed}}}"
     books.rows(f"COPY ({_MERGE}) TO {target} ({options})", [names])
-    ((entries, *energy),), ((entries_left, *merged),) = books.rows(_TOTALS, [names]), books.rows(_TOTALS, [[str(hidden)]])
+    ((entries, *energy),), ((entries_left, *merged),) = (
+        books.rows(_TOTALS, [names]),
+        books.rows(_TOTALS, [[str(hidden)]]),
+    )
     if energy != merged:
         hidden.unlink()
-        raise CompactionError(f"the merged entries add up to {merged} mJ, their inputs to {energy} mJ; nothing was changed.")
+        raise CompactionError(
+            f"the merged entries add up to {merged} mJ, their inputs to {energy} mJ; nothing was changed."
+        )
     _push(hidden)
     return entries, entries_left
 

@@ -70,14 +70,14 @@ def _files(books: Books, question: str) -> dict[str, list[str]]:
 def _is_whole(path: Path) -> bool:
     """Whether a file ends as Parquet does: one that was cut short must not cost the answer from all others."""
     with path.open("rb") as file:
-        return file.seek(0, os.SEEK_END) > len(_MAGIC) and file.seek(-len(_MAGIC), os.SEEK_END) > 0 and (
-            file.read() == _MAGIC
+        return (
+            file.seek(0, os.SEEK_END) > len(_MAGIC)
+            and file.seek(-len(_MAGIC), os.SEEK_END) > 0
+            and (file.read() == _MAGIC)
         )
 
 
-def _answer(
-    connection: duckdb.DuckDBPyConnection, home: Home, files: dict[str, list[str]], question: str
-) -> Answer:
+def _answer(connection: duckdb.DuckDBPyConnection, home: Home, files: dict[str, list[str]], question: str) -> Answer:
     _close_doors(connection, home, files)
     try:
         statements = connection.extract_statements(question)

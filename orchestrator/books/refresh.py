@@ -98,7 +98,7 @@ def _add(books: Books, files: Mapping[str, Stamp]) -> int:
             paths = [str(books.home.root / path) for path in files]
             books.rows(
                 "CREATE OR REPLACE TEMP TABLE batch AS SELECT file_id, node, filename FROM files "
-                "JOIN (SELECT unnest(?) AS path, unnest(?) AS filename) USING (path)",
+                "JOIN (SELECT unnest(?) AS path, unnest(?) AS filename) USING (path) WHERE problem IS NULL",
                 [list(files), paths],
             )
             books.rows(SUMMARISE, [paths])

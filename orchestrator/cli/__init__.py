@@ -7,12 +7,14 @@ import sys
 
 import typer
 
+from orchestrator.cli.compact import compact
 from orchestrator.cli.compare import compare
 from orchestrator.cli.doctor import doctor
 from orchestrator.cli.plan import plan
 from orchestrator.cli.report import report
 from orchestrator.cli.run import run
 from orchestrator.cli.schema import schema
+from orchestrator.cli.sql import sql
 from orchestrator.cli.status import status
 from orchestrator.cli.targets import targets
 from workers.errors import WattledgerError
@@ -23,7 +25,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for verb in (plan, run, status, report, compare, targets, doctor, schema):
+for verb in (plan, run, status, report, compare, sql, compact, targets, doctor, schema):
     app.command()(verb)
 
 

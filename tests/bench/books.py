@@ -3,7 +3,7 @@
 Jobs of one to eight GPUs follow each other on each node with idle time between; some fail and are tried again, some
 share a device, some stretches carry flags, and entries of one job name no job the store knows. Entries are a minute
 long, and a second long for half a minute on either side of every edge of a job or phase. Closed days are one file for
-each node, as ``wattledger compact`` leaves them; the last day is in the small files an agent writes.
+each node, as after ``wattledger compact`` (which would merge the seconds of a minute); the last day is in small files.
 
 Everything is made up: power levels are rough fractions of each board's TDP, and method is ``simulated``.
 """
@@ -118,7 +118,9 @@ def accelerator(node: int) -> str:
     return tuple(TDP_W)[node % len(TDP_W)]
 
 
-def make_books(home: Home, size: Size, *, first_job: int = 0, jobs: int | None = None, days: range | None = None) -> Books:
+def make_books(
+    home: Home, size: Size, *, first_job: int = 0, jobs: int | None = None, days: range | None = None
+) -> Books:
     """Write a cluster's logs and decisions. ``first_job``, ``jobs`` and ``days`` make more of a cluster that is there."""
     made = Books(home=home, size=size)
     days = days or range(size.days)
@@ -155,13 +157,24 @@ def _schedule(
                 break
             spans = _spans(start, length, failed=failed)
             attempts.append(
-                Attempt(job=job, number=number, node=node, start_s=start, end_s=start + length, failed=failed, spans=spans)
+                Attempt(
+                    job=job, number=number, node=node, start_s=start, end_s=start + length, failed=failed, spans=spans
+                )
             )
             flag = int(rng.choice([0, 0, 0, 0, 0, 0, 0, 0, 2, 3]))
             for gpu, (phase, since, until) in itertools.product(devices, spans):
                 quality = 1 if half else flag if phase == 2 else 0
                 holds.append(
-                    Hold(gpu=gpu, start_s=since, end_s=until, job=job, attempt=number, phase=phase, half=half, quality=quality)
+                    Hold(
+                        gpu=gpu,
+                        start_s=since,
+                        end_s=until,
+                        job=job,
+                        attempt=number,
+                        phase=phase,
+                        half=half,
+                        quality=quality,
+                    )
                 )
                 if half:
                     holds.append(Hold(gpu=gpu, start_s=since, end_s=until, half=True, quality=1))
@@ -221,9 +234,7 @@ def _columns(holds: list[Hold], node: int, size: Size, rng: np.random.Generator)
     return {name: values[order] for name, values in columns.items()}
 
 
-def _write_node(
-    made: Books, node: int, columns: dict[str, np.ndarray], days: range, rng: np.random.Generator
-) -> None:
+def _write_node(made: Books, node: int, columns: dict[str, np.ndarray], days: range, rng: np.random.Generator) -> None:
     for job, energy_mj in zip(*_sums(columns["job"], columns["energy_mj"]), strict=True):
         name = None if job < 0 else job_name(job)
         made.truth_mj[name] = made.truth_mj.get(name, 0) + energy_mj
@@ -233,7 +244,9 @@ def _write_node(
     every = {name: np.concatenate([values, _cpu(name, minutes, cpu_mj)]) for name, values in columns.items()}
     day = every["start"] // DAY_S
     for number in days:
-        _write_day(made, node, number, {name: values[day == number] for name, values in every.items()}, number == days.stop - 1)
+        _write_day(
+            made, node, number, {name: values[day == number] for name, values in every.items()}, number == days.stop - 1
+        )
 
 
 def _cpu(name: str, minutes: np.ndarray, cpu_mj: np.ndarray) -> np.ndarray:
@@ -256,7 +269,7 @@ def _write_day(made: Books, node: int, day: int, columns: dict[str, np.ndarray],
     folder.mkdir(parents=True, exist_ok=True)
     table = _table(node, columns)
     if not is_open:
-        _write(made, folder / f"compact-{made.attempts[0].job if made.attempts else 0:08d}{day:08d}.parquet", table)
+        _write(made, folder / f"compact-{day:016d}.parquet", table)
         return
     part = columns["start"] // (60 * made.size.file_minutes)
     for number in np.unique(part):
@@ -267,7 +280,7 @@ def _write_day(made: Books, node: int, day: int, columns: dict[str, np.ndarray],
 def _table(node: int, columns: dict[str, np.ndarray]) -> pa.Table:
     """Columns of the energy log; text is held once for each value."""
     gpus, jobs, phase = columns["gpu"], columns["job"], columns["phase"]
-    boards = [*(f"GPU-{node:03d}-{gpu}" for gpu in range(made_gpus(gpus))), f"cpu-{node:03d}"]
+    boards = [*(f"GPU-{node:03d}-{gpu}" for gpu in range(_gpus(gpus))), f"cpu-{node:03d}"]
     device = np.where(gpus < 0, len(boards) - 1, gpus)
     known, place = np.unique(jobs, return_inverse=True)
     names = [None if job < 0 else job_name(job) for job in known]
@@ -294,7 +307,7 @@ def _table(node: int, columns: dict[str, np.ndarray]) -> pa.Table:
     )
 
 
-def made_gpus(gpus: np.ndarray) -> int:
+def _gpus(gpus: np.ndarray) -> int:
     """How many boards the rows are of."""
     return int(gpus.max(initial=0)) + 1
 
@@ -334,7 +347,9 @@ def _write_store(made: Books, first_job: int, count: int) -> None:
 
 
 def _spec(number: int) -> JobSpec:
-    return JobSpec(job_id=job_name(number), name="synthetic", task="digits", model=MODELS[number % len(MODELS)], seed=number)
+    return JobSpec(
+        job_id=job_name(number), name="synthetic", task="digits", model=MODELS[number % len(MODELS)], seed=number
+    )
 
 
 def _tell(store: Store, attempt: Attempt) -> None:

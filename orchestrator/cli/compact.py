@@ -1,0 +1,60 @@
+"""``wattledger compact``: many small files of the energy log become one a day."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from orchestrator.books.compaction import Compacted, closed_before, compact_ledger
+from orchestrator.cli import options
+from orchestrator.cli.terminal import Column, print_table
+from orchestrator.report.figures import UNKNOWN
+
+
+def compact(
+    older_than: Annotated[
+        int, typer.Option("--older-than", min=1, metavar="DAYS", help="Only days that ended at least so many days ago.")
+    ] = 1,
+    as_json: options.JsonOption = False,
+    home: options.HomeOption = None,
+) -> None:
+    """Merge the small files of closed days of the energy log, so that years of it stay quick to read.
+
+    No energy is lost or counted twice, also when this is stopped in the middle; run again, it finishes. Entries of one
+    account that follow each other become one within each minute.
+    """
+    before = closed_before(time.time_ns(), older_than_days=older_than)
+    done = list(compact_ledger(options.home_of(home), before=before))
+    if as_json:
+        options.print_json([asdict(day) for day in done])
+        return
+    columns = [
+        Column(heading="node"),
+        Column(heading="day"),
+        Column(heading="files", numeric=True),
+        Column(heading="entries", numeric=True),
+        Column(heading="left", numeric=True),
+        Column(heading="kB", numeric=True),
+        Column(heading="left", numeric=True),
+        Column(heading="left as it is because", folds=True),
+    ]
+    print_table(f"Days before {before}", columns, [_line(day) for day in done], _notes(done))
+
+
+def _line(day: Compacted) -> list[str]:
+    figures = [day.entries, day.entries_left, day.bytes // 1000, day.bytes_left // 1000]
+    told = [UNKNOWN] * 4 if day.problem else [str(figure) for figure in figures]
+    return [day.node, day.date, str(day.files), *told, day.problem or ""]
+
+
+def _notes(done: list[Compacted]) -> list[str]:
+    merged = [day for day in done if day.problem is None]
+    if not merged:
+        return ["nothing to compact"]
+    before, after = sum(day.bytes for day in merged), sum(day.bytes_left for day in merged)
+    return [
+        f"{sum(day.files for day in merged)} files became {len(merged)}: {before / 1e6:.1f} MB, now {after / 1e6:.1f}"
+    ]

@@ -1,0 +1,75 @@
+"""The table of ``wattledger report --by``: sums over the whole ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from orchestrator.accounting.rollup import RollupRow, rollup
+from orchestrator.books.database import open_books
+from orchestrator.books.refresh import refresh
+from orchestrator.cli import options
+from orchestrator.cli.terminal import Column, print_table
+from orchestrator.report.figures import UNKNOWN, energy_unit, format_number
+from workers.home import Home
+from workers.units import mj_to_kwh
+
+
+def show_rollup(home: Home, by: str, *, as_json: bool) -> None:
+    """Sums by dimensions, separated by commas.
+
+    Raises:
+        UnknownNameError: a dimension that is not one.
+        UnreachableError: another command holds the derived database.
+    """
+    names = [name.strip() for name in by.split(",") if name.strip()]
+    with open_books(home) as books:
+        refreshed = refresh(books)
+        rows = rollup(books, names)
+    if as_json:
+        options.print_json([row.as_dict() for row in rows])
+        return
+    _show(names, rows, refreshed.unreadable)
+
+
+def _show(by: Sequence[str], rows: Sequence[RollupRow], unreadable: int) -> None:
+    energy = energy_unit([row.energy_kwh for row in rows])
+    total_mj = sum(row.energy_mj for row in rows)
+    columns = [
+        *(Column(heading=name.replace("_", " ")) for name in by),
+        Column(heading="account"),
+        Column(heading="jobs", numeric=True, spare=1),
+        Column(heading=f"energy\n{energy.symbol}", numeric=True),
+        Column(heading="share\n%", numeric=True, spare=2),
+        Column(heading=f"wasted\n{energy.symbol}", numeric=True, spare=3),
+        Column(heading="method"),
+        Column(heading="flags"),
+    ]
+    cells = [
+        [
+            *(value or UNKNOWN for value in row.keys.values()),
+            row.account,
+            str(row.jobs) if row.account != "idle" else UNKNOWN,
+            format_number(row.energy_kwh * energy.factor),
+            format_number(100 * row.energy_mj / total_mj) if total_mj else UNKNOWN,
+            format_number(mj_to_kwh(row.wasted_mj) * energy.factor) if row.account == "job" else UNKNOWN,
+            row.method.value,
+            ", ".join(sorted(row.quality)),
+        ]
+        for row in rows
+    ]
+    title = f"Energy by {', '.join(by)}" if by else "Energy"
+    print_table(title, columns, cells, _notes(rows, total_mj, unreadable))
+
+
+def _notes(rows: Sequence[RollupRow], total_mj: int, unreadable: int) -> list[str]:
+    parts = {
+        account: sum(row.energy_mj for row in rows if row.account == account)
+        for account in ("job", "idle", "unattributed")
+    }
+    told = " + ".join(f"{account} {part}" for account, part in parts.items())
+    notes = [f"all metered energy of the ledger: {mj_to_kwh(total_mj):.6g} kWh; in mJ: {told} = {total_mj}"]
+    if any(row.method.value == "simulated" for row in rows):
+        notes.append("SIMULATED: energy of the lines that say so comes from simulated devices.")
+    if unreadable:
+        notes.append(f"{unreadable} file(s) of the energy log cannot be read: what they hold is missing (flag gap)")
+    return notes
