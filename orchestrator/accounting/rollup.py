@@ -121,7 +121,7 @@ def rollup(
     columns = [f'{column}::VARCHAR AS "by_{name}"' for name, column in chosen.items()]
     names = [f'"by_{name}"' for name in chosen]
     found = books.rows(
-        f"SELECT {', '.join([*columns, _FIGURES])} FROM bookings WHERE {kept} "  # noqa: S608 (columns are ours)
+        f"SELECT {', '.join([*columns, _FIGURES])} FROM bookings WHERE {kept} "
         f"GROUP BY {', '.join([*names, 'account'])} "
         f"ORDER BY list_position({list(ACCOUNTS)}, account), energy_mj DESC, {', '.join([*names, 'account'])}",
         parameters,

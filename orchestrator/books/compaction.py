@@ -1,12 +1,13 @@
 """Many small files of a closed day become one, which no crash can make lose or double a millijoule.
 
-The new file is written whole under a hidden name, pushed to disk and renamed; only then are its inputs removed. It names
-them in its metadata, and every reader ignores a file that a compacted one beside it names (``workers.parquet``). So at
-any moment, and after a crash at any moment, what counts is either all the inputs or the one file. Compacting again
-finishes what was cut short.
+The new file is written whole under a hidden name, pushed to disk and renamed; only then are its inputs removed. It
+names them in its metadata, and every reader ignores a file that a compacted one beside it names (``workers.parquet``).
+So at any moment, and after a crash at any moment, what counts is either all the inputs or the one file. Compacting
+again finishes what was cut short.
 
-Neighbouring entries of one account become one entry within a minute of the clock, their energy added. What a figure could
-tell apart stays apart: entries over the edge of a minute, and entries of jobs without a phase, which accounting may cut.
+Neighbouring entries of one account become one entry within a minute of the clock, their energy added. What a figure
+could tell apart stays apart: entries over the edge of a minute, and entries of jobs without a phase, which accounting
+may cut.
 """
 
 from __future__ import annotations
@@ -106,7 +107,7 @@ def compact(books: Books, *, before: str) -> Iterator[Compacted]:
     refresh(books)
     unreadable = {books.home.root / path for (path,) in books.rows("SELECT path FROM files WHERE problem IS NOT NULL")}
     for folder in sorted(books.home.energy().glob("node=*/date=*")):
-        if partition_labels(folder / "_")["date"] < before:
+        if _labels(folder)[1] < before:
             try:
                 yield from (step for step in compact_day(books, folder, unreadable) if isinstance(step, Compacted))
             except (CompactionError, duckdb.Error) as error:
@@ -138,8 +139,10 @@ def compact_day(books: Books, folder: Path, unreadable: Collection[Path] = ()) -
     _push(folder)
     yield f"published {name}"
     yield from _remove(inputs)
+    node, date = _labels(folder)
     yield Compacted(
-        **_labels(folder),
+        node=node,
+        date=date,
         files=len(inputs),
         entries=entries,
         entries_left=entries_left,
@@ -196,12 +199,14 @@ def _is_compacted(path: Path) -> bool:
 
 
 def _left(folder: Path, problem: str) -> Compacted:
-    return Compacted(**_labels(folder), files=len(log_files(folder)), problem=problem)
+    node, date = _labels(folder)
+    return Compacted(node=node, date=date, files=len(log_files(folder)), problem=problem)
 
 
-def _labels(folder: Path) -> dict[str, str]:
+def _labels(folder: Path) -> tuple[str, str]:
+    """Node and date of a folder."""
     labels = partition_labels(folder / "_")
-    return {"node": labels["node"], "date": labels["date"]}
+    return labels["node"], labels["date"]
 
 
 def _push(path: Path) -> None:

@@ -40,7 +40,7 @@ def refresh_decisions(books: Books) -> int:
 def _replace(books: Books, jobs: Sequence[JobRecord], *, after_event: int, every: bool) -> int:
     for table in ("jobs", "attempts"):
         where = "true" if every else "job_id IN (SELECT unnest(?))"
-        books.rows(f"DELETE FROM {table} WHERE {where}", [] if every else [[job.job_id for job in jobs]])  # noqa: S608
+        books.rows(f"DELETE FROM {table} WHERE {where}", [] if every else [[job.job_id for job in jobs]])
     _insert(
         books,
         "jobs",
@@ -83,4 +83,4 @@ def _insert(books: Books, table: str, rows: Sequence[tuple[object, ...]]) -> Non
     """Add rows in one statement, a list for each column: a statement for each row takes minutes for 10,000 jobs."""
     if rows:
         columns = [list(column) for column in zip(*rows, strict=True)]
-        books.rows(f"INSERT INTO {table} SELECT {', '.join('unnest(?)' for _ in columns)}", columns)  # noqa: S608
+        books.rows(f"INSERT INTO {table} SELECT {', '.join('unnest(?)' for _ in columns)}", columns)

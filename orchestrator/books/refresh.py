@@ -87,7 +87,7 @@ def _forget(books: Books, file_ids: Sequence[int]) -> None:
     if file_ids:
         with books.transaction():
             for table in ("hours", "files"):
-                books.rows(f"DELETE FROM {table} WHERE file_id IN (SELECT unnest(?))", [list(file_ids)])  # noqa: S608
+                books.rows(f"DELETE FROM {table} WHERE file_id IN (SELECT unnest(?))", [list(file_ids)])
 
 
 def _add(books: Books, files: Mapping[str, Stamp]) -> int:

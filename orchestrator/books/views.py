@@ -1,8 +1,8 @@
 """The views: what ``wattledger sql`` and the roll-ups read, over the tables of ``database`` and the files themselves.
 
-``bookings`` is the heart: every sum of every hour, with whose it is. An account is ``job`` where the store knows the job,
-``idle`` where there is none, and ``unattributed`` where entries name a job that the store does not know; so the three
-add up to all there is, whatever is asked.
+``bookings`` is the heart: every sum of every hour, with whose it is. An account is ``job`` where the store knows the
+job, ``idle`` where there is none, and ``unattributed`` where entries name a job that the store does not know; so the
+three add up to all there is, whatever is asked.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _SPEC = {
 _SUMS = f"""
     sum(energy_mj) AS energy_mj, {_KWH.format("sum(energy_mj)")} AS energy_kwh,
     {WEAKNESS}[max(list_position({WEAKNESS}, method))] AS method,
-    list_sort(list_distinct(flatten(list(string_split(nullif(quality, ''), ',')) FILTER (WHERE quality <> '')))) AS quality
+    list_sort(list_distinct(flatten(list(string_split(quality, ',')) FILTER (WHERE quality <> '')))) AS quality
 """
 _HELD = "make_timestamp(min(start_us)) AS first_entry, make_timestamp(max(end_us)) AS last_entry"
 
@@ -51,9 +51,10 @@ CREATE VIEW damaged AS
 CREATE VIEW bookings AS
     SELECT
         CASE WHEN h.job_id IS NULL THEN 'idle' WHEN j.job_id IS NULL THEN 'unattributed' ELSE 'job' END AS account,
-        make_timestamp(h.hour * {_US_PER_HOUR}) AS hour, strftime(make_timestamp(h.hour * {_US_PER_HOUR}), '%Y-%m-%d') AS day,
-        h.node, h.device, h.model AS device_model, h.kind AS device_kind, h.job_id, h.attempt, h.phase, h.method, h.quality,
-        h.energy_mj, h.witness_mj, h.witnessed_mj, h.start_us, h.end_us, h.held_us, h.share,
+        make_timestamp(h.hour * {_US_PER_HOUR}) AS hour,
+        strftime(make_timestamp(h.hour * {_US_PER_HOUR}), '%Y-%m-%d') AS day,
+        h.node, h.device, h.model AS device_model, h.kind AS device_kind, h.job_id, h.attempt, h.phase, h.method,
+        h.quality, h.energy_mj, h.witness_mj, h.witnessed_mj, h.start_us, h.end_us, h.held_us, h.share,
         CASE h.kind WHEN 'gpu' THEN h.model ELSE a.accelerator END AS accelerator,
         a.state AS attempt_state, j.* EXCLUDE (job_id),
         CASE WHEN j.job_id IS NULL THEN l.node IS NOT NULL ELSE d.job_id IS NOT NULL END AS damaged
@@ -73,7 +74,8 @@ CREATE VIEW main.phases AS
     SELECT job_id, attempt, phase, {_HELD}, {_SUMS} FROM books.bookings WHERE account = 'job' GROUP BY ALL;
 CREATE VIEW main.attempts AS
     SELECT a.job_id, a.attempt, a.state, a.reason, a.node, a.accelerator,
-        make_timestamp(a.started_ns // 1000) AS started, make_timestamp(a.ended_ns // 1000) AS ended, s.* EXCLUDE (job_id, attempt)
+        make_timestamp(a.started_ns // 1000) AS started, make_timestamp(a.ended_ns // 1000) AS ended,
+        s.* EXCLUDE (job_id, attempt)
     FROM books.attempts a
     LEFT JOIN (SELECT job_id, attempt, {_SUMS} FROM books.bookings WHERE account = 'job' GROUP BY ALL) s
         ON s.job_id = a.job_id AND s.attempt = a.attempt;

@@ -27,8 +27,8 @@ def report(
         typer.Option(
             "--by",
             metavar="NAMES",
-            help="Sums over the whole ledger instead, idle energy too: by user, project, model, accelerator, node, day, "
-            "job, phase and others, separated by commas.",
+            help="Sums over the whole ledger instead, idle energy too: by user, project, model, accelerator, node, "
+            "day, job, phase and others, separated by commas.",
         ),
     ] = None,
     out: options.OutOption = None,

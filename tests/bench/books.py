@@ -121,7 +121,7 @@ def accelerator(node: int) -> str:
 def make_books(
     home: Home, size: Size, *, first_job: int = 0, jobs: int | None = None, days: range | None = None
 ) -> Books:
-    """Write a cluster's logs and decisions. ``first_job``, ``jobs`` and ``days`` make more of a cluster that is there."""
+    """Write a cluster's logs and decisions; ``first_job``, ``jobs`` and ``days`` make more of one that is there."""
     made = Books(home=home, size=size)
     days = days or range(size.days)
     count = size.jobs if jobs is None else jobs
