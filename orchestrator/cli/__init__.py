@@ -12,6 +12,7 @@ from orchestrator.cli.compare import compare
 from orchestrator.cli.doctor import doctor
 from orchestrator.cli.plan import plan
 from orchestrator.cli.report import report
+from orchestrator.cli.rollup import rollup
 from orchestrator.cli.run import run
 from orchestrator.cli.schema import schema
 from orchestrator.cli.sql import sql
@@ -25,7 +26,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for verb in (plan, run, status, report, compare, sql, compact, targets, doctor, schema):
+for verb in (plan, run, status, report, compare, rollup, sql, compact, targets, doctor, schema):
     app.command()(verb)
 
 

@@ -12,7 +12,6 @@ from orchestrator import client
 from orchestrator.accounting.rows import Account
 from orchestrator.cli import options
 from orchestrator.cli.results import print_jobs, save
-from orchestrator.cli.rollup import show_rollup
 from orchestrator.cli.terminal import Column, print_table
 from orchestrator.custody import settle_orphans
 from workers.home import Home
@@ -22,23 +21,11 @@ def report(
     run: options.RunArgument = None,
     as_json: options.JsonOption = False,
     why: Annotated[bool, typer.Option("--why", help="Show why each unknown figure is unknown.")] = False,
-    by: Annotated[
-        str | None,
-        typer.Option(
-            "--by",
-            metavar="NAMES",
-            help="Sums over the whole ledger instead, idle energy too: by user, project, model, accelerator, node, "
-            "day, job, phase and others, separated by commas.",
-        ),
-    ] = None,
     out: options.OutOption = None,
     prometheus: options.PrometheusOption = None,
     home: options.HomeOption = None,
 ) -> None:
     """Show what each job of a run cost and gained; --json prints one report row per job."""
-    if by is not None:
-        show_rollup(options.home_of(home), by, as_json=as_json)
-        return
     run_id, accounts = load_accounts(options.home_of(home), run, prometheus)
     if why:
         _show_why(run_id, accounts, as_json=as_json)

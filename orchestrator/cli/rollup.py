@@ -1,34 +1,61 @@
-"""The table of ``wattledger report --by``: sums over the whole ledger."""
+"""``wattledger rollup``: sums over the whole ledger, in which nothing is left out."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
-from orchestrator.accounting.rollup import RollupRow, rollup
+import typer
+
+from orchestrator.accounting.rollup import DIMENSIONS, RollupRow
+from orchestrator.accounting.rollup import rollup as roll_up
 from orchestrator.books.database import open_books
 from orchestrator.books.refresh import refresh
 from orchestrator.cli import options
 from orchestrator.cli.terminal import Column, print_table
 from orchestrator.report.figures import UNKNOWN, energy_unit, format_number
-from workers.home import Home
+from workers.errors import InputError
 from workers.units import mj_to_kwh
 
 
-def show_rollup(home: Home, by: str, *, as_json: bool) -> None:
-    """Sums by dimensions, separated by commas.
+def rollup(
+    by: Annotated[
+        str, typer.Argument(metavar="NAMES", help=f"Separated by commas: {', '.join(DIMENSIONS)}.", show_default=False)
+    ] = "",
+    where: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE,...", help="Only these, such as node=n1,n2; repeat to ask for more."),
+    ] = None,
+    as_json: options.JsonOption = False,
+    home: options.HomeOption = None,
+) -> None:
+    """Sum all energy of the ledger: of jobs, of idle devices, and of jobs the ledger does not know.
 
-    Raises:
-        UnknownNameError: a dimension that is not one.
-        UnreachableError: another command holds the derived database.
+    The lines add up to everything that was metered, to the millijoule. It costs by what is new since the last time.
     """
     names = [name.strip() for name in by.split(",") if name.strip()]
-    with open_books(home) as books:
+    with open_books(options.home_of(home)) as books:
         refreshed = refresh(books)
-        rows = rollup(books, names)
+        rows = roll_up(books, names, where=_conditions(where or []))
     if as_json:
         options.print_json([row.as_dict() for row in rows])
         return
     _show(names, rows, refreshed.unreadable)
+
+
+def _conditions(given: Sequence[str]) -> dict[str, list[str]]:
+    """Dimension to values.
+
+    Raises:
+        InputError: a condition has no equals sign.
+    """
+    found: dict[str, list[str]] = {}
+    for text in given:
+        name, equals, values = text.partition("=")
+        if not equals:
+            raise InputError(f"{text!r} is no condition: write a name, '=' and values, such as node=n1,n2.")
+        found[name.strip()] = [value.strip() for value in values.split(",")]
+    return found
 
 
 def _show(by: Sequence[str], rows: Sequence[RollupRow], unreadable: int) -> None:
@@ -67,7 +94,7 @@ def _notes(rows: Sequence[RollupRow], total_mj: int, unreadable: int) -> list[st
         for account in ("job", "idle", "unattributed")
     }
     told = " + ".join(f"{account} {part}" for account, part in parts.items())
-    notes = [f"all metered energy of the ledger: {mj_to_kwh(total_mj):.6g} kWh; in mJ: {told} = {total_mj}"]
+    notes = [f"all of these: {mj_to_kwh(total_mj):.6g} kWh; in mJ: {told} = {total_mj}"]
     if any(row.method.value == "simulated" for row in rows):
         notes.append("SIMULATED: energy of the lines that say so comes from simulated devices.")
     if unreadable:

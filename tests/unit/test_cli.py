@@ -27,7 +27,7 @@ from tests.clusters import ROOT, quick_manifest
 from tests.unit.ledger import Ledger, at, standard_entries
 from workers.contract import JobSpec
 
-VERBS = ("plan", "run", "status", "report", "compare", "sql", "compact", "targets", "doctor", "schema")
+VERBS = ("plan", "run", "status", "report", "compare", "rollup", "sql", "compact", "targets", "doctor", "schema")
 READERS = ("status", "report", "compare")
 QUICKSTART = str(ROOT / "manifests" / "quickstart.yaml")
 MARKUP = "[red]tiny[/red] [nothing] :rocket:"

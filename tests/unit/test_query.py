@@ -1,4 +1,4 @@
-"""``wattledger sql``, ``compact`` and ``report --by``: what they refuse and why, and what they answer."""
+"""``wattledger sql``, ``compact`` and ``rollup``: what they refuse and why, and what they answer."""
 
 from __future__ import annotations
 
@@ -95,20 +95,30 @@ def test_torn_files_cost_no_answer(ledger: Ledger) -> None:
     assert ask(ledger.home, "SELECT count(*) FROM files WHERE problem IS NOT NULL").rows == ((3,),)
 
 
-@pytest.mark.parametrize(
-    ("question", "rows"),
-    [
-        ("SELECT account, sum(energy_mj) FROM energy_by_hour GROUP BY 1 ORDER BY 1", [("job", 3_600_000), ("unattributed", 7000)]),
-        ("SELECT job_id, model, state, energy_kwh, method, quality FROM jobs", [("j", "tiny/vit", "succeeded", 0.001, "counter", None)]),
-        ("SELECT phase, energy_mj FROM phases ORDER BY first_entry LIMIT 1", [("load", 900_000)]),
-        ("SELECT attempt, node, energy_mj, ended - started = INTERVAL 16 SECOND FROM attempts", [(1, "node-1", 3_600_000, True)]),
-        ("SELECT value FROM metrics WHERE name = 'score/accuracy' AND phase = 'evaluate'", [(0.75,)]),
-        ("SELECT node, job_id, sum(energy_mj)::BIGINT FROM energy GROUP BY ALL ORDER BY 2", [("node-1", "j", 3_600_000), ("node-1", "stranger", 7000)]),
-        ("SELECT run_id, name FROM runs", [("run", "study")]),
-        ("SELECT node, date, problem FROM files", [("node-1", "2024-01-01", None)]),
-        ("WITH a AS (SELECT 1 AS x) SELECT x FROM a", [(1,)]),
+ANSWERS = {
+    "SELECT account, sum(energy_mj) FROM energy_by_hour GROUP BY 1 ORDER BY 1": [
+        ("job", 3_600_000),
+        ("unattributed", 7000),
     ],
-)  # fmt: skip
+    "SELECT job_id, model, state, energy_kwh, method, quality FROM jobs": [
+        ("j", "tiny/vit", "succeeded", 0.001, "counter", None)
+    ],
+    "SELECT phase, energy_mj FROM phases ORDER BY first_entry LIMIT 1": [("load", 900_000)],
+    "SELECT attempt, node, energy_mj, ended - started = INTERVAL 16 SECOND FROM attempts": [
+        (1, "node-1", 3_600_000, True)
+    ],
+    "SELECT value FROM metrics WHERE name = 'score/accuracy' AND phase = 'evaluate'": [(0.75,)],
+    "SELECT node, job_id, sum(energy_mj)::BIGINT FROM energy GROUP BY ALL ORDER BY 2": [
+        ("node-1", "j", 3_600_000),
+        ("node-1", "stranger", 7000),
+    ],
+    "SELECT run_id, name FROM runs": [("run", "study")],
+    "SELECT node, date, problem FROM files": [("node-1", "2024-01-01", None)],
+    "WITH a AS (SELECT 1 AS x) SELECT x FROM a": [(1,)],
+}
+
+
+@pytest.mark.parametrize(("question", "rows"), ANSWERS.items())
 def test_the_views_answer(ledger: Ledger, question: str, rows: list[tuple[object, ...]]) -> None:
     assert ask(ledger.home, question).rows == tuple(rows)
 
@@ -142,14 +152,17 @@ def test_sql_prints_json_csv_or_a_table(ledger: Ledger, call: Call) -> None:  # 
     assert "never written" in refused.err
 
 
-def test_report_by_adds_up_and_says_so(ledger: Ledger, call: Call) -> None:  # noqa: F811
+def test_a_roll_up_adds_up_and_says_so(ledger: Ledger, call: Call) -> None:  # noqa: F811
     home = ("--home", ledger.home.root)
-    lines = json.loads(call("report", "--by", "model, phase", "--json", *home).out)
+    lines = json.loads(call("rollup", "model, phase", "--json", *home).out)
     assert sum(line["energy_mj"] for line in lines) == 3_607_000
-    assert [line["phase"] for line in lines if line["account"] == "job"][0] == "train"
-    shown = call("report", "--by", "model", *home).out
+    assert [line["phase"] for line in lines if line["account"] == "job"].index("train") == 0
+    (kept,) = json.loads(call("rollup", "--where", "phase=load,train", "--json", *home).out)
+    assert kept["energy_mj"] == 2_700_000
+    shown = call("rollup", "model", *home).out
     assert "job 3600000 + idle 0 + unattributed 7000 = 3607000" in shown
-    wrong = call("report", "--by", "modle", *home)
+    assert call("rollup", "--where", "phase", *home).code == 2
+    wrong = call("rollup", "modle", *home)
     assert wrong.code == 2
     assert "Did you mean 'model'?" in wrong.err
 
