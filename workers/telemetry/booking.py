@@ -27,8 +27,8 @@ GAP_NS = 2 * NS_PER_S
 """Readings further apart than this leave the power in between unknown: what they span is flagged ``gap``."""
 CLOSELY_NS = SLOWEST_NS * 5 // 2
 """For this long after an edge, or the first reading, close looks help: at least two refreshes come in it."""
-IDLE_SPELL_NS = 5 * NS_PER_S
-"""Idle for this long, a device's counter tells better than its power sensor what it draws idle."""
+IDLE_SPELL_NS = 10 * NS_PER_S
+"""Idle for this long, a device's counter tells to a hundredth how far off its power sensor is."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,7 +87,8 @@ class DeviceBook:
         # What the device draws when nobody holds it, and since when nobody has; ``None`` until it is known.
         self._idle_mw: int | None = None
         self._idle_since_ns = 0
-        self._idle_from: tuple[int, int] | None = None
+        # Of this spell of idleness: how long, what the counter grew by, and what the sensor made of it.
+        self._idle_ns = self._idle_mj = self._idle_pj = 0
         self._flags: set[Quality] = set()
         self._entries: list[EnergyEntry] = []
         self.booked_mj = 0
@@ -227,7 +228,8 @@ class DeviceBook:
         if self._early is not None:
             self._draw(self._early)
         self._stretches.append(_Stretch(start_ns=self._now_ns, claims=tuple(claims)))
-        self._idle_since_ns, self._idle_from = self._now_ns, None
+        self._idle_since_ns = self._now_ns
+        self._idle_ns = self._idle_mj = self._idle_pj = 0
         self._turned_ns = self._now_ns if self._turned_ns is None else self._turned_ns
         self._look_closely()
 
@@ -302,6 +304,9 @@ class DeviceBook:
         ):
             self._enter(stretch, begin, end, part_mj, method, witness_mj)
         self.booked_mj += energy_mj
+        if len(spans) == 1 and not self._blind:
+            self._idle_ns, self._idle_mj = self._idle_ns + end_ns - start_ns, self._idle_mj + energy_mj
+            self._idle_pj += self._drawn_pj
         self._booked = self._last
         self._refreshed_ns, self._same_ns = (end_ns, end_ns), end_ns
         self._drawn_pj = 0
@@ -349,16 +354,14 @@ class DeviceBook:
 
         Sensor and counter differ on some boards, and it is the counter's joules that are split.
         """
-        if len(self._stretches) > 1 or self._stretches[0].claims or self._is_hosts:
+        if reading.power_mw is None or len(self._stretches) > 1 or self._stretches[0].claims or self._is_hosts:
             return
         looks_back_ns = (self._device.power_window_ms or 0) * NS_PER_MS + 2 * SLOWEST_NS
         if reading.time_ns - self._idle_since_ns < looks_back_ns:
             return
-        since_ns, since_mj = self._idle_from = self._idle_from or (self.settled_ns, self.booked_mj)
-        if self.settled_ns - since_ns >= IDLE_SPELL_NS:
-            self._idle_mw = (self.booked_mj - since_mj) * PJ_PER_MJ // (self.settled_ns - since_ns)
-        elif reading.power_mw is not None:
-            self._idle_mw = reading.power_mw
+        self._idle_mw = reading.power_mw
+        if self._idle_ns >= IDLE_SPELL_NS and self._idle_pj:
+            self._idle_mw = reading.power_mw * self._idle_mj * PJ_PER_MJ // self._idle_pj
 
     def _enter(
         self, stretch: _Stretch, begin_ns: int, end_ns: int, energy_mj: int, method: Method, witness_mj: int | None
