@@ -132,8 +132,10 @@ class TestPower:
 class TestPackages:
     def test_each_package_is_a_device_that_says_modelled(self, tmp_path: Path, clock: Clock) -> None:
         assert modelled(FakeHost(tmp_path / "host", packages=2), clock).devices() == (
-            Device(uuid=PACKAGE, index=0, model=EPYC_7742, kind="cpu", method=Method.MODELLED),
-            Device(uuid="cpu-package-1@n1", index=1, model=EPYC_7742, kind="cpu", method=Method.MODELLED),
+            Device(uuid=PACKAGE, index=0, model=EPYC_7742, kind="cpu", method=Method.MODELLED, gap_ms=60_000),
+            Device(
+                uuid="cpu-package-1@n1", index=1, model=EPYC_7742, kind="cpu", method=Method.MODELLED, gap_ms=60_000
+            ),
         )
 
     def test_each_package_draws_its_own_power_at_the_hosts_utilisation(self, tmp_path: Path, clock: Clock) -> None:
