@@ -191,7 +191,6 @@ class TestCounter:
         possible = drawn <= PLAUSIBLE_W * elapsed_ns // 1000
         assert grown == (drawn if now >= before or possible else None)
 
-
     @pytest.mark.parametrize(("range_uj", "gap_ms"), [(RANGE_UJ, 60_000), (65_532_610_987, 32_766), (999_999, 0)])
     def test_looks_may_be_a_minute_apart_unless_the_counter_could_go_around_meanwhile(
         self, tmp_path: Path, clock: Clock, range_uj: int, gap_ms: int
