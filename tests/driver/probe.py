@@ -106,6 +106,17 @@ class _Worker:
         said = getattr(self._meter, function)(*given)
         return asdict(said) if is_dataclass(said) and not isinstance(said, type) else said
 
+    def do_refresh(self, device: str) -> object:
+        """What the doctor measures, on the driver's clock, which passes a millisecond at every look."""
+        from orchestrator.doctor.refresh import measure_refresh
+
+        def pause(_: float) -> None:
+            self._control.write(b'{"op": "advance", "ns": 1000000}\n')
+            self._control.readline()
+
+        measured = measure_refresh(self._meter, device, clock_ns=self.clock_ns, pause_s=pause)
+        return None if measured is None else asdict(measured)
+
     def do_nvml(self, function: str, *arguments: object) -> object:
         """A function of ``pynvml`` as it is; ``["board", index]`` stands for a handle."""
         import pynvml

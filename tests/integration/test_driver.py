@@ -358,7 +358,13 @@ class TestDoctor:
             driver.kill()
             assert doctor(driver)["GPU"]["remedy"] == "`sudo modprobe nvidia`"
 
-    def test_eight_boards_are_each_told_with_their_refresh_measured(self, nvml_library: Path) -> None:
+    def test_a_counters_refresh_is_measured_exactly_and_a_board_without_one_has_none(self, nvml_library: Path) -> None:
+        boards = [{"model": "H100"}, {"model": "V100"}, {"model": "P100"}]
+        with Driver(nvml_library, boards, clock="manual") as driver, Probe(driver) as probe:
+            measured = [probe.ask("refresh", device["uuid"]) for device in probe.ask("open")]
+        assert measured == [{"interval_ms": 100, "look_ms": 1}, {"interval_ms": 20, "look_ms": 1}, None]
+
+    def test_eight_boards_are_each_told(self, nvml_library: Path) -> None:
         with Driver(nvml_library, [{"model": model} for model in ALL]) as driver:
             found = doctor(driver)
             uuids = driver.order("uuids")
@@ -366,15 +372,12 @@ class TestDoctor:
         for index, (model, uuid) in enumerate(zip(ALL, uuids, strict=True)):
             board = found[f"GPU {index}, {model}"]
             assert board["level"] == "ok"
-            told = re.fullmatch(
-                rf"{uuid}, method counter: hardware energy counter, mJ, refreshed every (\d+) ms \(measured\); "
+            # How often depends on how busy the machine is that runs the test, up to not at all.
+            assert re.fullmatch(
+                rf"{uuid}, method counter: hardware energy counter, mJ, refresh[^;]+; "
                 "power is its sensor's latest sample",
                 board["found"],
             )
-            assert told, board["found"]
-            # On a busy machine a look may come late, and some refreshes be missed.
-            refresh_ms = 20 if model == "V100" else 100
-            assert 0.8 * refresh_ms <= int(told[1]) <= 2.2 * refresh_ms
             assert "not held back" in found[f"GPU {index} state"]["found"]
 
     def test_who_may_not_set_limits_and_a_board_that_may_not_be_read_are_told(self, nvml_library: Path) -> None:
