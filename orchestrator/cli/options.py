@@ -84,11 +84,11 @@ def target_of(
         local=nodes,
         prometheus_url=prometheus_url(prometheus),
         agent_listen=agent_listen,
-        agent_access=access_of(agent_access),
+        agent_access=agent_access_of(agent_access),
     )
 
 
-def access_of(file: Path | None) -> AgentAccess:
+def agent_access_of(file: Path | None) -> AgentAccess:
     """How agents are to be protected; without a file not at all.
 
     Raises:

@@ -44,7 +44,7 @@ def targets(
     target = client.Target(
         address=address or "auto",
         agent_listen=agent_listen,
-        agent_access=options.access_of(agent_access),
+        agent_access=options.agent_access_of(agent_access),
         targets_listen=listen,
         targets_port=serve or 0,
     )
