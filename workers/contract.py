@@ -256,6 +256,8 @@ class Device:
         method: how its energy is obtained.
         scope: ``module`` where its figures are those of the whole module it sits on, its CPU included (Grace Hopper).
         power_window_ms: what its power readings are averaged over; 0: its sensor's latest sample; ``None``: not known.
+        gap_ms: readings further apart leave unknown what was drawn in between. It is longer for a counter that cannot
+            have wrapped unseen than for a board whose power may have to be followed.
         quality: what is to be known of every figure of it: ``shared`` where slices of it are used apart (MIG).
     """
 
@@ -266,6 +268,7 @@ class Device:
     method: Method
     scope: Literal["board", "module"] = "board"
     power_window_ms: int | None = None
+    gap_ms: int = 2000
     quality: frozenset[Quality] = frozenset()
 
 

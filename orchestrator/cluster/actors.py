@@ -28,9 +28,9 @@ cluster ends; ours hold a lifeline, see its end, and leave in order: limits put 
 class AgentActor:
     """Keeps one node's agent. Detached: it lives until its node or ``stop`` ends it."""
 
-    def __init__(self, home: str, node: str, meter: str, listen: str) -> None:
+    def __init__(self, home: str, node: str, meter: str, listen: str, access: list[str]) -> None:
         self._log = Home(Path(home)).run / f"agent-{node}.log"
-        self._arguments = ["--home", home, "--node", node, "--meter", meter, "--listen", listen]
+        self._arguments = ["--home", home, "--node", node, "--meter", meter, "--listen", listen, *access]
         self._start()
 
     def _start(self) -> None:

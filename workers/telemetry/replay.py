@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from workers.contract import Device, Lease, Reading
+from workers.contract import Device, Reading
 from workers.errors import CapError, InputError, MeterError
-from workers.telemetry.meter import LimitRange
+from workers.telemetry.meter import LimitRange, UncappedMeter
 from workers.telemetry.recording import RecordedDevice, Recording, read_recording
 from workers.units import NS_PER_S
 
@@ -28,7 +28,7 @@ class _Player:
     ended: bool = False
 
 
-class ReplayMeter:
+class ReplayMeter(UncappedMeter):
     """A node of recorded devices.
 
     Args:
@@ -114,31 +114,15 @@ class ReplayMeter:
 
     def limit_range(self, device: str) -> LimitRange:
         """A recording has none."""
-        raise self._uncappable(device)
-
-    def set_limit(self, device: str, limit_mw: int) -> None:  # noqa: ARG002 - the port's signature
-        """A recording takes none."""
-        raise self._uncappable(device)
-
-    def attach(self, lease: Lease) -> None:
-        """A recording follows nobody."""
-
-    def detach(self, lease: Lease) -> None:
-        """A recording follows nobody."""
+        source = self._player(device).recording.source
+        raise CapError(f"{device} is played back from {source} and takes no power limit. Remove power.")
 
     def speed(self, device: str) -> float | None:
         """This host's own pace: a replayed device is no real one, so that no work may land on a board beside it."""
         self._player(device)
         return 1.0
 
-    def close(self) -> None:
-        """Nothing to let go of."""
-
     def _player(self, device: str) -> _Player:
         if device not in self._players:
-            raise MeterError(f"{device} is not a device of this node: {', '.join(self._players)}.")
+            raise self.unknown(device)
         return self._players[device]
-
-    def _uncappable(self, device: str) -> CapError:
-        source = self._player(device).recording.source
-        return CapError(f"{device} is played back from {source} and takes no power limit. Remove power.")
