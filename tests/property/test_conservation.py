@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from tests.metering import START_NS, Clock, Processes, assert_covered_once, claim, device, energy_by_job, simulated
 from workers.contract import EnergyEntry, Lease, Method, Phase, Power, Quality, Reading
 from workers.errors import CapError, InputError
-from workers.telemetry.booking import CLOSELY_NS, GAP_NS, Claim, DeviceBook, merge
+from workers.telemetry.booking import CLOSELY_NS, Claim, DeviceBook, merge
 from workers.telemetry.node import LeaseRequest, NodeMeter
 from workers.telemetry.refresh import SLOWEST_NS
 from workers.units import MW_PER_W, NS_PER_S, PJ_PER_MJ
@@ -48,6 +48,7 @@ class Reset:
 
 
 Step = Look | Edge | Reset
+GAP_NS = device().gap_ms * 1_000_000
 
 NANOSECONDS = st.integers(0, 300_000_000) | st.sampled_from([0, 1, GAP_NS, GAP_NS + 1, 3600 * NS_PER_S])
 MOMENTS = st.integers(0, GAP_NS // 50)

@@ -7,8 +7,8 @@ The split is as good as the times of the refreshes around the edge are known, so
 
 Invariant, for any sequence of calls: ``booked_mj`` = sum of the entries = growth of the counter between the first and
 the last reading at which it moved (in a watched book, what moved within ``CLOSELY_NS`` of an edge may wait for a closer
-look). Where the counter was reset, or told nothing for longer than ``GAP_NS``, the power readings say what was drawn
-meanwhile, and the entries say so.
+look). Where the counter was reset, or told nothing for longer than the device's ``gap_ms``, the power readings say what
+was drawn meanwhile, and the entries say so.
 
 A device that several hold is split by what ``weigh`` was told each used, else equally. The host's own devices (CPU,
 DRAM) are everybody's: what of them was not measured as somebody's is nobody's.
@@ -23,8 +23,6 @@ from workers.contract import Device, EnergyEntry, Method, Phase, Quality, Readin
 from workers.telemetry.refresh import CLOSE_NS, NS_PER_MS, SLOWEST_NS, RefreshPeriod
 from workers.units import NS_PER_S, PJ_PER_MJ, apportion
 
-GAP_NS = 2 * NS_PER_S
-"""Readings further apart than this leave the power in between unknown: what they span is flagged ``gap``."""
 CLOSELY_NS = SLOWEST_NS * 5 // 2
 """For this long after an edge, or the first reading, close looks help: at least two refreshes come in it."""
 IDLE_SPELL_NS = 10 * NS_PER_S
@@ -66,6 +64,8 @@ class DeviceBook:
 
     def __init__(self, device: Device, *, is_watched: bool = False) -> None:
         self._device = device
+        # Readings further apart leave the power in between unknown: what they span is flagged ``gap``.
+        self._gap_ns = device.gap_ms * NS_PER_MS
         self._is_watched = is_watched and not (_is_current(device) or device.method is Method.INTEGRATED)
         # Everything up to the reading ``_booked`` is in the entries; the rest is about the time since.
         self._booked: Reading | None = None
@@ -113,7 +113,7 @@ class DeviceBook:
             return
         self._learn_idle(reading)
         looked_ns, self._looked_ns = self._looked_ns, reading.time_ns
-        if reading.time_ns - looked_ns > GAP_NS:
+        if reading.time_ns - looked_ns > self._gap_ns:
             self._flags.add(Quality.GAP)
         before, now = self._booked.energy_mj, reading.energy_mj
         if before is None or now is None:
@@ -205,7 +205,7 @@ class DeviceBook:
         A counter that has only just fallen silent is waited for, since its next value makes the books exact.
         """
         has_counter = self._device.method is not Method.INTEGRATED
-        if has_counter and booked.energy_mj is not None and reading.time_ns - booked.time_ns <= GAP_NS:
+        if has_counter and booked.energy_mj is not None and reading.time_ns - booked.time_ns <= self._gap_ns:
             return
         if reading.power_mw is None and reading.energy_mj is None:
             return
