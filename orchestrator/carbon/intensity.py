@@ -73,7 +73,7 @@ def intensity_of(region: str | None) -> Intensity:
         return replace(world, source=f"world average (default, no region was given): {world.source}, {world.year}")
     found = _by_name().get(region.strip().upper())
     if found is None:
-        raise UnknownNameError("region", region, _table(), listing=_LISTING)
+        raise UnknownNameError("region", region, _table(), listing=_LISTING + _in_words(region))
     return replace(found, source=f"{found.source}, {found.year}")
 
 
@@ -85,6 +85,12 @@ def facility_pue(pue: float | None) -> Pue:
 def co2e_kg(energy_kwh: float, pue: float, g_per_kwh: float) -> float:
     """Kilograms of CO2e of ``energy_kwh`` of IT energy, the facility's overhead included."""
     return energy_kwh * pue * g_per_kwh / 1000
+
+
+def _in_words(region: str) -> str:
+    """The code of a country that was named in words, to be added to what is known."""
+    words = region.strip().casefold()
+    return next((f"; {one.name} is {code}" for code, one in _table().items() if one.name.casefold() == words), "")
 
 
 @functools.cache
