@@ -50,9 +50,13 @@ class CarbonBasis:
         weighted = self._weighted(entries)
         return self.intensity.g_per_kwh if weighted is None else weighted.g_per_kwh
 
+    def kg(self, energy_kwh: float, entries: Sequence[EnergyEntry]) -> float:
+        """Kilograms of CO2e of IT energy drawn when ``entries`` were, the facility's overhead included."""
+        return co2e_kg(energy_kwh, self.pue.value, self.g_per_kwh(entries))
+
     def grams(self, energy_kwh: float, entries: Sequence[EnergyEntry]) -> float:
-        """Grams of CO2e of IT energy drawn when ``entries`` were, the facility's overhead included."""
-        return 1000 * co2e_kg(energy_kwh, self.pue.value, self.g_per_kwh(entries))
+        """The same in grams."""
+        return 1000 * self.kg(energy_kwh, entries)
 
     def source(self, entries: Sequence[EnergyEntry]) -> str:
         """Where the intensity of ``entries`` and the PUE come from, in words."""

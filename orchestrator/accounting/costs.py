@@ -52,7 +52,7 @@ def carbon_figures(evidence: Evidence, basis: CarbonBasis | Unknown) -> Figures:
     return figures | {
         "carbon_intensity_g_per_kwh": basis.g_per_kwh(evidence.entries),
         "carbon_source": "; ".join(filter(None, (basis.source(evidence.entries), of_hardware))),
-        "co2e_kg": total if isinstance(total, Unknown) else basis.grams(total.energy_kwh, evidence.entries) / 1000,
+        "co2e_kg": total if isinstance(total, Unknown) else basis.kg(total.energy_kwh, evidence.entries),
     }
 
 

@@ -72,11 +72,8 @@ class Caller:
     ) -> None:
         self._timeout_s, self._deadline_s = timeout_s, deadline_s
         self._monotonic, self._now_s, self._sleep, self._chance = monotonic, now_s, sleep, chance
-        # Nothing kept alive: a client that nobody closes holds no socket.
-        once = httpx.Limits(max_keepalive_connections=0)
-        # A proxy named in the environment is for the world outside, and knows no server of this machine.
-        self._outside = httpx.Client(transport=transport, limits=once)
-        self._here = httpx.Client(transport=transport, limits=once, trust_env=False)
+        self._transport = transport
+        self._clients: dict[bool, httpx.Client] = {}
         self._until: float | None = None
 
     def get(
@@ -99,7 +96,7 @@ class Caller:
             raise InputError(f"{host.scheme}://{host.netloc} would get a key unencrypted; give an https:// address")
         auth = httpx.BasicAuth(*login) if login else None
         request = httpx.Request("GET", url, params=params, headers={**(headers or {}), "accept": "application/json"})
-        client = self._here if is_here else self._outside
+        client = self._client(is_here=is_here)
         for attempt in itertools.count():
             answer = self._once(client, request, auth)
             if isinstance(answer, _Answer):
@@ -113,8 +110,8 @@ class Caller:
 
     def close(self) -> None:
         """Let go of the connections."""
-        self._outside.close()
-        self._here.close()
+        for client in self._clients.values():
+            client.close()
 
     def __enter__(self) -> Self:
         return self
@@ -123,6 +120,15 @@ class Caller:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _client(self, *, is_here: bool) -> httpx.Client:
+        """Made when it is first needed: most reports ask nobody, and certificates take a while to load."""
+        if is_here not in self._clients:
+            # Nothing kept alive: a client that nobody closes holds no socket. A proxy named in the environment is for
+            # the world outside, and knows no server of this machine.
+            once = httpx.Limits(max_keepalive_connections=0)
+            self._clients[is_here] = httpx.Client(transport=self._transport, limits=once, trust_env=not is_here)
+        return self._clients[is_here]
 
     def _left_s(self) -> float:
         now = self._monotonic()

@@ -1,7 +1,8 @@
 """A server on a real socket that answers as Electricity Maps, WattTime and the UK Carbon Intensity API do.
 
 It has figures for every hour asked for, checks the key, and has mishaps in the order it is told: ``503``, ``torn``
-(half of the JSON), ``slow`` (holds the answer until the server ends), ``429`` (with its ``retry_after``), ``html``. It does not model zones that a key may not see, ranges that are too long, or tokens that run out.
+(half of the JSON), ``slow`` (holds the answer until the server ends), ``429`` (with its ``retry_after``), ``html``. It
+does not model zones that a key may not see, ranges that are too long, or tokens that run out.
 """
 
 from __future__ import annotations

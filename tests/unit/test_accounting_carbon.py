@@ -51,7 +51,7 @@ ACCOUNTING = {"region": "FRA", "pue": 1.5, "intensity": "grid.csv"}
 def test_hours_that_cannot_be_had_leave_the_yearly_figure_and_say_why(ledger: Ledger) -> None:
     ledger.book(*standard_entries())
     built = row(ledger, job(attempt(), accounting={"region": "FRA", "pue": 1.5, "intensity": "electricitymaps"}))
-    assert (built.carbon_intensity_g_per_kwh, built.co2e_kg) == (56.0, 0.000084)
+    assert (built.carbon_intensity_g_per_kwh, built.co2e_kg) == (56.0, 0.001 * 1.5 * 56 / 1000)
     assert built.carbon_source == (
         "FRA: Our World in Data / Ember (CC BY 4.0), 2023 (yearly, since ELECTRICITYMAPS_TOKEN is not set; put the key "
         "in it, or the path of a file that holds it in ELECTRICITYMAPS_TOKEN_FILE); PUE: as given"

@@ -1,4 +1,4 @@
-"""Hourly intensity from servers on real sockets and from the ledger's cache; every failure is a reason, never an error."""
+"""Hourly intensity from servers on real sockets and from the ledger's cache; a failure is a reason, never an error."""
 
 from __future__ import annotations
 
