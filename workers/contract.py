@@ -23,7 +23,7 @@ from workers.errors import InputError
 JOB_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 """A job id names a folder, a Prometheus label and a Ray actor, so it is kept to what all three take."""
 
-INTENSITY_PATTERN = r"^(yearly|electricitymaps|watttime|uk|(?i:.+\.(csv|parquet)))$"
+INTENSITY_PATTERN = r"^(yearly|electricitymaps|watttime|uk|.+\.(csv|parquet))$"
 """Sources of carbon intensity by name; anything else is a file of the user's."""
 
 ZONE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"

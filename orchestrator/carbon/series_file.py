@@ -129,7 +129,7 @@ def _bytes(folder: Path, name: str) -> bytes:
 
 
 def _is_parquet(name: str) -> bool:
-    return name.lower().endswith(".parquet")
+    return name.endswith(".parquet")
 
 
 def _rows(name: str, raw: bytes) -> Iterator[Row]:
