@@ -7,6 +7,7 @@ provisional is asked for again after an hour, until it is so old that nothing mo
 from __future__ import annotations
 
 import contextlib
+import datetime
 import json
 import os
 from dataclasses import dataclass
@@ -66,4 +67,5 @@ def remember_day(home: Home, feed: str, zone: str, day: int, cached: CachedDay) 
 
 
 def _path(home: Home, feed: str, zone: str, day: int) -> Path:
-    return home.carbon / "hours" / feed / zone / f"{day}.json"
+    date = datetime.date(1970, 1, 1) + datetime.timedelta(days=day)
+    return home.carbon / "hours" / feed / zone / f"{date.isoformat()}.json"

@@ -20,7 +20,7 @@ from workers.units import NS_PER_S, apportion
 NS_PER_HOUR = 3600 * NS_PER_S
 
 Draw = tuple[int, int, int]
-"""Start and end (ns since the epoch), and the energy drawn between them (mJ, not negative)."""
+"""Start and end (ns since the epoch), and the energy drawn between them (mJ)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,19 +67,21 @@ def energy_by_hour(draws: Iterable[Draw]) -> dict[int, int]:
             continue
         hours = range(first, last + 1)
         inside_ns = [min(end_ns, (hour + 1) * NS_PER_HOUR) - max(start_ns, hour * NS_PER_HOUR) for hour in hours]
-        for hour, part_mj in zip(hours, apportion(energy_mj, inside_ns), strict=True):
-            found[hour] = found.get(hour, 0) + part_mj
+        # A log that lost its mind may hold less than nothing; it is not for this to hide that, nor to fail on it.
+        sign = -1 if energy_mj < 0 else 1
+        for hour, part_mj in zip(hours, apportion(abs(energy_mj), inside_ns), strict=True):
+            found[hour] = found.get(hour, 0) + sign * part_mj
     return found
 
 
 def weigh(by_hour_mj: Mapping[int, int], series: HourlySeries, yearly_g_per_kwh: float) -> Weighted:
     """The mean intensity of energy by hour; an hour the series lacks has the region's yearly figure.
 
-    Energy of 0 mJ has the plain mean of its hours, and no hours at all have the yearly figure.
+    Energy of 0 mJ, or less in some hour, has the plain mean of its hours; no hours at all have the yearly figure.
     """
     total_mj = sum(by_hour_mj.values())
-    weights = by_hour_mj if total_mj else dict.fromkeys(by_hour_mj, 1)
-    sum_of_weights = total_mj or len(weights)
+    weights = by_hour_mj if total_mj > 0 and min(by_hour_mj.values()) >= 0 else dict.fromkeys(by_hour_mj, 1)
+    sum_of_weights = sum(weights.values())
     yearly = Fraction(yearly_g_per_kwh)
     weighted = sum(
         (weight * Fraction(series.g_per_kwh.get(hour, yearly)) for hour, weight in weights.items()), Fraction(0)

@@ -149,7 +149,7 @@ class Caller:
             finally:
                 answer.close()
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            return _Again(f"does not answer ({type(error).__name__})")
+            return _Again(f"does not answer ({str(error) or type(error).__name__})")
 
     def _body(self, answer: httpx.Response) -> _Answer | _Again:
         raw = b""

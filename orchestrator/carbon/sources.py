@@ -16,8 +16,8 @@ from orchestrator.carbon.electricity_maps import URL as ELECTRICITY_MAPS_URL
 from orchestrator.carbon.feed import HOURS_PER_DAY, Feed, FeedDay, secret
 from orchestrator.carbon.hourly import HourlySeries
 from orchestrator.carbon.http import Caller
-from orchestrator.carbon.intensity import GREAT_BRITAIN, Intensity
-from orchestrator.carbon.series_file import is_file, read_series
+from orchestrator.carbon.intensity import GREAT_BRITAIN, Intensity, intensity_of
+from orchestrator.carbon.series_file import SeriesFile, is_file, read_series
 from orchestrator.carbon.uk import URL as UK_URL
 from orchestrator.carbon.uk import UkCarbonIntensity
 from orchestrator.carbon.watttime import PASSWORD_VARIABLE, USER_VARIABLE, WattTime
@@ -51,6 +51,7 @@ class HourlySources:
         self._caller = caller or Caller()
         self._days: dict[tuple[str, str, int], FeedDay] = {}
         self._feeds: dict[tuple[str, str], Feed] = {}
+        self._files: dict[tuple[str, str], SeriesFile] = {}
         self._silent: dict[tuple[str, str], str] = {}
 
     def hourly(
@@ -61,8 +62,7 @@ class HourlySources:
             return None
         try:
             if is_file(wanted.intensity):
-                names = [name for name in (wanted.zone, wanted.region, region.region, region.country) if name]
-                return read_series(self._home.series(run_id), wanted.intensity).series(names)
+                return self._file(run_id, wanted.intensity).series(_names(wanted, region))
             return self._of_feed(wanted, _zone(wanted, region), hours)
         except WattledgerError as error:
             told = " ".join(str(error).splitlines()).rstrip(".")
@@ -71,6 +71,11 @@ class HourlySources:
     def close(self) -> None:
         """Let go of the connections."""
         self._caller.close()
+
+    def _file(self, run_id: str, name: str) -> SeriesFile:
+        if (run_id, name) not in self._files:
+            self._files[run_id, name] = read_series(self._home.series(run_id), name)
+        return self._files[run_id, name]
 
     def _of_feed(self, wanted: Accounting, zone: str, hours: Collection[int]) -> HourlySeries:
         key = (wanted.intensity, wanted.signal)
@@ -120,6 +125,13 @@ class HourlySources:
             return None
         remember_day(self._home, feed.name, zone, day, asked)
         return asked
+
+
+def _names(wanted: Accounting, region: Intensity) -> list[str]:
+    """What a file may call the job's region, the narrowest first."""
+    country = intensity_of(region.country).region if region.country else None
+    names = (wanted.zone, wanted.region, region.region, country, region.country)
+    return list(dict.fromkeys(name for name in names if name))
 
 
 def _zone(wanted: Accounting, region: Intensity) -> str:

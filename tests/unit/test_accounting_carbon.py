@@ -131,7 +131,8 @@ def test_a_model_nobody_published_a_figure_of_is_null_with_the_reason(ledger: Le
     built = row(ledger, job(attempt()))
     assert built.embodied_kg is None
     assert built.reasons["embodied_kg"] == (
-        "no published figure of the embodied carbon of a T4 is kept (there is of: A100-40GB, A100-80GB, H100, V100)"
+        "no published figure of the embodied carbon of a T4 is kept "
+        "(there is of: A100-40GB, A100-80GB, H100, TPUv3, V100)"
     )
 
 

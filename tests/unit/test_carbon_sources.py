@@ -178,6 +178,14 @@ def test_a_key_may_lie_in_a_file(home: Home, server: IntensityServer, tmp_path: 
     assert len(found.g_per_kwh) == 24
 
 
+@pytest.mark.parametrize("name", ["aws:eu-west-3", "fra", "FR"])
+def test_a_file_may_call_a_clouds_region_by_its_country(home: Home, server: IntensityServer, name: str) -> None:
+    kept = home.series("run-1") / "grid.csv"
+    kept.parent.mkdir(parents=True)
+    kept.write_text(f"time,region,g_per_kwh\n2024-01-01T00:00Z,DEU,9\n2024-01-01T00:00Z,{name},7\n")
+    assert ask(home, server, "grid.csv", region="aws:eu-west-3").g_per_kwh == {MIDNIGHT: 7.0}
+
+
 # The cache
 
 
@@ -219,7 +227,7 @@ def test_a_torn_file_of_the_cache_is_as_none(home: Home, server: IntensityServer
     ask(home, server, region="DEU")
     (kept,) = home.carbon.rglob("*.json")
     assert (kept.relative_to(home.carbon).as_posix(), json.loads(kept.read_text())["asked_ns"]) == (
-        f"hours/electricitymaps/DE/{DAY}.json",
+        "hours/electricitymaps/DE/2024-01-01.json",
         MORNING_AFTER_NS,
     )
     kept.write_text(torn)

@@ -10,7 +10,7 @@ from orchestrator.carbon.sci import sci_g
 
 def test_a_model_without_a_published_figure_has_none() -> None:
     assert embodied_of("T4") is None
-    assert embodied_models() == ("A100-40GB", "A100-80GB", "H100", "V100")
+    assert embodied_models() == ("A100-40GB", "A100-80GB", "H100", "TPUv3", "V100")
 
 
 def test_a_thousand_kilograms_over_four_years_are_28_5_grams_for_an_hour() -> None:
@@ -37,6 +37,13 @@ def test_each_figure_keeps_its_scope() -> None:
     )
     assert a100.scope == "card and its share of the server"
     assert (round(h100.g_per_hour, 2), round(a100.g_per_hour, 2), v100.g_per_hour) == (4.68, 9.08, 1.1)
+
+
+@pytest.mark.parametrize(("model", "g_per_hour"), [("V100", 1.1), ("TPUv3", 0.8)])
+def test_a_figure_published_per_hour_is_kept_as_it_is(model: str, g_per_hour: float) -> None:
+    found = embodied_of(model)
+    assert found is not None
+    assert (found.g_per_hour, found.basis) == (g_per_hour, f"{g_per_hour} g per hour")
 
 
 @pytest.mark.parametrize("units", [0, -1])

@@ -44,6 +44,12 @@ def test_no_energy_has_the_plain_mean_of_its_hours() -> None:
     assert weigh({NOON: 0, NOON + 1: 0}, series(), yearly_g_per_kwh=999.0).g_per_kwh == 250.0
 
 
+def test_less_than_nothing_is_neither_an_error_nor_a_weight() -> None:
+    by_hour = energy_by_hour([(NOON * H, (NOON + 2) * H, -100), (NOON * H, (NOON + 1) * H, 90)])
+    assert by_hour == {NOON: 40, NOON + 1: -50}
+    assert weigh(by_hour, series(), yearly_g_per_kwh=999.0).g_per_kwh == 250.0
+
+
 def test_no_hours_have_the_yearly_figure() -> None:
     assert weigh({}, series(), yearly_g_per_kwh=999.0) == Weighted(g_per_kwh=999.0, hours=0, known=0, provisional=0)
 
