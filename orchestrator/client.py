@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING, Protocol
 
 from orchestrator.accounting.prometheus import PrometheusClient
 from orchestrator.accounting.rows import Account, build_accounts
+from orchestrator.carbon.series_file import keep_series
+from orchestrator.carbon.sources import HourlySources
 from orchestrator.cluster.local import LocalNode, local_cluster
 from orchestrator.cluster.port import Cluster
 from orchestrator.controller import Controller
 from orchestrator.custody import custody, settle_orphans
 from orchestrator.lifecycle import JobRecord, JobState
-from orchestrator.manifest import Manifest, expand, load_manifest
+from orchestrator.manifest import Manifest, expand, files_of, load_manifest
 from orchestrator.monitoring.discovery import serve_targets
 from orchestrator.monitoring.server import LocalPrometheus, find_prometheus
 from orchestrator.plan import Plan, make_plan
@@ -118,6 +120,7 @@ def run(path: Path, target: Target, *, home: Home, observer: Observer, submissio
         with contextlib.closing(Store(home.state_db)) as store:
             settle_orphans(store, home)
             record = _record(manifest, path)
+            keep_series(home, record.run_id, path.parent, files_of(specs))
             with custody(home, record.run_id):
                 new = store.submit(record, specs)
                 if not new:
@@ -193,7 +196,9 @@ def accounts(home: Home, jobs: Sequence[JobRecord], *, prometheus_url: str | Non
         if prometheus_url is not None:
             prometheus = PrometheusClient(prometheus_url)
             stack.callback(prometheus.close)
-        return build_accounts(home, jobs, prometheus=prometheus)
+        sources = HourlySources(home)
+        stack.callback(sources.close)
+        return build_accounts(home, jobs, prometheus=prometheus, sources=sources)
 
 
 @contextlib.contextmanager

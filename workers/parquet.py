@@ -123,6 +123,29 @@ def read_folder(
     return Folder(columns=_to_python(tables, schema, partitions, where or {}), unreadable=tuple(unreadable))
 
 
+def read_columns(raw: bytes, names: Sequence[str]) -> dict[str, list[Any]]:
+    """Those of the columns ``names`` that a Parquet file of anyone's has, whatever their types.
+
+    A time with a zone is read as integer nanoseconds since the epoch; one without is a naive ``datetime``.
+
+    Raises:
+        ValueError: it is not a Parquet file, or torn.
+    """
+    try:
+        file = pq.ParquetFile(pa.BufferReader(raw))
+        table = file.read(columns=[name for name in names if name in file.schema_arrow.names])
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"not a whole Parquet file ({error})") from error
+    return {name: _plain(table[name]) for name in table.column_names}
+
+
+def _plain(column: Any) -> list[Any]:  # noqa: ANN401 (pyarrow has no types)
+    if pa.types.is_timestamp(column.type) and column.type.tz is not None:
+        column = column.cast(pa.timestamp("ns", tz="UTC")).cast(pa.int64())
+    values: list[Any] = column.to_pylist()
+    return values
+
+
 def partition_labels(path: Path) -> dict[str, str]:
     """The ``name=value`` folders on the way to ``path``."""
     return dict(part.split("=", 1) for part in path.parts[:-1] if "=" in part)
