@@ -17,9 +17,10 @@ import csv
 import functools
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from workers.contract import Device, Lease, Method, Reading
 from workers.errors import CapError, MeterError, UnmeteredError
@@ -119,6 +120,25 @@ class ModelledCpuMeter:
             power_mw=package.power_mw,
             utilization=package.utilization,
         )
+
+    def memory(self) -> Mapping[str, Any]:
+        """Of each package its energy so far, and the look it reaches up to."""
+        return {
+            uuid: {
+                "since_ns": package.since_ns,
+                "busy": package.ticks.busy,
+                "total": package.ticks.total,
+                "energy_pj": package.energy_pj,
+            }
+            for uuid, package in self._packages.items()
+        }
+
+    def recall(self, memory: Mapping[str, Any], leases: Sequence[Lease]) -> None:  # noqa: ARG002 - it sees the whole host
+        """The kernel counted on meanwhile, so the next look covers that time too."""
+        for uuid in self._packages.keys() & memory.keys():
+            package, known = self._packages[uuid], memory[uuid]
+            package.since_ns, package.energy_pj = known["since_ns"], known["energy_pj"]
+            package.ticks = HostTicks(busy=known["busy"], total=known["total"])
 
     def limit_range(self, device: str) -> LimitRange:
         """A model has no limit."""
