@@ -95,6 +95,11 @@ class KeptChild:
         """The present child, which may have ended."""
         return self._child.process
 
+    @property
+    def is_released(self) -> bool:
+        """Whether it was let go."""
+        return self._let_go.is_set()
+
     def release(self, *, timeout_s: float) -> int | None:
         """Let go of it for good, and wait; after ``timeout_s`` kill. Gives the exit code of the last one."""
         self._let_go.set()

@@ -272,27 +272,27 @@ class NodeLife(RuleBasedStateMachine):
     @precondition(lambda self: self.open)
     @rule(data=st.data(), phase=st.none() | st.sampled_from(Phase))
     def an_attempt_changes_phase(self, data: st.DataObject, phase: Phase | None) -> None:
-        lease_id = data.draw(st.sampled_from(sorted(self.open)))
+        lease_id = data.draw(st.sampled_from(list(self.open)))
         self.phases[lease_id].append((self.clock(), phase))
         self.node.set_phase(lease_id, phase)
 
     @precondition(lambda self: self.open)
     @rule(data=st.data(), seconds=st.floats(0, 0.5))
     def a_process_works(self, data: st.DataObject, seconds: float) -> None:
-        lease, _ = self.open[data.draw(st.sampled_from(sorted(self.open)))]
+        lease, _ = self.open[data.draw(st.sampled_from(list(self.open)))]
         if lease.pid in self.processes.used_s:
             self.processes.work(lease.pid, seconds)
 
     @precondition(lambda self: self.open)
     @rule(data=st.data())
     def a_process_dies(self, data: st.DataObject) -> None:
-        lease, _ = self.open[data.draw(st.sampled_from(sorted(self.open)))]
+        lease, _ = self.open[data.draw(st.sampled_from(list(self.open)))]
         self.processes.used_s.pop(lease.pid, None)
 
     @precondition(lambda self: self.open)
     @rule(data=st.data())
     def an_attempt_leaves(self, data: st.DataObject) -> None:
-        lease_id = data.draw(st.sampled_from(sorted(self.open)))
+        lease_id = data.draw(st.sampled_from(list(self.open)))
         self.node.close(lease_id)
         self.left[lease_id] = self.open.pop(lease_id)
         self.left_ns[lease_id] = self.clock()
@@ -300,7 +300,7 @@ class NodeLife(RuleBasedStateMachine):
     @precondition(lambda self: self.open)
     @rule(data=st.data())
     def nobody_opens_twice(self, data: st.DataObject) -> None:
-        lease, _ = self.open[data.draw(st.sampled_from(sorted(self.open)))]
+        lease, _ = self.open[data.draw(st.sampled_from(list(self.open)))]
         again = LeaseRequest(job_id=lease.job_id, attempt=1, devices=("0",), pid=1, cpus=1.0)
         try:
             self.node.open(again)

@@ -45,7 +45,10 @@ class NodeSurvival(NodeLife):
         self.node = NodeMeter(self.meter, node="n1", clock_ns=self.clock, started=self.started, resume=resume)
         for lease_id, held in self.left.items():
             # Its close was not answered, so it tells the next agent.
-            self.node.resume(*self.told(held, lease_id, closed_ns=self.left_ns[lease_id]))
+            if held[0].pid in self.processes.used_s:
+                back = self.node.resume(*self.told(held, lease_id, closed_ns=self.left_ns[lease_id]))
+                self.left_ns[back.lease_id] = self.clock()
+                self.node.close(back.lease_id)
         living = [lease_id for lease_id, (lease, _) in self.open.items() if lease.pid in self.processes.used_s]
         dead = self.open.keys() - set(living)
         late = [lease_id for lease_id in living if not (data.draw(st.booleans()) and self.holder_comes_back(lease_id))]

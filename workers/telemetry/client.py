@@ -27,12 +27,17 @@ CLOSE_WAIT_S = 15.0
 
 
 class AgentConnection:
-    """Requests to one agent, in turn. A context manager; leaving it closes the connection, and with it any lease."""
+    """Requests to one agent, in turn. A context manager; leaving it closes the connection, and with it any lease.
+
+    Attributes:
+        path: the agent's socket; ``is_closed``: whether we have hung up.
+    """
 
     def __init__(self, path: Path, *, timeout_s: float = 10.0) -> None:
         self.path, self._timeout_s = path, timeout_s
         self._socket = connect(path, timeout_s=timeout_s)
         self._lines = self._socket.makefile("rb")
+        self.is_closed = False
 
     def ask(self, operation: str, *, timeout_s: float | None = None, **fields: object) -> Message:
         """Send a request and give its reply, within ``timeout_s`` or what the connection was made with.
@@ -68,6 +73,7 @@ class AgentConnection:
 
     def close(self) -> None:
         """Hang up."""
+        self.is_closed = True
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._lines.close()
@@ -108,7 +114,9 @@ class HeldLease:
         monotonic_s: Callable[[], float] = time.monotonic,
         sleep_s: Callable[[float], None] = time.sleep,
         clock_ns: Callable[[], int] = time.time_ns,
+        close_wait_s: float = CLOSE_WAIT_S,
     ) -> None:
+        self._close_wait_s = close_wait_s
         self._monotonic_s, self._sleep_s, self._clock_ns = monotonic_s, sleep_s, clock_ns
         self._wanted: dict[str, Any] = {"job_id": job_id, "attempt": attempt, "cpus": cpus, "power": power.model_dump()}
         self._phases: list[tuple[int, Phase]] = [(clock_ns(), phase)]
@@ -177,7 +185,7 @@ class HeldLease:
         """
         with self._changed:
             self._closed_ns = self._clock_ns()
-            deadline_s = time.monotonic() + CLOSE_WAIT_S
+            deadline_s = time.monotonic() + self._close_wait_s
             while True:
                 left_s = deadline_s - time.monotonic()
                 if self._connection is None and not self._changed.wait_for(lambda: self._connection, timeout=left_s):
@@ -254,7 +262,9 @@ class HeldLease:
             self._changed.notify_all()
 
     def _lose(self, connection: AgentConnection, error: WattledgerError) -> None:
-        """The agent has gone; hold the lock."""
+        """The agent has gone, or we have closed its connection, and the lease with it; hold the lock."""
+        if connection.is_closed:
+            self._hang_up()
         connection.close()
         if self._connection is connection:
             self._connection, self._why_away = None, str(error)
