@@ -53,6 +53,26 @@ class _Stretch:
     used: dict[str | None, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Standing:
+    """Where a book stands: what another process needs to go on with it.
+
+    Attributes:
+        booked: everything up to this reading is in entries.
+        stretches: from before it to now: when each began, its claims, and what each lease used of the device in it.
+        left_pj: what power showed and is less than a millijoule, on a device without a counter.
+        idle_mw: what the device draws idle, where that is known.
+        booked_mj: sum of all entries; ``by_lease``: of those of each lease.
+    """
+
+    booked: Reading
+    stretches: tuple[tuple[int, tuple[Claim, ...], Mapping[str | None, int]], ...]
+    left_pj: int
+    idle_mw: int | None
+    booked_mj: int
+    by_lease: Mapping[str, int]
+
+
 class DeviceBook:
     """Books one device. Not thread-safe. A time before the last one is taken as the last: time never goes back.
 
@@ -246,6 +266,31 @@ class DeviceBook:
         """Hand over what was booked since the last call, neighbours of the same account merged."""
         taken, self._entries = merge(self._entries), []
         return taken
+
+    def standing(self) -> Standing | None:
+        """Where the book stands, with the entries that were taken; ``None`` before the first reading."""
+        if self._booked is None:
+            return None
+        is_counted = self._device.method is not Method.INTEGRATED
+        return Standing(
+            booked=self._booked,
+            stretches=tuple((stretch.start_ns, stretch.claims, dict(stretch.used)) for stretch in self._stretches),
+            left_pj=0 if is_counted else self._drawn_pj % PJ_PER_MJ,
+            idle_mw=self._idle_mw,
+            booked_mj=self.booked_mj,
+            by_lease=dict(self.booked_by_lease),
+        )
+
+    def resume(self, standing: Standing) -> None:
+        """Go on, as a new book, where another stood that was lost: what was drawn since is flagged ``gap``."""
+        self.observe(standing.booked)
+        self._stretches = [
+            _Stretch(start_ns=start_ns, claims=claims, used=dict(used)) for start_ns, claims, used in standing.stretches
+        ]
+        self._now_ns = max(self._now_ns, self._stretches[-1].start_ns)
+        self._drawn_pj, self._idle_mw = standing.left_pj, standing.idle_mw
+        self._flags.add(Quality.GAP)
+        self.booked_mj, self.booked_by_lease = standing.booked_mj, dict(standing.by_lease)
 
     def _look_closely(self) -> None:
         """Ask for close looks, where they tell something."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from workers.contract import Device, Lease, Reading
 from workers.errors import CapError, MeterError, UnknownNameError
@@ -78,6 +78,23 @@ class PowerMeter(Protocol):
 
     def close(self) -> None:
         """Let go of the driver. Nothing else may be called afterwards."""
+        ...
+
+
+@runtime_checkable
+class RemembersMeter(Protocol):
+    """A meter whose counters live in this process, and would start anew with the next one, unless they are told."""
+
+    def memory(self) -> Mapping[str, Any]:
+        """Where its counters stand, and what they stand on, as JSON."""
+        ...
+
+    def recall(self, memory: Mapping[str, Any], leases: Sequence[Lease]) -> None:
+        """Go on from ``memory``, of a meter of the same devices on this host since its last boot; call before reading.
+
+        ``leases`` are those still held: what their processes did meanwhile counts. Devices it does not know are left
+        out.
+        """
         ...
 
 

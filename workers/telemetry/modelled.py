@@ -17,11 +17,12 @@ import csv
 import functools
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from workers.contract import Device, Method, Reading
+from workers.contract import Device, Lease, Method, Reading
 from workers.errors import UnmeteredError
 from workers.telemetry.meter import HOST_GAP_MS, UncappedMeter
 from workers.telemetry.procfs import ROOT as PROC
@@ -120,6 +121,25 @@ class ModelledCpuMeter(UncappedMeter):
             power_mw=package.power_mw,
             utilization=package.utilization,
         )
+
+    def memory(self) -> Mapping[str, Any]:
+        """Of each package its energy so far, and the look it reaches up to."""
+        return {
+            uuid: {
+                "since_ns": package.since_ns,
+                "busy": package.ticks.busy,
+                "total": package.ticks.total,
+                "energy_pj": package.energy_pj,
+            }
+            for uuid, package in self._packages.items()
+        }
+
+    def recall(self, memory: Mapping[str, Any], leases: Sequence[Lease]) -> None:  # noqa: ARG002 - it sees the whole host
+        """The kernel counted on meanwhile, so the next look covers that time too."""
+        for uuid in self._packages.keys() & memory.keys():
+            package, known = self._packages[uuid], memory[uuid]
+            package.since_ns, package.energy_pj = known["since_ns"], known["energy_pj"]
+            package.ticks = HostTicks(busy=known["busy"], total=known["total"])
 
     def _package(self, device: str) -> _Package:
         if device not in self._packages:

@@ -19,12 +19,12 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from workers.contract import Device, Method, Reading
+from workers.contract import Device, Lease, Method, Reading
 from workers.errors import MeterError, UnmeteredError
 from workers.telemetry.meter import HOST_GAP_MS, UncappedMeter
 from workers.telemetry.procfs import ROOT as PROC
@@ -129,6 +129,19 @@ class RaplMeter(UncappedMeter):
         zone.total_uj = now_uj if grown_uj is None else zone.total_uj + grown_uj
         zone.last_uj, zone.seen_ns = now_uj, seen_ns
         return Reading(device=device, time_ns=time_ns, energy_mj=zone.total_uj // 1000, power_mw=None)
+
+    def memory(self) -> Mapping[str, Any]:
+        """Of each zone its last look, and what it has counted."""
+        return {
+            uuid: {"last_uj": zone.last_uj, "total_uj": zone.total_uj, "seen_ns": zone.seen_ns}
+            for uuid, zone in self._zones.items()
+        }
+
+    def recall(self, memory: Mapping[str, Any], leases: Sequence[Lease]) -> None:  # noqa: ARG002 - it counts whoever works
+        """The hardware counted on meanwhile; the monotonic clock is the host's, so that a wrap is told from a reset."""
+        for uuid in self._zones.keys() & memory.keys():
+            zone, known = self._zones[uuid], memory[uuid]
+            zone.last_uj, zone.total_uj, zone.seen_ns = known["last_uj"], known["total_uj"], known["seen_ns"]
 
     def _zone(self, device: str) -> _Zone:
         if device not in self._zones:

@@ -7,12 +7,13 @@ that is lost cannot.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
-from workers.contract import Device, Reading
+from workers.contract import Device, Lease, Reading
 from workers.errors import CapError, InputError, MeterError
 from workers.telemetry.meter import LimitRange, UncappedMeter
 from workers.telemetry.recording import RecordedDevice, Recording, read_recording
@@ -111,6 +112,15 @@ class ReplayMeter(UncappedMeter):
             limit_mw=sample.limit_mw if sample else None,
             utilization=sample.utilization if sample else None,
         )
+
+    def memory(self) -> Mapping[str, Any]:
+        """When each device's recording began to play."""
+        return {uuid: {"began_ns": self._began_ns} for uuid in self._players}
+
+    def recall(self, memory: Mapping[str, Any], leases: Sequence[Lease]) -> None:  # noqa: ARG002 - it follows nobody
+        """The recordings played on meanwhile."""
+        for uuid in self._players.keys() & memory.keys():
+            self._began_ns = memory[uuid]["began_ns"]
 
     def limit_range(self, device: str) -> LimitRange:
         """A recording has none."""
