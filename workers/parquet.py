@@ -6,13 +6,10 @@ A schema maps column names to a ``Column``. A time column holds integer nanoseco
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import enum
-import json
 import os
-import zlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from workers.logfolder import LISTINGS, log_files
 from workers.units import NS_PER_US
 
 
@@ -36,12 +34,6 @@ class Column(enum.Enum):
 
 
 Schema = Mapping[str, Column]
-COMPACTED = "compact-"
-"""How the name of a file that stands for others begins."""
-REPLACES = "wattledger.replaces"
-"""Key of a compacted file's metadata: the names of those others, in its own folder."""
-_LISTINGS = 5
-"""How often a folder that changes under the reader is listed again."""
 
 _ARROW: dict[Column, Any] = {
     Column.TIME: pa.timestamp("us", tz="UTC"),
@@ -60,10 +52,12 @@ class Folder:
     Attributes:
         columns: name to values, all of one length: the schema's columns, then the partitions' (as text).
         unreadable: files that are torn, or lack a column; their rows are in no column.
+        readable: the others, in the order of their rows.
     """
 
     columns: Mapping[str, list[Any]]
     unreadable: tuple[Path, ...]
+    readable: tuple[Path, ...] = ()
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), []))
@@ -108,8 +102,9 @@ def read_folder(
     partitions: Sequence[str] = (),
     wanted: Callable[[Mapping[str, str]], bool] = lambda _: True,
     where: Mapping[str, Collection[str]] | None = None,
+    optional: Collection[str] = (),
 ) -> Folder:
-    """Every ``*.parquet`` below ``folder``, in the order of their paths; hidden files are skipped.
+    """Every ``*.parquet`` below ``folder`` that counts (``logfolder``), in the order of their paths.
 
     Args:
         folder: where to look; one that is not there reads as empty.
@@ -117,71 +112,47 @@ def read_folder(
         partitions: names of ``name=value`` folders (``folder`` itself and above included) to add as text columns.
         wanted: told all ``name=value`` folders of a file, whether to open it at all.
         where: text column or partition to the values to keep; rows with others, or null, are left out.
+        optional: columns of the schema that a file may lack; they are null there.
     """
-    for _ in range(_LISTINGS):
-        tables, unreadable = [], []
+    for _ in range(LISTINGS):
+        tables, readable, unreadable = [], [], []
         for path in log_files(folder):
             labels = partition_labels(path)
             if not wanted(labels):
                 continue
             try:
-                tables.append(_read_file(path, schema, {name: labels[name] for name in partitions}))
+                tables.append(_read_file(path, schema, {name: labels[name] for name in partitions}, optional))
             except (pa.ArrowException, OSError, KeyError):
                 unreadable.append(path)
-        if all(path.exists() for path in unreadable):  # else it was compacted while we read: what replaced it is there
+            else:
+                readable.append(path)
+        if all(path.exists() for path in unreadable):  # else it was compacted meanwhile: what replaced it is there
             break
-    return Folder(columns=_to_python(tables, schema, partitions, where or {}), unreadable=tuple(unreadable))
+    columns = _to_python(tables, schema, partitions, where or {})
+    return Folder(columns=columns, unreadable=tuple(unreadable), readable=tuple(readable))
 
 
-def log_files(folder: Path) -> tuple[Path, ...]:
-    """Every ``*.parquet`` below ``folder`` that counts, in the order of their paths.
+def read_columns(raw: bytes, names: Sequence[str]) -> dict[str, list[Any]]:
+    """Those of the columns ``names`` that a Parquet file of anyone's has, whatever their types.
 
-    Hidden files do not count, nor do those that a compacted file beside them stands for: between the moment a compacted
-    file is there and the last of its inputs is not, what they hold is on the disk twice.
+    A time with a zone is read as integer nanoseconds since the epoch; one without is a naive ``datetime``.
+
+    Raises:
+        ValueError: it is not a Parquet file, or torn.
     """
-    return tuple(sorted(_counting(folder)))
-
-
-def replaced_by(path: Path) -> frozenset[str]:
-    """The names of the files that the compacted file ``path`` stands for; none where it cannot be read."""
     try:
-        packed = (pq.read_metadata(path).metadata or {})[REPLACES.encode()]
-        return frozenset(json.loads(zlib.decompress(base64.b64decode(packed))))
-    except (pa.ArrowException, OSError, KeyError, ValueError, zlib.error):
-        return frozenset()
+        file = pq.ParquetFile(pa.BufferReader(raw))
+        table = file.read(columns=[name for name in names if name in file.schema_arrow.names])
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"not a whole Parquet file ({error})") from error
+    return {name: _plain(table[name]) for name in table.column_names}
 
 
-def pack_names(names: Collection[str]) -> str:
-    """File names as the metadata of a compacted file holds them, under ``REPLACES``."""
-    return base64.b64encode(zlib.compress(json.dumps(sorted(names)).encode())).decode()
-
-
-def _counting(folder: Path) -> Iterator[Path]:
-    names = _names(folder)
-    files = [name for name in names if name.endswith(".parquet")]
-    compacted = [name for name in files if name.startswith(COMPACTED)]
-    replaced: set[str] = set()
-    if len(files) > 1:  # alone in its folder, a compacted file has nothing left to stand for
-        replaced.update(*(replaced_by(folder / name) for name in compacted))
-    yield from (folder / name for name in files if name not in replaced)
-    for name in names:
-        if not name.endswith(".parquet") and (folder / name).is_dir():
-            yield from _counting(folder / name)
-
-
-def _names(folder: Path) -> list[str]:
-    """What is in a folder, hidden files apart, as of one moment.
-
-    A listing that a rename overtakes may lack both the old names and the new one, and energy with them.
-    """
-    names: list[str] = []
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        for _ in range(_LISTINGS):
-            before_ns = folder.stat().st_mtime_ns
-            names = [name for name in os.listdir(folder) if not name.startswith(".")]  # noqa: PTH208 (names suffice)
-            if folder.stat().st_mtime_ns == before_ns:
-                break
-    return names
+def _plain(column: Any) -> list[Any]:  # noqa: ANN401 (pyarrow has no types)
+    if pa.types.is_timestamp(column.type) and column.type.tz is not None:
+        column = column.cast(pa.timestamp("ns", tz="UTC")).cast(pa.int64())
+    values: list[Any] = column.to_pylist()
+    return values
 
 
 def partition_labels(path: Path) -> dict[str, str]:
@@ -189,9 +160,11 @@ def partition_labels(path: Path) -> dict[str, str]:
     return dict(part.split("=", 1) for part in path.parts[:-1] if "=" in part)
 
 
-def _read_file(path: Path, schema: Schema, labels: Mapping[str, str]) -> Any:  # noqa: ANN401 (pyarrow has no types)
-    table = pq.ParquetFile(path).read(columns=list(schema)).select(list(schema))
-    table = table.cast(pa.schema([(name, _ARROW[kind]) for name, kind in schema.items()]))
+def _read_file(path: Path, schema: Schema, labels: Mapping[str, str], optional: Collection[str]) -> Any:  # noqa: ANN401 (pyarrow has no types)
+    table = pq.ParquetFile(path).read(columns=list(schema))
+    for name in set(optional) - set(table.column_names):
+        table = table.append_column(name, pa.nulls(len(table), _ARROW[schema[name]]))
+    table = table.select(list(schema)).cast(pa.schema([(name, _ARROW[kind]) for name, kind in schema.items()]))
     for name, label in labels.items():
         table = table.append_column(name, pa.array([label] * len(table), pa.string()))
     return table

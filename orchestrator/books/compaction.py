@@ -1,7 +1,7 @@
 """Many small files of a closed day become one, which no crash can make lose or double a millijoule.
 
 The new file is written whole under a hidden name, pushed to disk and renamed; only then are its inputs removed. It
-names them in its metadata, and every reader ignores a file that a compacted one beside it names (``workers.parquet``).
+names them in its metadata, and every reader ignores a file that a compacted one beside it names (``workers.logfolder``).
 So at any moment, and after a crash at any moment, what counts is either all the inputs or the one file. Compacting
 again finishes what was cut short.
 
@@ -25,8 +25,10 @@ from orchestrator.books.refresh import refresh
 from orchestrator.books.summary import COLUMNS, READ_ENERGY
 from workers.errors import InputError, WattledgerError
 from workers.home import Home
-from workers.parquet import COMPACTED, REPLACES, log_files, pack_names, partition_labels, replaced_by
+from workers.logfolder import COMPACTED, REPLACES, log_files, pack_names, replaced_by
+from workers.parquet import partition_labels
 from workers.telemetry.energy_log import utc_date
+from workers.telemetry.journal import journals_below, stem_of
 from workers.units import NS_PER_S
 
 NS_PER_DAY = 86_400 * NS_PER_S
@@ -125,7 +127,9 @@ def compact_day(books: Books, folder: Path, unreadable: Collection[Path] = ()) -
         OSError: the disk refuses.
     """
     yield from _finish(folder)
-    inputs = [path for path in log_files(folder) if path not in unreadable]
+    # What a journal holds too is told from it by its file's name, until the agent has removed the journal.
+    journals = {stem_of(journal) for journal in journals_below(folder.parent)}
+    inputs = [path for path in log_files(folder) if path not in unreadable and path.stem not in journals]
     if len(inputs) < 2:
         return
     replaced = {path.name for path in inputs}.union(*(replaced_by(path) for path in inputs if _is_compacted(path)))

@@ -20,7 +20,7 @@ from orchestrator.books.refresh import refresh
 from orchestrator.books.views import ENERGY_FILES, FILE_VIEWS, METRIC_FILES
 from workers.errors import InputError
 from workers.home import Home
-from workers.parquet import log_files
+from workers.logfolder import log_files
 
 _MAGIC = b"PAR1"
 

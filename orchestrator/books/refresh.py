@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import duckdb
 
 from orchestrator.books.database import Books
 from orchestrator.books.decisions import refresh_decisions
 from orchestrator.books.summary import SUMMARISE
+from workers.contract import EnergyEntry
 from workers.home import Home
-from workers.parquet import log_files, partition_labels
+from workers.logfolder import log_files
+from workers.parquet import partition_labels
+from workers.telemetry.energy_log import EnergyLog, Journals, journalled, read_journals
 
 BATCH_FILES = 500
 """Files summed in one transaction: few enough for the usual limit of 1,024 open files."""
+JOURNALS = -1
+"""The file id of what is in agents' journals and in no file yet."""
 _ROUNDS = 5
 """How often the folder is listed again when files vanish under the reader (someone compacts)."""
 
@@ -51,6 +58,7 @@ def refresh(books: Books) -> Refreshed:
         InputError: ``state.db`` cannot be read.
     """
     jobs = refresh_decisions(books)
+    journals = read_journals(books.home.energy())
     summed = forgotten = 0
     for _ in range(_ROUNDS):
         listed, known = stamps(books.home), _known(books)
@@ -62,6 +70,7 @@ def refresh(books: Books) -> Refreshed:
         forgotten += len(stale)
         for first in range(0, len(new), BATCH_FILES):
             summed += _add(books, {path: listed[path] for path in new[first : first + BATCH_FILES]})
+    _add_journals(books, journals)
     ((unreadable,),) = books.rows("SELECT count(*) FROM files WHERE problem IS NOT NULL")
     return Refreshed(summed=summed, forgotten=forgotten, unreadable=unreadable, jobs=jobs)
 
@@ -111,6 +120,28 @@ def _add(books: Books, files: Mapping[str, Stamp]) -> int:
         middle, items = len(files) // 2, list(files.items())
         return _add(books, dict(items[:middle])) + _add(books, dict(items[middle:]))
     return len(files)
+
+
+def _add_journals(books: Books, journals: Journals) -> None:
+    """Put the last minute of each node, which is in no file yet, in the place of what was the last minute before."""
+    counted = [books.home.root / path for (path,) in books.rows("SELECT path FROM files WHERE problem IS NULL")]
+    by_node: dict[str, list[EnergyEntry]] = {}
+    for path, _, entry in journalled(journals, counted=counted):
+        by_node.setdefault(partition_labels(path)["node"], []).append(entry)
+    with tempfile.TemporaryDirectory() as folder, books.transaction():
+        books.rows("DELETE FROM hours WHERE file_id = ?", [JOURNALS])
+        written = {
+            str(path): node
+            for node, entries in by_node.items()
+            for path in EnergyLog(Path(folder) / f"node={node}", boot="journal").write(entries)
+        }
+        if written:
+            books.rows(
+                "CREATE OR REPLACE TEMP TABLE batch AS "
+                "SELECT ?::INTEGER AS file_id, unnest(?) AS node, unnest(?) AS filename",
+                [JOURNALS, list(written.values()), list(written)],
+            )
+            books.rows(SUMMARISE, [list(written)])
 
 
 def _record(books: Books, files: Mapping[str, Stamp], problem: str | None = None) -> None:

@@ -16,7 +16,8 @@ from tests.unit.ledger import Ledger, at, entry, standard_entries
 from tests.unit.test_books import SCHEMA
 from workers.contract import EnergyEntry, Phase, Quality
 from workers.errors import InputError
-from workers.parquet import COMPACTED, Column, log_files, read_folder, replaced_by, write_atomically
+from workers.logfolder import COMPACTED, log_files, replaced_by
+from workers.parquet import Column, read_folder, write_atomically
 from workers.telemetry.energy_log import read_energy, read_energy_logs
 
 NEXT_YEAR = "2025-01-01"
