@@ -50,7 +50,7 @@ CPU_W = 120
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """How large a cluster, and for how long."""
+    """How large a cluster, and for how long; ``open_days``: the last days, in files of ``file_minutes`` each."""
 
     nodes: int = 125
     gpus: int = 8
@@ -58,6 +58,7 @@ class Size:
     jobs: int = 10_000
     seed: int = 4
     file_minutes: int = 15
+    open_days: int = 1
 
 
 FULL = Size()
@@ -93,12 +94,18 @@ class Attempt:
 
 @dataclass(kw_only=True)
 class Books:
-    """What was made: ``truth_mj`` by job id, ``None`` for idle."""
+    """What was made.
+
+    Attributes:
+        truth_mj: energy by job id; ``None`` is idle.
+        holds: job, device, and start and end in seconds from the start, for every attempt and device.
+    """
 
     home: Home
     size: Size
     attempts: list[Attempt] = field(default_factory=list)
     truth_mj: dict[str | None, int] = field(default_factory=dict)
+    holds: list[tuple[int, str, int, int]] = field(default_factory=list)
     entries: int = 0
     files: int = 0
     bytes: int = 0
@@ -130,6 +137,7 @@ def make_books(
         rng = np.random.default_rng([size.seed, node, first_job])
         holds, attempts = _schedule(mine, node, size, days, rng)
         made.attempts += attempts
+        made.holds += _device_spans(holds, node)
         _write_node(made, node, _columns(holds, node, size, rng), days, rng)
     _write_store(made, first_job, count)
     _write_metrics(made)
@@ -185,6 +193,17 @@ def _schedule(
             start += length + 30
     holds += [Hold(gpu=gpu, start_s=free[gpu], end_s=end) for gpu in range(size.gpus) if free[gpu] < end]
     return holds, attempts
+
+
+def _device_spans(holds: list[Hold], node: int) -> list[tuple[int, str, int, int]]:
+    """Job, device, start and end of every attempt on every device."""
+    found: dict[tuple[int, int, int], tuple[int, int]] = {}
+    for hold in holds:
+        if hold.job >= 0:
+            key = (hold.job, hold.attempt, hold.gpu)
+            start, end = found.get(key, (hold.start_s, hold.end_s))
+            found[key] = (min(start, hold.start_s), max(end, hold.end_s))
+    return [(job, f"GPU-{node:03d}-{gpu}", *span) for (job, _, gpu), span in found.items()]
 
 
 def _spans(start: int, length: int, *, failed: bool) -> tuple[tuple[int, int, int], ...]:
@@ -245,7 +264,11 @@ def _write_node(made: Books, node: int, columns: dict[str, np.ndarray], days: ra
     day = every["start"] // DAY_S
     for number in days:
         _write_day(
-            made, node, number, {name: values[day == number] for name, values in every.items()}, number == days.stop - 1
+            made,
+            node,
+            number,
+            {name: values[day == number] for name, values in every.items()},
+            number >= days.stop - made.size.open_days,
         )
 
 

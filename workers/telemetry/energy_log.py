@@ -317,7 +317,7 @@ class Journals:
 
 
 def read_journals(folder: Path) -> Journals:
-    """The journals below ``folder``. To be read before the Parquet files that they become, so that nothing is missed."""
+    """The journals below ``folder``. Read them before the Parquet files that they become, so that nothing is missed."""
     entries, unreadable = {}, []
     for path in journals_below(folder):
         try:
