@@ -1,8 +1,9 @@
 """Many small files of a closed day become one, which no crash can make lose or double a millijoule.
 
 The new file is written whole under a hidden name, pushed to disk and renamed; only then are its inputs removed. It
-names them in its metadata, and every reader ignores a file that a compacted one beside it names (``logfolder``). So at any moment, and after a crash at any moment, what counts is either all the inputs or the one file. Compacting
-again finishes what was cut short.
+names them in its metadata, and readers ignore a file that a compacted one beside it names (``workers.logfolder``). So
+at any moment, and after a crash at any moment, what counts is either all the inputs or the one file. Compacting again
+finishes what was cut short.
 
 Neighbouring entries of one account become one entry within a minute of the clock, their energy added. What a figure
 could tell apart stays apart: entries over the edge of a minute, and entries of jobs without a phase, which accounting

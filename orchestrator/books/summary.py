@@ -97,6 +97,5 @@ SELECT file_id, node, hour, device, model, kind, job_id, attempt, phase, method,
     sum(witness_mj), sum(witnessed_mj), min(start_us), max(end_us), sum(held_us), min(share)
 FROM pieces JOIN batch USING (filename)
 GROUP BY ALL
-ORDER BY hour, job_id, device
 """
 """Adds the sums of the files of the table ``batch`` (file_id, node, filename); its one parameter is their list."""
