@@ -35,12 +35,17 @@ class EnergySum:
         return mj_to_joules(self.energy_mj)
 
 
+Piece = tuple[int, int, float]
+"""Start and end, ns since the epoch, and the share of the device over that time, 0 to 1."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class DeviceWindow:
     """The time one attempt held one device, as its entries show it, and what they add up to.
 
     Attributes:
         shared: someone else held the device too for some of the time, so its counter shows more than the entries.
+        pieces: the same time as ``(start ns, end ns, share of the device)``, in order; empty where that is not known.
     """
 
     attempt: int
@@ -49,6 +54,7 @@ class DeviceWindow:
     end_ns: int
     energy_mj: int
     shared: bool
+    pieces: tuple[Piece, ...] = ()
 
 
 def sum_of(entries: Iterable[EnergyEntry]) -> EnergySum | None:
@@ -83,9 +89,21 @@ def windows(entries: Iterable[EnergyEntry]) -> tuple[DeviceWindow, ...]:
             end_ns=max(entry.end_ns for entry in parts),
             energy_mj=sum(entry.energy_mj for entry in parts),
             shared=any(entry.share < 1 or Quality.SHARED in entry.quality for entry in parts),
+            pieces=_pieces(parts),
         )
         for (attempt, device), parts in sorted(held.items())
     )
+
+
+def _pieces(entries: Iterable[EnergyEntry]) -> tuple[Piece, ...]:
+    """The times of one device's entries, neighbours of one share joined."""
+    joined: list[Piece] = []
+    for entry in sorted(entries, key=lambda entry: (entry.start_ns, entry.end_ns)):
+        if joined and joined[-1][1] == entry.start_ns and joined[-1][2] == entry.share:
+            joined[-1] = (joined[-1][0], entry.end_ns, entry.share)
+        else:
+            joined.append((entry.start_ns, entry.end_ns, entry.share))
+    return tuple(joined)
 
 
 def held_s(held: Iterable[DeviceWindow]) -> float:

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from orchestrator.accounting.costs import CarbonBasis, carbon_figures, energy_figures
 from orchestrator.accounting.evidence import NOT_RUN, Evidence, gather
+from orchestrator.accounting.join import join
 from orchestrator.accounting.outcomes import outcome_figures
 from orchestrator.accounting.prometheus import PrometheusClient
 from orchestrator.accounting.rates import rate_figures
 from orchestrator.accounting.row import ReportRow
-from orchestrator.accounting.testimony import recall, remember
 from orchestrator.accounting.unknown import Figures, Unknown, row_of
-from orchestrator.accounting.witness import Witness, hear
+from orchestrator.accounting.witness import Witness
 from orchestrator.lifecycle import JobRecord
 from workers.contract import Adapter
 from workers.home import Home
@@ -22,10 +22,11 @@ from workers.training.models import MODELS
 
 @dataclass(frozen=True, kw_only=True)
 class Account:
-    """A job's row, and what Prometheus says of the same job."""
+    """A job's row, what Prometheus says of the same job, and what to know of how the two were brought together."""
 
     row: ReportRow
     witness: Witness
+    notes: tuple[str, ...] = ()
 
 
 def build_rows(
@@ -42,27 +43,18 @@ def build_accounts(
     return tuple(_account(home, evidence, prometheus) for evidence in gather(home, jobs))
 
 
-def _account(home: Home, evidence: Evidence, prometheus: PrometheusClient | None) -> Account:
-    basis = CarbonBasis.of(evidence.job)
-    witness = _witness(home, evidence, prometheus)
+def _account(home: Home, gathered: Evidence, prometheus: PrometheusClient | None) -> Account:
+    basis = CarbonBasis.of(gathered.job)
+    joined = join(home, gathered, prometheus)
+    evidence = joined.evidence
     row = row_of(
         _identity(evidence),
-        energy_figures(evidence, witness),
+        energy_figures(evidence, joined.witness),
         carbon_figures(evidence, basis),
         outcome_figures(evidence, basis),
         rate_figures(evidence, basis),
     )
-    return Account(row=row, witness=witness)
-
-
-def _witness(home: Home, evidence: Evidence, prometheus: PrometheusClient | None) -> Witness:
-    """What Prometheus says now, else what it said of the same books before."""
-    job_id, windows = evidence.job.job_id, evidence.gpu_windows
-    heard = hear(job_id, windows, prometheus)
-    if heard.reason is not None:
-        return recall(home, job_id, windows) or heard
-    remember(home, heard, windows)
-    return heard
+    return Account(row=row, witness=joined.witness, notes=joined.notes)
 
 
 def _identity(evidence: Evidence) -> Figures:

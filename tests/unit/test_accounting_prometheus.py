@@ -8,7 +8,8 @@ import httpx
 import pytest
 
 from orchestrator.accounting.energy import DeviceWindow
-from orchestrator.accounting.prometheus import MARGIN_NS, PrometheusClient, energy_between
+from orchestrator.accounting.prometheus import MARGIN_NS, PrometheusClient
+from orchestrator.accounting.samples import CounterCurve
 from orchestrator.accounting.witness import NO_SERVER, NO_WINDOWS, Witness, hear
 from tests.unit.fake_prometheus import FakePrometheus
 from workers.errors import UnreachableError
@@ -175,26 +176,26 @@ S = NS_PER_S
     ],
 )
 def test_an_edge_that_samples_do_not_cover_is_not_made_up(samples: list[tuple[int, float]], why: str) -> None:
-    assert energy_between(samples, 1 * S, 10 * S) is None, why
+    assert CounterCurve(samples).between(1 * S, 10 * S) is None, why
 
 
 def test_edges_between_samples_are_interpolated() -> None:
     samples = [(0, 100.0), (10 * S, 200.0), (20 * S, 600.0)]
-    assert energy_between(samples, 5 * S, 15 * S) == 400.0 - 150.0
+    assert CounterCurve(samples).between(5 * S, 15 * S) == 400.0 - 150.0
 
 
 def test_edges_on_samples_need_none_beyond() -> None:
-    assert energy_between([(0, 100.0), (10 * S, 200.0)], 0, 10 * S) == 100.0
+    assert CounterCurve([(0, 100.0), (10 * S, 200.0)]).between(0, 10 * S) == 100.0
 
 
 def test_far_apart_samples_between_the_edges_do_no_harm_to_a_counter() -> None:
     samples = [(0, 0.0), (10 * S, 10.0), (900 * S, 500.0), (910 * S, 510.0)]
-    assert energy_between(samples, 5 * S, 905 * S) == 500.0
+    assert CounterCurve(samples).between(5 * S, 905 * S) == 500.0
 
 
 def test_what_a_counter_shows_after_a_reset_is_added() -> None:
     samples = [(0, 100.0), (10 * S, 150.0), (20 * S, 5.0), (30 * S, 25.0), (40 * S, 10.0)]
-    assert energy_between(samples, 0, 40 * S) == 50.0 + 5.0 + 20.0 + 10.0
+    assert CounterCurve(samples).between(0, 40 * S) == 50.0 + 5.0 + 20.0 + 10.0
 
 
 def test_without_a_server_or_a_window_there_is_no_witness() -> None:
