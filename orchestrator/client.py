@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from orchestrator.accounting.prometheus import PrometheusClient
 from orchestrator.accounting.rows import Account, build_accounts
+from orchestrator.accounting.server_access import OPEN, ServerAccess
 from orchestrator.cluster.local import LocalNode, local_cluster
 from orchestrator.cluster.port import Cluster
 from orchestrator.controller import Controller
@@ -69,6 +70,7 @@ class Target:
         address: ``host:port`` of a Ray head, or ``auto``; not used with ``local``.
         local: nodes of a local cluster to start for this run; ``None`` joins one that runs.
         prometheus_url: a server that scrapes the agents; with ``local`` a private one is started instead.
+        prometheus_access: the secrets and certificates that server wants.
         agent_listen: address on which agents that are started serve their metrics.
         targets_listen: address on which Prometheus is told the agents; ``targets_port``: its port, 0 takes any.
     """
@@ -76,6 +78,7 @@ class Target:
     address: str = "auto"
     local: tuple[LocalNode, ...] | None = None
     prometheus_url: str | None = None
+    prometheus_access: ServerAccess = OPEN
     agent_listen: str = LOOPBACK
     targets_listen: str = LOOPBACK
     targets_port: int = 0
@@ -176,20 +179,24 @@ class Site:
     cluster: Cluster
     targets_url: str
     prometheus_url: str | None
+    prometheus_access: ServerAccess = OPEN
 
     def accounts(self, home: Home, store: Store, run_id: str) -> tuple[Account, ...]:
         """The books of a run, with Prometheus as the witness."""
         if self.prometheus_url is not None:
             _wait_until(_last_end_ns(store.jobs(run_id=run_id)) + SETTLE_NS)
-        return accounts(home, store.jobs(run_id=run_id), prometheus_url=self.prometheus_url)
+        jobs = store.jobs(run_id=run_id)
+        return accounts(home, jobs, prometheus_url=self.prometheus_url, access=self.prometheus_access)
 
 
-def accounts(home: Home, jobs: Sequence[JobRecord], *, prometheus_url: str | None) -> tuple[Account, ...]:
+def accounts(
+    home: Home, jobs: Sequence[JobRecord], *, prometheus_url: str | None, access: ServerAccess = OPEN
+) -> tuple[Account, ...]:
     """Rows of ``jobs`` from the logs; Prometheus, if named, is asked as the witness."""
     with contextlib.ExitStack() as stack:
         prometheus = None
         if prometheus_url is not None:
-            prometheus = PrometheusClient(prometheus_url)
+            prometheus = PrometheusClient(prometheus_url, access=access)
             stack.callback(prometheus.close)
         return build_accounts(home, jobs, prometheus=prometheus)
 
@@ -214,10 +221,15 @@ def open_site(target: Target, *, home: Home, observer: Observer) -> Iterator[Sit
         _tell_unheard(cluster, target, observer)
         serving = serve_targets(cluster.agents, listen=target.targets_listen, port=target.targets_port)
         targets_url = f"{stack.enter_context(serving).url}/"
-        prometheus_url = target.prometheus_url
         if target.local is not None:
-            prometheus_url = _watch(stack, targets_url, observer)
-        yield Site(cluster=cluster, targets_url=targets_url, prometheus_url=prometheus_url)
+            yield Site(cluster=cluster, targets_url=targets_url, prometheus_url=_watch(stack, targets_url, observer))
+            return
+        yield Site(
+            cluster=cluster,
+            targets_url=targets_url,
+            prometheus_url=target.prometheus_url,
+            prometheus_access=target.prometheus_access,
+        )
 
 
 def _join(stack: contextlib.ExitStack, address: str, home: Home, target: Target) -> RayCluster:

@@ -90,7 +90,7 @@ def _attempted(home: Home, evidence: Evidence) -> tuple[Attempted, ...]:
     )
 
 
-def _spans(home: Home, evidence: Evidence, record: AttemptRecord) -> Sequence[PhaseSpan]:
+def _spans(home: Home, evidence: Evidence, record: AttemptRecord) -> tuple[PhaseSpan, ...]:
     if record == evidence.last:
         return evidence.spans
     return phase_spans(read_metrics(home, evidence.job.job_id, record.number))

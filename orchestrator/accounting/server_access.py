@@ -107,7 +107,9 @@ def server_access(path: Path) -> ServerAccess:
         told = "; ".join(f"line {line}: {problem}" for line, problem in error.problems)
         raise InputError(f"{path} is no YAML: {told}.") from error
     problems = [f"line {line}: {told}" for line, told in document.problems]
-    problems += [f"{'.'.join(map(str, at)) or 'file'}: {told}" for at, told in section_problems(_HttpConfig, document.data)]
+    problems += [
+        f"{'.'.join(map(str, at)) or 'file'}: {told}" for at, told in section_problems(_HttpConfig, document.data)
+    ]
     if problems:
         raise InputError(f"{path} is no configuration of a Prometheus client: {'; '.join(problems)}.")
     wanted = _HttpConfig.model_validate(document.data)

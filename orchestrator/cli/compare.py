@@ -12,10 +12,11 @@ def compare(
     run: options.RunArgument = None,
     as_json: options.JsonOption = False,
     prometheus: options.PrometheusOption = None,
+    prometheus_config: options.PrometheusConfigOption = None,
     home: options.HomeOption = None,
 ) -> None:
     """Compare architecture x accelerator: energy, joules per sample, score, gain and CEGI, mean and spread."""
-    run_id, accounts = load_accounts(options.home_of(home), run, prometheus)
+    run_id, accounts = load_accounts(options.home_of(home), run, prometheus, prometheus_config)
     if as_json:
         options.print_json(as_dict([account.row for account in accounts]))
     else:

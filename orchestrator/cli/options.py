@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.accounting.server_access import OPEN, ServerAccess, server_access
 from orchestrator.cli.terminal import print_text
 from orchestrator.client import LOOPBACK, PROMETHEUS_VARIABLE, Target, prometheus_url
 from orchestrator.cluster.local import local_nodes
@@ -32,6 +33,16 @@ SimulateOption = Annotated[
 PrometheusOption = Annotated[
     str | None,
     typer.Option("--prometheus", envvar=PROMETHEUS_VARIABLE, help="URL of a server that scrapes the agents."),
+]
+PrometheusConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--prometheus-config",
+        envvar="WATTLEDGER_PROMETHEUS_CONFIG",
+        metavar="FILE",
+        help="How that server is reached: Prometheus' HTTP client configuration (basic_auth, authorization, tls_config), "
+        "secrets in files.",
+    ),
 ]
 AgentListenOption = Annotated[
     str,
@@ -63,13 +74,27 @@ def target_of(
     local: bool,
     simulate: list[str] | None,
     prometheus: str | None = None,
+    prometheus_config: Path | None = None,
     agent_listen: str = LOOPBACK,
 ) -> Target:
     """Where a run goes."""
     nodes = local_nodes(tuple(simulate or ())) if local or simulate else None
     return Target(
-        address=address or "auto", local=nodes, prometheus_url=prometheus_url(prometheus), agent_listen=agent_listen
+        address=address or "auto",
+        local=nodes,
+        prometheus_url=prometheus_url(prometheus),
+        prometheus_access=access_of(prometheus_config),
+        agent_listen=agent_listen,
     )
+
+
+def access_of(config: Path | None) -> ServerAccess:
+    """How the Prometheus server is reached.
+
+    Raises:
+        InputError: the configuration cannot be used.
+    """
+    return OPEN if config is None else server_access(config)
 
 
 class Silent:

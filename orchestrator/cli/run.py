@@ -19,6 +19,7 @@ def run(
     local: options.LocalOption = False,
     simulate: options.SimulateOption = None,
     prometheus: options.PrometheusOption = None,
+    prometheus_config: options.PrometheusConfigOption = None,
     agent_listen: options.AgentListenOption = client.LOOPBACK,
     out: options.OutOption = None,
     submission_id: Annotated[
@@ -35,7 +36,12 @@ def run(
         result = client.run(
             manifest,
             options.target_of(
-                address=address, local=local, simulate=simulate, prometheus=prometheus, agent_listen=agent_listen
+                address=address,
+                local=local,
+                simulate=simulate,
+                prometheus=prometheus,
+                prometheus_config=prometheus_config,
+                agent_listen=agent_listen,
             ),
             home=ledger,
             observer=display,

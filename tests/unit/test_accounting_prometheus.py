@@ -211,7 +211,9 @@ def test_a_shared_devices_counter_is_split_as_the_log_has_it() -> None:
 
 def test_a_counter_that_started_anew_is_bridged_and_flagged() -> None:
     server = FakePrometheus()
-    server.add("GPU-a", *((T0_S + i, 1000 + 100 * i) for i in range(-5, 5)), *((T0_S + i, 100 * i - 450) for i in range(5, 16)))
+    server.add(
+        "GPU-a", *((T0_S + i, 1000 + 100 * i) for i in range(-5, 5)), *((T0_S + i, 100 * i - 450) for i in range(5, 16))
+    )
     heard = hear("j", [window(0, 10, 1000)], client(server))
     assert (heard.disagreement_percent, heard.quality) == (pytest.approx(0.0, abs=1e-9), {Quality.RESET})
 

@@ -90,9 +90,12 @@ def test_a_device_that_is_scraped_twice_is_not_mixed_into_a_counter_that_falls()
 
 
 def test_an_exporter_that_moved_goes_on_with_the_same_counter() -> None:
-    assert CounterCurve(put_together([series((20 * S, 3.0), (30 * S, 4.0)), series((0, 1.0), (10 * S, 2.0))])).between(
-        0, 30 * S
-    ) == 3.0
+    assert (
+        CounterCurve(put_together([series((20 * S, 3.0), (30 * S, 4.0)), series((0, 1.0), (10 * S, 2.0))])).between(
+            0, 30 * S
+        )
+        == 3.0
+    )
 
 
 def test_no_samples_are_no_curve() -> None:
