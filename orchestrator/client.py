@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import secrets
 import socket
 import time
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from orchestrator.accounting.clocks import note_clocks
 from orchestrator.accounting.prometheus import PrometheusClient
 from orchestrator.accounting.rows import Account, build_accounts
 from orchestrator.accounting.server_access import OPEN, ServerAccess
@@ -128,6 +130,7 @@ def run(path: Path, target: Target, *, home: Home, observer: Observer, submissio
                 cancelled = _see_through(store, site.cluster, record.run_id, home, observer)
             observer.say("accounting")
             site.cluster.flush()
+            note_clocks(home, site.cluster.clocks())
             rows = site.accounts(home, store, record.run_id)
             return RunResult(run_id=record.run_id, accounts=rows, cancelled=cancelled)
 
@@ -275,7 +278,16 @@ def _record(manifest: Manifest, path: Path) -> RunRecord:
         submitted_ns=now_ns,
         host=socket.gethostname(),
         pid=os.getpid(),
+        user=_user(),
     )
+
+
+def _user() -> str | None:
+    """Who submits: the account this process runs as; ``None`` where it has a number and no name."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return None
 
 
 def _submitted_before(store: Store, site: Site, specs: Sequence[JobSpec], home: Home, observer: Observer) -> RunResult:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import ray
@@ -51,6 +52,10 @@ class AgentActor:
             self._child.release(timeout_s=0)
             self._start()
         return self._info
+
+    def clock(self) -> tuple[int, int]:
+        """When this node got the question and when it answers, by its own clock, ns since the epoch."""
+        return time.time_ns(), time.time_ns()
 
     def flush(self) -> None:
         """Have the agent write what it booked."""
