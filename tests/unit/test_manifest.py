@@ -65,8 +65,8 @@ sweep:
             'at most 103 in all (given "my run")\n'
             "bad.yaml:3: a fine-tune needs adapter.method full or lora\n"
             "bad.yaml:4: unknown task 'digit'. Did you mean 'digits'? Known: digits.\n"
-            "bad.yaml:5: unknown key 'modle'. Did you mean 'model'? Known: accounting, adapter, dataset, evaluation, "
-            "inference, kind, model, name, power, quantization, resources, retry, schedule, seeds, sweep, task, "
+            "bad.yaml:5: unknown key 'modle'. Did you mean 'model'? Known: accounting, adapter, budget, dataset, "
+            "evaluation, inference, kind, model, name, power, quantization, resources, retry, schedule, seeds, sweep, task, "
             "training, version.\n"
             "bad.yaml:6: budget.on_exceed stop comes with power caps and is not supported by this version; write warn\n"
             "bad.yaml:8: training.epochs: input should be greater than or equal to 1 (given 0)\n"
