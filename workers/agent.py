@@ -41,6 +41,8 @@ from workers.telemetry.simulated import SimulatedMeter
 from workers.units import mj_to_joules
 
 METER_HELP = "auto, nvml, simulated:TYPE[,TYPE...] or replay:PATH[,PATH...] (default auto)"
+CLOSELY_S = 0.003
+"""Time between looks around an edge: by so much the refresh of a counter may be missed, a thousandth of 3 s."""
 DEFAULT_SIMULATED = "H100"
 """What a machine without an NVIDIA GPU simulates when nobody says what."""
 
@@ -107,8 +109,8 @@ class Agent:
         self._unwritten: list[EnergyEntry] = []
         self._is_refused = False
         self._write_lock = threading.Lock()
-        # A signal handler may put into this queue; an Event could deadlock there.
-        self._stop: queue.SimpleQueue[None] = queue.SimpleQueue()
+        # Whether to stop, or else to look closely. A signal handler may put into this queue; an Event could deadlock.
+        self._calls: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self.socket = socket_path(options.home, options.node)
         wait_until_free(self.socket)
         # A simulated board ends with its agent, and its limit too: nothing is left behind.
@@ -121,6 +123,7 @@ class Agent:
             usage=host.usage,
             only_agent=options.only_agent,
             unmetered=host.reasons,
+            on_edge=lambda: self._calls.put(False),
         )
         self._exporter = serve(
             AgentCollector(self._node.snapshot), listen=options.listen, port=options.port, access=options.access
@@ -147,13 +150,16 @@ class Agent:
         self._leases.start()
         next_flush_s = time.monotonic() + self._options.flush_s
         try:
-            while not self._is_stopped(self._options.interval_s):
+            while not self._is_stopped():
                 self._node.tick()
                 if time.monotonic() >= next_flush_s:
                     next_flush_s = time.monotonic() + self._options.flush_s
                     self._try_flush()
         finally:
             self._leases.stop()
+            self._node.close_all()
+            while self._node.look_closely():
+                time.sleep(CLOSELY_S)
             self._node.shutdown()
             self._try_flush()
             if self._unwritten:
@@ -165,15 +171,21 @@ class Agent:
 
     def stop(self) -> None:
         """Make ``run`` return; safe from any thread or signal handler."""
-        self._stop.put(None)
+        self._calls.put(True)
 
-    def _is_stopped(self, timeout_s: float) -> bool:
-        """Wait; whether ``stop`` was called meanwhile."""
-        try:
-            self._stop.get(timeout=timeout_s)
-        except queue.Empty:
-            return False
-        return True
+    def _is_stopped(self) -> bool:
+        """Wait for the next look at everything, looking closely where that helps; whether ``stop`` was called."""
+        due_s = time.monotonic() + self._options.interval_s
+        is_close = self._node.look_closely()
+        while (left_s := due_s - time.monotonic()) > 0:
+            try:
+                if self._calls.get(timeout=min(left_s, CLOSELY_S) if is_close else left_s):
+                    return True
+            except queue.Empty:
+                if not is_close:
+                    break
+            is_close = self._node.look_closely()
+        return False
 
     def flush(self) -> None:
         """Put what is booked on disk.

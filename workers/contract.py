@@ -327,6 +327,8 @@ class EnergyEntry:
     Attributes:
         share: the part of the device that was this account's over the span, 0 to 1.
         quality: what to know of the figure; empty is clean.
+        witness_mj: what the power readings make of the same span and share, where the figure is a counter's; ``None``:
+            there is no second opinion.
     """
 
     start_ns: int
@@ -341,3 +343,4 @@ class EnergyEntry:
     share: float
     method: Method
     quality: frozenset[Quality] = field(default=frozenset())
+    witness_mj: int | None = None

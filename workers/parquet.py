@@ -99,6 +99,7 @@ def read_folder(
     partitions: Sequence[str] = (),
     wanted: Callable[[Mapping[str, str]], bool] = lambda _: True,
     where: Mapping[str, Collection[str]] | None = None,
+    optional: Collection[str] = (),
 ) -> Folder:
     """Every ``*.parquet`` below ``folder``, in the order of their paths; hidden files are skipped.
 
@@ -108,6 +109,7 @@ def read_folder(
         partitions: names of ``name=value`` folders (``folder`` itself and above included) to add as text columns.
         wanted: told all ``name=value`` folders of a file, whether to open it at all.
         where: text column or partition to the values to keep; rows with others, or null, are left out.
+        optional: columns of the schema that a file may lack; they are null there.
     """
     tables, unreadable = [], []
     for path in sorted(folder.rglob("*.parquet")):
@@ -115,7 +117,7 @@ def read_folder(
         if path.name.startswith(".") or not wanted(labels):
             continue
         try:
-            tables.append(_read_file(path, schema, {name: labels[name] for name in partitions}))
+            tables.append(_read_file(path, schema, {name: labels[name] for name in partitions}, optional))
         except (pa.ArrowException, OSError, KeyError):
             unreadable.append(path)
     return Folder(columns=_to_python(tables, schema, partitions, where or {}), unreadable=tuple(unreadable))
@@ -126,9 +128,11 @@ def partition_labels(path: Path) -> dict[str, str]:
     return dict(part.split("=", 1) for part in path.parts[:-1] if "=" in part)
 
 
-def _read_file(path: Path, schema: Schema, labels: Mapping[str, str]) -> Any:  # noqa: ANN401 (pyarrow has no types)
-    table = pq.ParquetFile(path).read(columns=list(schema)).select(list(schema))
-    table = table.cast(pa.schema([(name, _ARROW[kind]) for name, kind in schema.items()]))
+def _read_file(path: Path, schema: Schema, labels: Mapping[str, str], optional: Collection[str]) -> Any:  # noqa: ANN401 (pyarrow has no types)
+    table = pq.ParquetFile(path).read(columns=list(schema))
+    for name in set(optional) - set(table.column_names):
+        table = table.append_column(name, pa.nulls(len(table), _ARROW[schema[name]]))
+    table = table.select(list(schema)).cast(pa.schema([(name, _ARROW[kind]) for name, kind in schema.items()]))
     for name, label in labels.items():
         table = table.append_column(name, pa.array([label] * len(table), pa.string()))
     return table

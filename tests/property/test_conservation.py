@@ -14,8 +14,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from tests.metering import START_NS, Clock, Processes, assert_covered_once, claim, device, energy_by_job, simulated
 from workers.contract import EnergyEntry, Lease, Method, Phase, Power, Quality, Reading
 from workers.errors import CapError, InputError
-from workers.telemetry.booking import GAP_NS, REFRESH_NS, Claim, DeviceBook, merge
+from workers.telemetry.booking import CLOSELY_NS, GAP_NS, Claim, DeviceBook, merge
 from workers.telemetry.node import LeaseRequest, NodeMeter
+from workers.telemetry.refresh import SLOWEST_NS
 from workers.units import MW_PER_W, NS_PER_S, PJ_PER_MJ
 
 
@@ -70,13 +71,20 @@ QUICK_STEPS = st.lists(
 class Told:
     """A book that was told a story, and what the device itself would say of it."""
 
-    def __init__(self, steps: Sequence[Step], *, method: Method = Method.COUNTER, take_each: bool = False) -> None:
-        self.book = DeviceBook(device(method))
+    def __init__(
+        self,
+        steps: Sequence[Step],
+        *,
+        method: Method = Method.COUNTER,
+        take_each: bool = False,
+        is_watched: bool = False,
+    ) -> None:
+        self.book = DeviceBook(device(method), is_watched=is_watched)
         self.entries: list[EnergyEntry] = []
         self.now_ns, self.counter_mj = START_NS, 5_000_000
-        self.looks: list[tuple[bool, Reading]] = []
-        """Each reading, and whether the device changed hands since the one before it."""
-        self.turned = False
+        self.looks: list[tuple[int | None, Reading]] = []
+        """Each reading, and when the device first changed hands since the one before it."""
+        self.turned_ns: int | None = None
         self._read(0, silent=False)
         for step in steps:
             self.now_ns += step.passed_ns
@@ -88,7 +96,7 @@ class Told:
     def _live(self, step: Step) -> None:
         if isinstance(step, Edge):
             self.book.edge(self.now_ns, step.claims)
-            self.turned = True
+            self.turned_ns = self.now_ns if self.turned_ns is None else self.turned_ns
             return
         self.counter_mj = self.counter_mj + step.grown_mj if isinstance(step, Look) else step.kept_mj
         self._read(step.power_mw, silent=isinstance(step, Look) and step.silent)
@@ -100,8 +108,9 @@ class Told:
             energy_mj=None if silent else self.counter_mj,
             power_mw=power_mw,
         )
-        self.looks.append((self.turned, reading))
-        self.turned = False
+        self.looks.append((self.turned_ns, reading))
+        if len(self.looks) > 1 and reading.time_ns > self.looks[-2][1].time_ns:
+            self.turned_ns = None
         self.book.observe(reading)
 
     @property
@@ -128,7 +137,7 @@ def test_entries_fill_the_time_between_the_first_and_the_last_movement_once(step
     told = Told(steps)
     if told.entries:
         last = next(reading for reading in told.readings if reading.energy_mj == told.counter_mj)
-        assert last.time_ns - REFRESH_NS // 2 <= told.book.settled_ns <= last.time_ns
+        assert last.time_ns - SLOWEST_NS // 2 <= told.book.settled_ns <= last.time_ns
         if last.time_ns > START_NS:
             assert_covered_once(told.entries, START_NS, told.book.settled_ns)
 
@@ -162,11 +171,38 @@ def test_a_reset_touches_no_joule_before_or_after_it(steps: list[Step]) -> None:
 def test_without_a_counter_no_part_of_a_millijoule_is_lost(steps: list[Step]) -> None:
     told = Told([Look(0, 0, 0, silent=True), *steps], method=Method.INTEGRATED)
     drawn_pj = 0
-    for (_, a), (turned, b) in itertools.pairwise(told.looks[1:]):
+    for (_, a), (turned_ns, b) in itertools.pairwise(told.looks[1:]):
         assert a.power_mw is not None
         assert b.power_mw is not None
-        drawn_pj += ((b if turned else a).power_mw + b.power_mw) * (b.time_ns - a.time_ns) // 2
+        if turned_ns is None:
+            drawn_pj += (a.power_mw + b.power_mw) * (b.time_ns - a.time_ns) // 2
+        else:
+            drawn_pj += a.power_mw * (turned_ns - a.time_ns) + b.power_mw * (b.time_ns - turned_ns)
     assert told.energy_mj() == drawn_pj // PJ_PER_MJ
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(LOOKS | EDGES | RESETS, max_size=50))
+def test_a_watched_book_owes_nothing_once_an_edge_is_a_while_ago(steps: list[Step]) -> None:
+    later = [Look(CLOSELY_NS, 1000, 100), Look(CLOSELY_NS, 1000, 100)]
+    told, watched = Told([*steps, *later]), Told([*steps, *later], is_watched=True)
+    assert not watched.book.wants_look(watched.now_ns)
+    assert watched.energy_mj() == watched.book.booked_mj
+    if not any(isinstance(step, Reset) for step in steps):
+        assert watched.energy_mj() == told.energy_mj() == told.counter_mj - 5_000_000
+
+
+@settings(max_examples=100, deadline=None)
+@given(STEPS)
+def test_a_counters_entries_are_witnessed_by_all_the_power_that_was_read(steps: list[Step]) -> None:
+    told = Told([step for step in steps if isinstance(step, Edge) or step.power_mw is not None])
+    clean = [entry for entry in told.entries if entry.witness_mj is not None]
+    assert all(entry.witness_mj >= 0 for entry in clean)
+    drawn_mj = sum(
+        max(a.power_mw or 0, b.power_mw or 0) * (b.time_ns - a.time_ns) // PJ_PER_MJ + 1
+        for a, b in itertools.pairwise(told.readings)
+    )
+    assert sum(entry.witness_mj for entry in clean) <= drawn_mj
 
 
 @settings(max_examples=100, deadline=None)
@@ -191,7 +227,7 @@ def accounts(entries: Sequence[EnergyEntry]) -> tuple[Counter[object], Counter[o
     energy: Counter[object] = Counter()
     time: Counter[object] = Counter()
     for entry in entries:
-        kind = replace(entry, start_ns=0, end_ns=0, energy_mj=0)
+        kind = replace(entry, start_ns=0, end_ns=0, energy_mj=0, witness_mj=None)
         energy[kind] += entry.energy_mj
         time[kind] += entry.end_ns - entry.start_ns
     return energy, time

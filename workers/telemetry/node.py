@@ -70,6 +70,8 @@ class NodeMeter:
         usage: who uses the host; without it the host's own devices, if any, are all idle.
         only_agent: no other agent meters this host, so what no attempt used of it may be written down.
         unmetered: why a kind of device (``cpu``, ``dram``) is not metered here; attempts are told.
+        on_edge: called when close looks would help, by somebody who then calls ``look_closely`` until they no longer
+            do; without it nobody does.
     """
 
     def __init__(
@@ -82,13 +84,17 @@ class NodeMeter:
         usage: HostUsage | None = None,
         only_agent: bool = False,
         unmetered: Mapping[str, str] | None = None,
+        on_edge: Callable[[], None] | None = None,
     ) -> None:
         self.node = node
+        self._on_edge = on_edge
         self.unmetered = dict(unmetered or {})
         self._meter = meter
         self._clock_ns = clock_ns
         self._lock = threading.RLock()
-        self._states = {d.uuid: _DeviceState(device=d, book=DeviceBook(d)) for d in meter.devices()}
+        self._states = {
+            d.uuid: _DeviceState(device=d, book=DeviceBook(d, is_watched=on_edge is not None)) for d in meter.devices()
+        }
         self._host = tuple(d.uuid for d in meter.devices() if d.kind != "gpu")
         self._usage, self._only_agent = usage, only_agent
         self._host_read_ns: int | None = None
@@ -109,6 +115,14 @@ class NodeMeter:
             self._count_errors(self._caps.restore())
             horizon_ns = self._clock_ns() - KEEP_CLOSED_NS
             self._closed = {key: value for key, value in self._closed.items() if value[1] >= horizon_ns}
+
+    def look_closely(self) -> bool:
+        """Read the devices around whose edges every millisecond tells; whether there are any."""
+        with self._lock:
+            now_ns = self._clock_ns()
+            wanting = [device for device, state in self._states.items() if state.book.wants_look(now_ns)]
+            self._read_all(wanting)
+            return bool(wanting)
 
     def open(self, request: LeaseRequest) -> Lease:
         """Open a lease: from now on the devices' joules are this attempt's.
@@ -218,11 +232,16 @@ class NodeMeter:
                 read_seconds=self._read_seconds,
             )
 
-    def shutdown(self) -> None:
-        """Close every lease, book the rest, restore every limit, let go of the driver."""
+    def close_all(self) -> None:
+        """End every lease. Looking closely for as long as that helps then books their last joules."""
         with self._lock:
             for lease_id in list(self._leases):
                 self.close(lease_id)
+
+    def shutdown(self) -> None:
+        """Close every lease, book the rest, restore every limit, let go of the driver."""
+        with self._lock:
+            self.close_all()
             self._host_read_ns = None
             self.tick()
             self._meter.close()
@@ -284,6 +303,8 @@ class NodeMeter:
                 if device in lease.devices or device in self._host
             ]
             self._states[device].book.edge(now_ns, claims)
+        if self._on_edge is not None:
+            self._on_edge()
 
     def _held(self, lease_id: str) -> Lease:
         if lease_id not in self._leases:
