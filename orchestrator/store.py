@@ -213,7 +213,7 @@ class Store:
         return self._records(rows, attempts)[0]
 
     def _records(self, rows: Iterable[Row], attempts: Iterable[Row]) -> tuple[JobRecord, ...]:
-        users = dict(self._rows("SELECT run_id, user FROM runs"))
+        users: dict[str, str | None] = dict(self._rows("SELECT run_id, user FROM runs"))
         tried: dict[str, list[AttemptRecord]] = {}
         for job_id, *fields in attempts:
             tried.setdefault(job_id, []).append(_attempt(*fields))

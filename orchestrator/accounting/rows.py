@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from orchestrator.accounting.budgets import exceeded
 from orchestrator.accounting.costs import CarbonBasis, carbon_figures, energy_figures
+from orchestrator.accounting.details import Details, details_of
 from orchestrator.accounting.evidence import NOT_RUN, Evidence, gather
 from orchestrator.accounting.join import join
 from orchestrator.accounting.outcomes import outcome_figures
 from orchestrator.accounting.prometheus import PrometheusClient
 from orchestrator.accounting.rates import rate_figures
 from orchestrator.accounting.row import ReportRow
+from orchestrator.accounting.slices import Slice, slices_of
 from orchestrator.accounting.unknown import Figures, Unknown, row_of
 from orchestrator.accounting.witness import Witness
 from orchestrator.lifecycle import JobRecord
@@ -22,11 +25,20 @@ from workers.training.models import MODELS
 
 @dataclass(frozen=True, kw_only=True)
 class Account:
-    """A job's row, what Prometheus says of the same job, and what to know of how the two were brought together."""
+    """A job's row, and what goes with it.
+
+    Attributes:
+        witness: what Prometheus says of the same job.
+        notes: sentences a reader should see: lost logs, clocks that are off, budgets exceeded.
+        details: figures the row has no field for.
+        slices: its energy by node and day.
+    """
 
     row: ReportRow
     witness: Witness
     notes: tuple[str, ...] = ()
+    details: Details = Details()
+    slices: tuple[Slice, ...] = ()
 
 
 def build_rows(
@@ -54,7 +66,14 @@ def _account(home: Home, gathered: Evidence, prometheus: PrometheusClient | None
         outcome_figures(evidence, basis),
         rate_figures(evidence, basis),
     )
-    return Account(row=row, witness=joined.witness, notes=joined.notes)
+    over = exceeded(row.job_id, evidence.job.spec.budget, row)
+    return Account(
+        row=row,
+        witness=joined.witness,
+        notes=(*joined.notes, *over),
+        details=details_of(home, joined, basis, row),
+        slices=slices_of(evidence, basis),
+    )
 
 
 def _identity(evidence: Evidence) -> Figures:
