@@ -103,11 +103,7 @@ def budget_statuses(
 ) -> tuple[BudgetStatus, ...]:
     """How each budget stands now, in the order given; each job's logs are read once."""
     spans = {budget: period_of(budget.period, now_ns) for budget in budgets}
-    wanted = [
-        job
-        for job in jobs
-        if any(_is_of(job, budget) and _ran_in(job, span) for budget, span in spans.items())
-    ]
+    wanted = [job for job in jobs if any(_is_of(job, budget) and _ran_in(job, span) for budget, span in spans.items())]
     evidence = gather(home, wanted)
     return tuple(_status(budget, spans[budget], [e for e in evidence if _is_of(e.job, budget)]) for budget in budgets)
 
@@ -127,9 +123,7 @@ def _ran_in(job: JobRecord, span: tuple[int | None, int | None]) -> bool:
     )
 
 
-def _status(
-    budget: BudgetRecord, span: tuple[int | None, int | None], evidence: Sequence[Evidence]
-) -> BudgetStatus:
+def _status(budget: BudgetRecord, span: tuple[int | None, int | None], evidence: Sequence[Evidence]) -> BudgetStatus:
     spent, unknown, methods, jobs = dict.fromkeys(UNITS, 0.0), [], [], 0
     for one in evidence:
         if not _ran_in(one.job, span):

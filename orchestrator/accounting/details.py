@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from orchestrator.accounting.budgets import job_budget
+from orchestrator.accounting.budgets import exceeded, job_budget
 from orchestrator.accounting.clocks import Clocks
 from orchestrator.accounting.costs import CarbonBasis
 from orchestrator.accounting.evidence import Evidence
@@ -35,15 +35,17 @@ class Details:
         figures: by section; ``None`` is unknown.
         reasons: dotted path of each ``None`` to why it is.
         uncertainty: what CO2e and CEGI may be, as factors of the figures.
+        notes: sentences a reader should see: lost logs, clocks that are off, budgets exceeded.
     """
 
     figures: Mapping[str, object] = field(default_factory=dict)
     reasons: Mapping[str, str] = field(default_factory=dict)
     uncertainty: Range = Range(parts=())
+    notes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, object]:
         """JSON-ready."""
-        return {**self.figures, "reasons": dict(self.reasons)}
+        return {**self.figures, "notes": list(self.notes), "reasons": dict(self.reasons)}
 
 
 def details_of(home: Home, joined: Joined, basis: CarbonBasis | Unknown, row: ReportRow) -> Details:
@@ -69,11 +71,11 @@ def details_of(home: Home, joined: Joined, basis: CarbonBasis | Unknown, row: Re
         "cegi_gain": spec.accounting.cegi_gain,
         "interval": intervals(row, range_),
         "budget": job_budget(spec.budget, row),
-        "notes": list(joined.notes),
     }
     reasons: dict[str, str] = {}
     figures = {name: _plain(value, name, reasons) for name, value in sections.items()}
-    return Details(figures=figures, reasons=reasons, uncertainty=range_)
+    notes = (*joined.notes, *exceeded(row.job_id, spec.budget, row))
+    return Details(figures=figures, reasons=reasons, uncertainty=range_, notes=notes)
 
 
 def _by_hour(_basis: CarbonBasis | Unknown) -> tuple[float, ...]:
@@ -96,9 +98,7 @@ def _metering(home: Home, joined: Joined) -> Mapping[str, object]:
             power_disagreement_percent(evidence), "no counter of its GPUs has power readings beside it"
         ),
         "recovered_kwh": mj_to_kwh(sum(entry.energy_mj for entry in evidence.recovered)),
-        "clock_offset_s": {
-            node: _seconds(clocks, node, started_ns) for node in sorted(set(evidence.node_of.values()))
-        },
+        "clock_offset_s": {node: _seconds(clocks, node, started_ns) for node in sorted(set(evidence.node_of.values()))},
     }
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestrator.accounting.costs import CarbonBasis
-from orchestrator.accounting.energy import EnergySum, sum_of, within
+from orchestrator.accounting.energy import EnergySum, held_s, sum_of, windows, within
 from orchestrator.accounting.evidence import Evidence
 from orchestrator.accounting.phases import PhaseSpan, total_of
 from orchestrator.accounting.unknown import Unknown
@@ -71,8 +71,12 @@ def _phase(evidence: Evidence, span: PhaseSpan, basis: CarbonBasis | Unknown) ->
     # Energy the agent booked to the phase, which knows its edges better than the metric log does.
     booked = tuple(entry for entry in _last_entries(evidence) if entry.phase is span.phase)
     energy = evidence.energy_of(span.phase)
+    lasted_s = held_s(windows(booked))
     whole = _Window(
-        seconds=span.duration_s, energy=energy, entries=booked, counts={**counts, "steps": float(len(steps)) or None}
+        seconds=lasted_s or span.duration_s,
+        energy=energy,
+        entries=booked,
+        counts={**counts, "steps": float(len(steps)) or None},
     )
     return {"complete": span.complete, **_figures(whole, basis), "steady": _steady(evidence, own, basis)}
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from orchestrator.accounting.budgets import exceeded
 from orchestrator.accounting.costs import CarbonBasis, carbon_figures, energy_figures
 from orchestrator.accounting.details import Details, details_of
 from orchestrator.accounting.evidence import NOT_RUN, Evidence, gather
@@ -29,16 +28,19 @@ class Account:
 
     Attributes:
         witness: what Prometheus says of the same job.
-        notes: sentences a reader should see: lost logs, clocks that are off, budgets exceeded.
         details: figures the row has no field for.
         slices: its energy by node and day.
     """
 
     row: ReportRow
     witness: Witness
-    notes: tuple[str, ...] = ()
     details: Details = Details()
     slices: tuple[Slice, ...] = ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences a reader should see."""
+        return self.details.notes
 
 
 def build_rows(
@@ -66,11 +68,9 @@ def _account(home: Home, gathered: Evidence, prometheus: PrometheusClient | None
         outcome_figures(evidence, basis),
         rate_figures(evidence, basis),
     )
-    over = exceeded(row.job_id, evidence.job.spec.budget, row)
     return Account(
         row=row,
         witness=joined.witness,
-        notes=(*joined.notes, *over),
         details=details_of(home, joined, basis, row),
         slices=slices_of(evidence, basis),
     )
