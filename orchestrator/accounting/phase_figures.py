@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from orchestrator.accounting.costs import CarbonBasis
 from orchestrator.accounting.energy import EnergySum, held_s, sum_of, windows, within
 from orchestrator.accounting.evidence import Evidence
-from orchestrator.accounting.phases import PhaseSpan, total_of
+from orchestrator.accounting.phases import PhaseSpan, is_count, total_of
 from orchestrator.accounting.unknown import Unknown
 from workers.contract import EnergyEntry, Phase
 from workers.metric_log import (
@@ -55,11 +55,12 @@ def generation_figures(evidence: Evidence, basis: CarbonBasis | Unknown) -> dict
     parts = {"prefill": (PREFILL_SECONDS, TOKENS_PREFILL), "decode": (DECODE_SECONDS, TOKENS_DECODE)}
     found: dict[str, Figures] = {}
     for name, (seconds, tokens) in parts.items():
-        rows = [row for row in evidence.log.samples if row.name == seconds and row.phase is not None]
+        logged = [row for row in evidence.log.samples if row.name == seconds and row.phase is not None]
+        rows = [row for row in logged if is_count(row.value)]
         if rows:
             spans = _disjoint([(row.time_ns - round(row.value * NS_PER_S), row.time_ns) for row in rows])
-            written = [row.value for row in evidence.log.samples if row.name == tokens]
-            window = _window(evidence, spans, {TOKENS: sum(written) if written else None})
+            counted = total_of(evidence.log.samples, tokens, rows[0].phase) if rows[0].phase else None
+            window = _window(evidence, spans, {TOKENS: counted})
             found[name] = _figures(window, basis)
     return found
 
@@ -114,6 +115,8 @@ def _figures(window: _Window, basis: CarbonBasis | Unknown) -> dict[str, object]
             continue
         count = window.counts[name] or None
         none = Unknown(f"no {name} were counted")
+        if count is not None and not is_count(count):
+            count, none = None, Unknown(f"what was logged as {name} is no count")
         figures[name] = none if count is None else int(count)
         figures[f"joules_per_{unit}"] = unknown or (none if count is None or known is None else known.energy_j / count)
         figures[f"{name}_per_second"] = none if count is None or not seconds else count / seconds
@@ -168,7 +171,7 @@ def parity_of(evidence: Evidence) -> float | Unknown:
         if isinstance(energy, Unknown):
             return energy
     samples = total_of(evidence.log.samples, SAMPLES, Phase.EVALUATE)
-    if not samples or isinstance(training, Unknown) or isinstance(evaluation, Unknown):
+    if not samples or not is_count(samples) or isinstance(training, Unknown) or isinstance(evaluation, Unknown):
         return Unknown(f"{evidence.last_name} counted no samples in the evaluate phase")
     found = parity_inferences(training.energy_kwh, evaluation.energy_kwh / samples)
     return Unknown("the evaluate phase used no energy") if found is None else found
