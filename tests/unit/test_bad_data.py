@@ -61,7 +61,9 @@ def test_a_torn_file_of_the_energy_log_is_a_gap_and_its_energy_is_missing_not_ze
 def test_a_torn_file_of_the_energy_log_is_made_good_by_prometheus_and_flagged(ledger: Ledger) -> None:
     test_a_torn_file_of_the_energy_log_is_a_gap_and_its_energy_is_missing_not_zero(ledger)
     server = FakePrometheus()
-    server.ramp("GPU-a", start_s=START_S - 5, end_s=START_S + 20, watts=180, method="counter", node="node-1", model="T4")
+    server.ramp(
+        "GPU-a", start_s=START_S - 5, end_s=START_S + 20, watts=180, method="counter", node="node-1", model="T4"
+    )
     built = row(ledger, job(attempt()), server)
     assert built.energy_kwh == pytest.approx(0.001, rel=1e-9)
     assert built.energy_quality == ("fallback",)

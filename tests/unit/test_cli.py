@@ -262,7 +262,7 @@ class TestReads:
         told = call("report", "--json", "--home", ledger, "--out", tmp_path / "out")
         assert told.code == 0
         assert json.loads(told.out) == json.loads((tmp_path / "out" / "report.json").read_text())
-        names = ["report.html", "report.json", "report.parquet", "reasons.json"]
+        names = ["report.html", "report.json", "report.parquet", "reasons.json", "details.json"]
         assert told.err.splitlines() == [f"wrote {tmp_path / 'out' / name}" for name in names]
 
     def test_report_tells_why_each_unknown_figure_is_unknown(self, call: Call, ledger: Path) -> None:
