@@ -131,9 +131,8 @@ def _status(budget: BudgetRecord, span: tuple[int | None, int | None], evidence:
         jobs += 1
         drawn = sum_of(entry for entry in one.entries if _is_in(entry, span))
         basis, total = CarbonBasis.of(one.job), one.total()
-        if isinstance(total, Unknown) or one.unmetered:
-            unknown.append(one.job.job_id)
-        elif isinstance(basis, Unknown) and budget.co2e_kg is not None:
+        no_carbon = isinstance(basis, Unknown) and budget.co2e_kg is not None
+        if isinstance(total, Unknown) or one.unmetered or no_carbon:
             unknown.append(one.job.job_id)
         if drawn is None:
             continue

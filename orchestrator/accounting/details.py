@@ -1,4 +1,4 @@
-"""What is known of a job beyond its report row: phases, units, the join, intervals. JSON-ready, each null with a reason."""
+"""What is known of a job beyond its report row: phases, units, the join, intervals. Each null has its reason."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Details:
 
     figures: Mapping[str, object] = field(default_factory=dict)
     reasons: Mapping[str, str] = field(default_factory=dict)
-    uncertainty: Range = Range(parts=())
+    uncertainty: Range = field(default_factory=lambda: Range(parts=()))
     notes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, object]:

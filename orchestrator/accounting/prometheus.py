@@ -1,7 +1,7 @@
 """Raw samples of a Prometheus server. The head's only door of ``httpx``.
 
-``increase()`` and ``rate()`` are never asked for: they extrapolate to the edges of their range, which for a job of a few
-scrapes invents energy. ``samples`` turns what is given here into joules.
+``increase()`` and ``rate()`` are never asked for: they extrapolate to the edges of their range, which for a job of a
+few scrapes invents energy. ``samples`` turns what is given here into joules.
 """
 
 from __future__ import annotations
@@ -46,8 +46,10 @@ class _TooMuchError(UnreachableError):
 
 
 class PrometheusClient:
-    """Asks one Prometheus server. What fails in passing is tried again; once it has not answered by the deadline it is
-    not asked again, so a report waits once, not per job.
+    """Asks one Prometheus server.
+
+    What fails in passing is tried again. Once it has not answered by the deadline it is not asked again, so a report
+    waits once, not per job.
 
     Args:
         url: its address, with the path prefix it serves under, if any.

@@ -1,8 +1,8 @@
-"""Energy of attempts whose node's log is lost, from what Prometheus scraped. Flagged ``fallback``, never mixed in unsaid.
+"""Energy of attempts whose node's log is lost, from what Prometheus scraped. Flagged ``fallback``, never unsaid.
 
 The energy log is the authority where it is whole. Where an attempt held devices and the log shows none of them, or
-there are holes in what it shows, the devices' counters say what was drawn, over the phases of the metric log; the method
-is what the counter's label says.
+there are holes in what it shows, the devices' counters say what was drawn, over the phases of the metric log; the
+method is what the counter's label says.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ from workers.telemetry.catalogue import DEVICE_ENERGY, LEASE_INFO
 from workers.units import MJ_PER_J, NS_PER_S
 
 HOLE_NS = NS_PER_S // 2
-"""Entries of a lease follow each other without a break, one file a second; what is missing for longer than this is lost.
-Before the first and after the last a counter's last refresh (0.1 s) may be missing without harm."""
+"""Entries of a lease follow each other without a break, one file a second; what is missing for longer is lost. Before the first and after the last a counter's last refresh (0.1 s) may be missing without harm."""
 
 Span = tuple[int, int]
 """Start and end, ns since the epoch."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from orchestrator.accounting.costs import CarbonBasis, carbon_figures, energy_figures
 from orchestrator.accounting.details import Details, details_of
@@ -34,7 +34,7 @@ class Account:
 
     row: ReportRow
     witness: Witness
-    details: Details = Details()
+    details: Details = field(default_factory=Details)
     slices: tuple[Slice, ...] = ()
 
     @property

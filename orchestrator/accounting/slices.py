@@ -1,4 +1,4 @@
-"""A job's energy by node and day, so that roll-ups by either add up to the whole; and what was nobody's. Pure but one."""
+"""A job's energy by node and day, so that roll-ups by either add up to the whole; and what was nobody's."""
 
 from __future__ import annotations
 

@@ -40,8 +40,8 @@ PrometheusConfigOption = Annotated[
         "--prometheus-config",
         envvar="WATTLEDGER_PROMETHEUS_CONFIG",
         metavar="FILE",
-        help="How that server is reached: Prometheus' HTTP client configuration (basic_auth, authorization, tls_config), "
-        "secrets in files.",
+        help="How that server is reached: Prometheus' HTTP client configuration (basic_auth, authorization, "
+        "tls_config), secrets in files.",
     ),
 ]
 AgentListenOption = Annotated[

@@ -14,8 +14,8 @@ from orchestrator.compare.table import compare, left_out
 from orchestrator.report.figures import (
     UNKNOWN,
     energy_unit,
-    format_number,
     format_bounds,
+    format_number,
     format_percent,
     format_spread,
     mass_unit,

@@ -113,7 +113,7 @@ class FakeCluster:
         """Nothing is buffered."""
 
     def clocks(self) -> tuple[ClockReading, ...]:
-        """The clock of every node with GPUs as far off as it was told to be; an exchange takes a millisecond each way."""
+        """The clock of every node with GPUs as far off as it was told; an exchange takes a millisecond each way."""
         return tuple(
             measure(node.name, _exchanges(self._offsets_ns.get(node.node_id, 0), clock := _Clock()), clock.now_ns)
             for node in self._nodes.values()

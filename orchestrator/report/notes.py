@@ -50,8 +50,8 @@ _FORMULAS = (
         term="CEGI between",
         formula="interval over jobs × least and most of what its parts may be",
         text="The parts are how far the meters disagree (energy log, Prometheus, power readings beside the counter) and"
-        " the range of the carbon intensity over the hours. A part that is not known adds nothing, and details.json says"
-        " so.",
+        " the range of the carbon intensity over the hours. A part that is not known adds nothing, and details.json"
+        " says so.",
     ),
     Explanation(
         term="CO₂e per % gained",

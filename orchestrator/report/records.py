@@ -114,7 +114,7 @@ def sort_records(records: Sequence[Record], keys: Sequence[str]) -> list[Record]
         if records and name not in known:
             raise UnknownNameError("field", name, known)
         has, lacks = _split(ordered, name)
-        ordered = [*sorted(has, key=lambda record: _sortable(record[name]), reverse=key.startswith("-")), *lacks]  # noqa: B023 - used at once
+        ordered = [*sorted(has, key=lambda record: _sortable(record[name]), reverse=key.startswith("-")), *lacks]
     return ordered
 
 

@@ -19,7 +19,7 @@ def detail_sentences(row: ReportRow, details: Details) -> list[str]:
     said = f" ({tag_of(row.energy_method)})" if tag_of(row.energy_method) else ""
     told = [
         *_meters(figures["metering"]),
-        *_carbon(row, figures["interval"], said),
+        *_carbon(figures["interval"], said),
         *_units(row, figures, said),
         *_budget(figures["budget"]),
     ]
@@ -36,7 +36,7 @@ def _meters(metering: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _carbon(row: ReportRow, interval: Mapping[str, Any], said: str) -> list[str]:
+def _carbon(interval: Mapping[str, Any], said: str) -> list[str]:
     parts = ", ".join(
         part["part"] if part["low_percent"] is not None else f"{part['part']} not known: {part['reason']}"
         for part in interval["parts"]

@@ -62,7 +62,7 @@ class History:
         """Have the server know the device from an hour before to an hour after, but for the times that are absent."""
         lines = [f"# TYPE {ENERGY.removesuffix('_total')} counter"]
         labels = f'device="{DEVICE}",node="node-1",model="L4",kind="gpu",method="counter"'
-        times = [second for second in range(-LASTS_S, 2 * LASTS_S, SCRAPE_S)]
+        times = range(-LASTS_S, 2 * LASTS_S, SCRAPE_S)
         seen = [second for second in times if not any(start < second < end for start, end in absent)]
         for second in seen:
             since_s = second + LASTS_S

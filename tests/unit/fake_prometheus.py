@@ -1,7 +1,7 @@
 """A Prometheus server that answers instant queries over a range as the real one does, from samples it is given.
 
-It does what the client needs: one selector with labels that are equal, a range in ms, left-open, a limit of samples, and
-the error bodies. It has no other PromQL, no staleness, and no lookback.
+It does what the client needs: one selector with labels that are equal, a range in ms, left-open, a limit of samples,
+and the error bodies. It has no other PromQL, no staleness, and no lookback.
 """
 
 from __future__ import annotations

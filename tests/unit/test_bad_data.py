@@ -71,7 +71,7 @@ def test_a_torn_file_of_the_energy_log_is_made_good_by_prometheus_and_flagged(le
 
 def test_a_torn_file_of_the_metric_log_makes_rates_unknown_and_says_which(ledger: Ledger) -> None:
     record = full(ledger)
-    tear(sorted(ledger.home.metrics("j", 1).glob("*.parquet"))[-1])
+    tear(max(ledger.home.metrics("j", 1).glob("*.parquet")))
     built = row(ledger, record)
     assert (built.energy_kwh, built.joules_per_sample) == (0.001, None)
     assert built.reasons["joules_per_sample"] == "1 files of the metric log of attempt 1 are torn"
