@@ -21,7 +21,10 @@ from workers.telemetry.catalogue import DEVICE_ENERGY, LEASE_INFO
 from workers.units import MJ_PER_J, NS_PER_S
 
 HOLE_NS = NS_PER_S // 2
-"""Entries of a lease follow each other without a break, one file a second; what is missing for longer is lost. Before the first and after the last a counter's last refresh (0.1 s) may be missing without harm."""
+"""Entries of a lease follow each other without a break, one file a second; what is missing for longer is lost.
+
+Before the first and after the last a counter's last refresh (0.1 s) may be missing without harm.
+"""
 
 Span = tuple[int, int]
 """Start and end, ns since the epoch."""

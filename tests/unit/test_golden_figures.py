@@ -20,7 +20,7 @@ def ledger(tmp_path: Path) -> Ledger:
 
 
 # The first record of image classification on CIFAR-10 in the logs of "Power Hungry Processing" (Luccioni, Jernite,
-# Strubell, arXiv 2311.16863; github.com/sashavor/co2_inference, MIT): microsoft/resnet-50, 1,000 inferences, CodeCarbon.
+# Strubell, arXiv 2311.16863; github.com/sashavor/co2_inference, MIT): resnet-50, 1,000 inferences by CodeCarbon.
 RESNET_50_KWH = {"gpu": 0.0041499010976977, "cpu": 0.00036570707245, "dram": 0.0035868425493664}
 RESNET_50_TOTAL_KWH = 0.0081024507195142
 RESNET_50_S = 23.66425728797913
