@@ -1,7 +1,7 @@
 """A stand-in for the module ``pynvml`` whose boards behave: they count, take limits, refuse, and fall off the bus.
 
 Pass a ``FakeNvml`` as ``NvmlMeter(nvml=...)``; the real library is never touched. Names, errors and constants are the
-real ones, so that code which works here spells them as the real module does. Not modelled: MIG, processes, clocks.
+real ones, so that code which works here spells them as the real module does. Not modelled: MIG, processes.
 """
 # ruff: noqa: N802 - the functions' names are NVML's
 
@@ -25,6 +25,7 @@ class Board:
     Attributes:
         average_mw: what ``nvmlDeviceGetPowerUsage`` says; ``None``: not supported.
         enforced_mw: the limit in force now; ``None``: the one that was set.
+        used_gib: memory in use, of 80 GiB; ``reasons``: what holds its clocks back, as NVML's bits.
         lost: the board has fallen off the bus.
         errors: function name to the error code it answers with.
     """
@@ -40,6 +41,10 @@ class Board:
     default_mw: int = 700_000
     limit_mw: int = 650_000
     enforced_mw: int | None = None
+    used_gib: int | None = 2
+    temperature_c: int | None = 41
+    sm_clock_mhz: int | None = 1980
+    reasons: int | None = 0
     lost: bool = False
     errors: dict[str, int] = field(default_factory=dict)
 
@@ -117,6 +122,21 @@ class FakeNvml:
 
     def nvmlDeviceGetUtilizationRates(self, board: Board) -> SimpleNamespace:
         return SimpleNamespace(gpu=_supported(self._asked(board, "nvmlDeviceGetUtilizationRates").busy_percent))
+
+    def nvmlDeviceGetMemoryInfo(self, board: Board) -> SimpleNamespace:
+        used = _supported(self._asked(board, "nvmlDeviceGetMemoryInfo").used_gib)
+        return SimpleNamespace(used=used << 30, total=80 << 30)
+
+    def nvmlDeviceGetTemperature(self, board: Board, sensor: int) -> int:
+        assert sensor == pynvml.NVML_TEMPERATURE_GPU
+        return _supported(self._asked(board, "nvmlDeviceGetTemperature").temperature_c)
+
+    def nvmlDeviceGetClockInfo(self, board: Board, clock: int) -> int:
+        assert clock == pynvml.NVML_CLOCK_SM
+        return _supported(self._asked(board, "nvmlDeviceGetClockInfo").sm_clock_mhz)
+
+    def nvmlDeviceGetCurrentClocksThrottleReasons(self, board: Board) -> int:
+        return _supported(self._asked(board, "nvmlDeviceGetCurrentClocksThrottleReasons").reasons)
 
     def nvmlDeviceGetEnforcedPowerLimit(self, board: Board) -> int:
         self._asked(board, "nvmlDeviceGetEnforcedPowerLimit")

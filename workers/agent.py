@@ -8,37 +8,40 @@ of JSON: ``{"node", "socket", "metrics_url", "pid", "devices", "unmetered"}``; t
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import queue
 import signal
 import socket
 import sys
-import threading
 import time
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from workers import lifeline
-from workers.contract import EnergyEntry, Method
+from workers.contract import Method
 from workers.errors import InputError, MeterError, WattledgerError
 from workers.home import Home
 from workers.powercap.notes import LimitNotes
 from workers.telemetry.access import OPEN, Access, access_of, add_flags
-from workers.telemetry.booking import merge
+from workers.telemetry.bookkeeper import Bookkeeper
 from workers.telemetry.composite import CompositeMeter
 from workers.telemetry.energy_log import EnergyLog
 from workers.telemetry.exporter import AgentCollector, serve
 from workers.telemetry.host import WISHES, HostMeters, open_host_meters
+from workers.telemetry.journal import State
 from workers.telemetry.meter import PowerMeter
 from workers.telemetry.node import NodeMeter
-from workers.telemetry.protocol import socket_path
+from workers.telemetry.procfs import boot_id
+from workers.telemetry.protocol import Message, find_notes, socket_path
 from workers.telemetry.replay import ReplayMeter
 from workers.telemetry.server import LeaseServer, wait_until_free
 from workers.telemetry.simulated import SimulatedMeter
-from workers.units import mj_to_joules
+from workers.telemetry.snapshot import NodeSnapshot
+from workers.telemetry.state import NodeState, Told, from_json, told_from_json
 
 METER_HELP = "auto, nvml, simulated:TYPE[,TYPE...] or replay:PATH[,PATH...] (default auto)"
 CLOSELY_S = 0.003
@@ -57,7 +60,8 @@ class AgentOptions:
         cpu: how the host's CPU and DRAM are metered: ``auto``, ``rapl``, ``modelled`` or ``none``.
         only_agent: no other agent meters this host: what no attempt uses of its CPU is written down too.
         listen: address the metrics are served on; port 0 takes any; ``access``: who may read them, and how.
-        interval_s: time between looks at the devices; ``flush_s``: between writes of the energy log.
+        interval_s: time between looks at the devices; ``flush_s``: between writes of the energy log's journal;
+            ``roll_s``: between its Parquet files.
     """
 
     home: Path
@@ -69,6 +73,7 @@ class AgentOptions:
     port: int = 0
     interval_s: float = 0.1
     flush_s: float = 1.0
+    roll_s: float = 60.0
     access: Access = OPEN
 
 
@@ -105,14 +110,13 @@ class Agent:
     def __init__(self, options: AgentOptions, meter: PowerMeter, host: HostMeters | None = None) -> None:
         host = host or open_host_meters("none", node=options.node)
         self._options = options
-        self._log = EnergyLog(Home(options.home).energy(options.node), boot=uuid.uuid4().hex[:8])
-        self._unwritten: list[EnergyEntry] = []
-        self._is_refused = False
-        self._write_lock = threading.Lock()
         # Whether to stop, or else to look closely. A signal handler may put into this queue; an Event could deadlock.
         self._calls: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self.socket = socket_path(options.home, options.node)
         wait_until_free(self.socket)
+        log = EnergyLog(Home(options.home).energy(options.node), boot=uuid.uuid4().hex[:8])
+        state = _state(log.recover())
+        self._notes = find_notes(self.socket)
         # A simulated board ends with its agent, and its limit too: nothing is left behind.
         is_real = any(device.method is not Method.SIMULATED for device in meter.devices())
         notes = LimitNotes(self.socket.parent if is_real else None)
@@ -124,11 +128,20 @@ class Agent:
             only_agent=options.only_agent,
             unmetered=host.reasons,
             on_edge=lambda: self._calls.put(False),
+            boot=boot_id(),
+            resume=state,
+            told=_told(self._notes.values()),
+        )
+        self._books = Bookkeeper(
+            log,
+            self._node.take,
+            roll_s=options.roll_s,
+            remedy=f"make room in {options.home}, or mend it, while this agent runs.",
         )
         self._exporter = serve(
-            AgentCollector(self._node.snapshot), listen=options.listen, port=options.port, access=options.access
+            AgentCollector(self._snapshot), listen=options.listen, port=options.port, access=options.access
         )
-        self._leases = LeaseServer(self.socket, self._node, flush=self.flush)
+        self._leases = LeaseServer(self.socket, self._node, flush=self._books.flush, note=self._books.write)
 
     def describe(self) -> dict[str, object]:
         """The line printed when the agent is ready."""
@@ -148,26 +161,36 @@ class Agent:
     def run(self) -> None:
         """Sample and flush until stopped; then, whatever happened, close leases, restore limits, write the rest."""
         self._leases.start()
+        # What an agent that was killed has left becomes Parquet files now; where the disk refuses, at the next roll.
+        with contextlib.suppress(MeterError):
+            self._books.flush()
         next_flush_s = time.monotonic() + self._options.flush_s
         try:
             while not self._is_stopped():
                 self._node.tick()
                 if time.monotonic() >= next_flush_s:
                     next_flush_s = time.monotonic() + self._options.flush_s
-                    self._try_flush()
+                    self._books.write()
+                    self._drop_notes()
         finally:
             self._leases.stop()
             self._node.close_all()
             while self._node.look_closely():
                 time.sleep(CLOSELY_S)
             self._node.shutdown()
-            self._try_flush()
-            if self._unwritten:
-                lost_j = mj_to_joules(sum(entry.energy_mj for entry in self._unwritten))
-                sys.stderr.write(
-                    f"{lost_j:,.1f} J could not be written to the energy log and are lost with this agent\n"
-                )
+            self._books.finish()
+            self._drop_notes()
             self._exporter.close()
+
+    def _drop_notes(self) -> None:
+        """Notes that were booked by are of no use any more, once the books that say so are on disk."""
+        if self._notes and not self._node.is_taking_over and not self._books.is_refused:
+            for path in self._notes:
+                path.unlink(missing_ok=True)
+            self._notes = {}
+
+    def _snapshot(self) -> NodeSnapshot:
+        return replace(self._node.snapshot(), write_errors=self._books.write_errors)
 
     def stop(self) -> None:
         """Make ``run`` return; safe from any thread or signal handler."""
@@ -187,33 +210,27 @@ class Agent:
             is_close = self._node.look_closely()
         return False
 
-    def flush(self) -> None:
-        """Put what is booked on disk.
 
-        Raises:
-            MeterError: the disk refuses; the entries are kept, and written by a later flush.
-        """
-        with self._write_lock:
-            self._unwritten = merge([*self._unwritten, *self._node.take_entries()])
-            try:
-                self._log.write(self._unwritten)
-            except OSError as error:
-                raise MeterError(
-                    f"the energy log cannot be written: {error}. Its entries are kept in memory and tried again; "
-                    f"make room in {self._options.home}, or mend it, while this agent runs."
-                ) from error
-            self._unwritten = []
+def _state(written: State | None) -> NodeState | None:
+    """The state another agent of this node was killed in; one that cannot be understood is said, and left."""
+    if written is None:
+        return None
+    try:
+        return from_json(written)
+    except (KeyError, TypeError, ValueError) as error:
+        sys.stderr.write(
+            f"the state of the agent before this one cannot be taken up: {error!r}. The books begin anew.\n"
+        )
+        return None
 
-    def _try_flush(self) -> None:
-        """Flush; where the disk refuses, say so once and go on metering."""
-        try:
-            self.flush()
-        except MeterError as error:
-            if not self._is_refused:
-                sys.stderr.write(f"{error}\n")
-            self._is_refused = True
-        else:
-            self._is_refused = False
+
+def _told(notes: Iterable[Message]) -> dict[tuple[str, int], Told]:
+    """By job and attempt, what attempts have left that could not wait for an agent."""
+    told = {}
+    for note in notes:
+        with contextlib.suppress(KeyError, TypeError, ValueError):
+            told[str(note["job_id"]), int(note["attempt"])] = told_from_json(note)
+    return told
 
 
 def parse(arguments: Sequence[str]) -> tuple[AgentOptions, int | None]:
@@ -235,6 +252,7 @@ def parse(arguments: Sequence[str]) -> tuple[AgentOptions, int | None]:
     add_flags(parser)
     parser.add_argument("--interval-ms", type=int, default=100, help="time between reads (default 100)")
     parser.add_argument("--flush-ms", type=int, default=1000, help="time between writes (default 1000)")
+    parser.add_argument("--roll-ms", type=int, default=60_000, help="time between Parquet files (default 60000)")
     parser.add_argument(lifeline.FLAG, type=int, help=argparse.SUPPRESS)
     found = parser.parse_args(arguments)
     options = AgentOptions(
@@ -247,6 +265,7 @@ def parse(arguments: Sequence[str]) -> tuple[AgentOptions, int | None]:
         port=found.port,
         interval_s=found.interval_ms / 1000,
         flush_s=found.flush_ms / 1000,
+        roll_s=found.roll_ms / 1000,
         access=access_of(found, listen=found.listen),
     )
     return options, found.lifeline_fd

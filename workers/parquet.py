@@ -51,10 +51,12 @@ class Folder:
     Attributes:
         columns: name to values, all of one length: the schema's columns, then the partitions' (as text).
         unreadable: files that are torn, or lack a column; their rows are in no column.
+        readable: the others, in the order of their rows.
     """
 
     columns: Mapping[str, list[Any]]
     unreadable: tuple[Path, ...]
+    readable: tuple[Path, ...] = ()
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), []))
@@ -111,7 +113,7 @@ def read_folder(
         where: text column or partition to the values to keep; rows with others, or null, are left out.
         optional: columns of the schema that a file may lack; they are null there.
     """
-    tables, unreadable = [], []
+    tables, readable, unreadable = [], [], []
     for path in sorted(folder.rglob("*.parquet")):
         labels = partition_labels(path)
         if path.name.startswith(".") or not wanted(labels):
@@ -120,7 +122,33 @@ def read_folder(
             tables.append(_read_file(path, schema, {name: labels[name] for name in partitions}, optional))
         except (pa.ArrowException, OSError, KeyError):
             unreadable.append(path)
-    return Folder(columns=_to_python(tables, schema, partitions, where or {}), unreadable=tuple(unreadable))
+        else:
+            readable.append(path)
+    columns = _to_python(tables, schema, partitions, where or {})
+    return Folder(columns=columns, unreadable=tuple(unreadable), readable=tuple(readable))
+
+
+def read_columns(raw: bytes, names: Sequence[str]) -> dict[str, list[Any]]:
+    """Those of the columns ``names`` that a Parquet file of anyone's has, whatever their types.
+
+    A time with a zone is read as integer nanoseconds since the epoch; one without is a naive ``datetime``.
+
+    Raises:
+        ValueError: it is not a Parquet file, or torn.
+    """
+    try:
+        file = pq.ParquetFile(pa.BufferReader(raw))
+        table = file.read(columns=[name for name in names if name in file.schema_arrow.names])
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"not a whole Parquet file ({error})") from error
+    return {name: _plain(table[name]) for name in table.column_names}
+
+
+def _plain(column: Any) -> list[Any]:  # noqa: ANN401 (pyarrow has no types)
+    if pa.types.is_timestamp(column.type) and column.type.tz is not None:
+        column = column.cast(pa.timestamp("ns", tz="UTC")).cast(pa.int64())
+    values: list[Any] = column.to_pylist()
+    return values
 
 
 def partition_labels(path: Path) -> dict[str, str]:

@@ -10,11 +10,12 @@ import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from orchestrator.accounting.costs import CarbonBasis
+from orchestrator.accounting.carbon import CarbonBasis
 from orchestrator.accounting.energy import sum_of
 from orchestrator.accounting.evidence import Evidence, gather
 from orchestrator.accounting.row import ReportRow
 from orchestrator.accounting.unknown import Unknown
+from orchestrator.carbon.sources import HourlySources
 from orchestrator.lifecycle import JobRecord
 from orchestrator.store import BudgetPeriod, BudgetRecord
 from workers.contract import Budget, EnergyEntry
@@ -99,13 +100,22 @@ def period_of(period: BudgetPeriod, now_ns: int) -> tuple[int | None, int | None
 
 
 def budget_statuses(
-    home: Home, jobs: Sequence[JobRecord], budgets: Sequence[BudgetRecord], *, now_ns: int
+    home: Home,
+    jobs: Sequence[JobRecord],
+    budgets: Sequence[BudgetRecord],
+    *,
+    now_ns: int,
+    sources: HourlySources | None = None,
 ) -> tuple[BudgetStatus, ...]:
     """How each budget stands now, in the order given; each job's logs are read once."""
     spans = {budget: period_of(budget.period, now_ns) for budget in budgets}
     wanted = [job for job in jobs if any(_is_of(job, budget) and _ran_in(job, span) for budget, span in spans.items())]
     evidence = gather(home, wanted)
-    return tuple(_status(budget, spans[budget], [e for e in evidence if _is_of(e.job, budget)]) for budget in budgets)
+    bases = {one.job.job_id: CarbonBasis.of(one, sources) for one in evidence}
+    return tuple(
+        _status(budget, spans[budget], [one for one in evidence if _is_of(one.job, budget)], bases)
+        for budget in budgets
+    )
 
 
 def _is_of(job: JobRecord, budget: BudgetRecord) -> bool:
@@ -123,14 +133,20 @@ def _ran_in(job: JobRecord, span: tuple[int | None, int | None]) -> bool:
     )
 
 
-def _status(budget: BudgetRecord, span: tuple[int | None, int | None], evidence: Sequence[Evidence]) -> BudgetStatus:
+def _status(
+    budget: BudgetRecord,
+    span: tuple[int | None, int | None],
+    evidence: Sequence[Evidence],
+    bases: Mapping[str, CarbonBasis | Unknown],
+) -> BudgetStatus:
     spent, unknown, methods, jobs = dict.fromkeys(UNITS, 0.0), [], [], 0
     for one in evidence:
         if not _ran_in(one.job, span):
             continue
         jobs += 1
-        drawn = sum_of(entry for entry in one.entries if _is_in(entry, span))
-        basis, total = CarbonBasis.of(one.job), one.total()
+        inside = [entry for entry in one.entries if _is_in(entry, span)]
+        drawn = sum_of(inside)
+        basis, total = bases[one.job.job_id], one.total()
         no_carbon = isinstance(basis, Unknown) and budget.co2e_kg is not None
         if isinstance(total, Unknown) or one.unmetered or no_carbon:
             unknown.append(one.job.job_id)
@@ -138,7 +154,7 @@ def _status(budget: BudgetRecord, span: tuple[int | None, int | None], evidence:
             continue
         methods.append(drawn.method)
         spent["energy_kwh"] += drawn.energy_kwh
-        spent["co2e_kg"] += 0.0 if isinstance(basis, Unknown) else basis.kg(drawn.energy_kwh)
+        spent["co2e_kg"] += 0.0 if isinstance(basis, Unknown) else basis.kg(drawn.energy_kwh, inside)
     weakest = max(methods, key=lambda method: method.weakness, default=None)
     return BudgetStatus(
         budget=budget,

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from orchestrator.accounting.budgets import exceeded, job_budget
+from orchestrator.accounting.carbon import CarbonBasis
 from orchestrator.accounting.clocks import Clocks
-from orchestrator.accounting.costs import CarbonBasis
 from orchestrator.accounting.evidence import Evidence
 from orchestrator.accounting.join import Joined
 from orchestrator.accounting.phase_figures import generation_figures, parity_of, phase_figures
@@ -52,9 +52,8 @@ def details_of(home: Home, joined: Joined, basis: CarbonBasis | Unknown, row: Re
     """All that is known of a job beyond its row."""
     evidence = joined.evidence
     g_per_kwh = row.carbon_intensity_g_per_kwh
-    range_ = Range(
-        parts=(metering(evidence, joined.witness), intensity_part(g_per_kwh, _by_hour(basis), reason=YEARLY))
-    )
+    by_hour = () if isinstance(basis, Unknown) else basis.by_hour(evidence.entries)
+    range_ = Range(parts=(metering(evidence, joined.witness), intensity_part(g_per_kwh, by_hour, reason=YEARLY)))
     spec = evidence.job.spec
     sections: dict[str, object] = {
         "user": known(evidence.job.user, "this ledger did not note who submitted it"),
@@ -76,11 +75,6 @@ def details_of(home: Home, joined: Joined, basis: CarbonBasis | Unknown, row: Re
     figures = {name: _plain(value, name, reasons) for name, value in sections.items()}
     notes = (*joined.notes, *exceeded(row.job_id, spec.budget, row))
     return Details(figures=figures, reasons=reasons, uncertainty=range_, notes=notes)
-
-
-def _by_hour(_basis: CarbonBasis | Unknown) -> tuple[float, ...]:
-    """Intensities of the hours the job drew in, where they are known."""
-    return ()
 
 
 def _metering(home: Home, joined: Joined) -> Mapping[str, object]:
@@ -112,7 +106,7 @@ def _load(evidence: Evidence, basis: CarbonBasis | Unknown) -> Mapping[str, obje
     energy = evidence.energy_of(Phase.LOAD)
     if isinstance(energy, Unknown):
         return {"energy_wh": energy, "co2e_g": energy}
-    grams = basis if isinstance(basis, Unknown) else basis.grams(energy.energy_kwh)
+    grams = basis if isinstance(basis, Unknown) else basis.grams(energy.energy_kwh, evidence.entries_of(Phase.LOAD))
     return {"energy_wh": 1000 * energy.energy_kwh, "co2e_g": grams}
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from orchestrator.accounting.costs import CarbonBasis
+from orchestrator.accounting.carbon import CarbonBasis
 from orchestrator.accounting.energy import EnergySum, held_s, sum_of, windows, within
 from orchestrator.accounting.evidence import Evidence
 from orchestrator.accounting.phases import PhaseSpan, is_count, total_of
@@ -70,7 +70,7 @@ def _phase(evidence: Evidence, span: PhaseSpan, basis: CarbonBasis | Unknown) ->
     counts = {name: total_of(own, name, span.phase) for name in (SAMPLES, TOKENS, INFERENCES)}
     steps = {row.step for row in own if row.step is not None}
     # Energy the agent booked to the phase, which knows its edges better than the metric log does.
-    booked = tuple(entry for entry in _last_entries(evidence) if entry.phase is span.phase)
+    booked = evidence.entries_of(span.phase)
     energy = evidence.energy_of(span.phase)
     lasted_s = held_s(windows(booked))
     whole = _Window(
@@ -107,7 +107,7 @@ def _figures(window: _Window, basis: CarbonBasis | Unknown) -> dict[str, object]
         "energy_kwh": unknown or (known and known.energy_kwh),
         "energy_method": unknown or (known and known.method.value),
         "energy_quality": unknown or (known and sorted(flag.value for flag in known.quality)),
-        "co2e_g": unknown or (known and _grams(known, basis)),
+        "co2e_g": unknown or (known and _grams(known, window.entries, basis)),
         "power_mean_w": unknown or (Unknown("it took no time") if watts is None else watts),
     }
     for name, unit in ((SAMPLES, "sample"), (TOKENS, "token"), ("steps", "step")):
@@ -123,8 +123,8 @@ def _figures(window: _Window, basis: CarbonBasis | Unknown) -> dict[str, object]
     return figures
 
 
-def _grams(energy: EnergySum, basis: CarbonBasis | Unknown) -> object:
-    return basis if isinstance(basis, Unknown) else basis.grams(energy.energy_kwh)
+def _grams(energy: EnergySum, entries: Sequence[EnergyEntry], basis: CarbonBasis | Unknown) -> object:
+    return basis if isinstance(basis, Unknown) else basis.grams(energy.energy_kwh, entries)
 
 
 def _window(evidence: Evidence, spans: Sequence[tuple[int, int]], counts: Mapping[str, float | None]) -> _Window:

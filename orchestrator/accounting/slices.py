@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from orchestrator.accounting.costs import CarbonBasis
+from orchestrator.accounting.carbon import CarbonBasis
 from orchestrator.accounting.energy import sum_of
 from orchestrator.accounting.evidence import Evidence
 from orchestrator.accounting.unknown import Unknown
@@ -65,7 +65,7 @@ def nobodys(home: Home, known_jobs: Collection[str]) -> dict[str, tuple[Slice, .
     }
 
 
-def _slice(key: tuple[str | None, str, bool], entries: Iterable[EnergyEntry], basis: CarbonBasis | Unknown) -> Slice:
+def _slice(key: tuple[str | None, str, bool], entries: Sequence[EnergyEntry], basis: CarbonBasis | Unknown) -> Slice:
     node, day, wasted = key
     total = sum_of(entries)
     assert total is not None
@@ -74,7 +74,7 @@ def _slice(key: tuple[str | None, str, bool], entries: Iterable[EnergyEntry], ba
         day=day,
         wasted=wasted,
         energy_mj=total.energy_mj,
-        co2e_g=None if isinstance(basis, Unknown) else basis.grams(total.energy_kwh),
+        co2e_g=None if isinstance(basis, Unknown) else basis.grams(total.energy_kwh, entries),
         method=total.method,
         quality=total.quality,
     )

@@ -10,7 +10,7 @@ from typing import Annotated, get_args
 import typer
 
 from orchestrator import client
-from orchestrator.accounting.budgets import BudgetStatus, budget_statuses
+from orchestrator.accounting.budgets import BudgetStatus
 from orchestrator.cli import options
 from orchestrator.cli.terminal import Column, print_table, print_text
 from orchestrator.report.figures import UNKNOWN, format_number
@@ -79,10 +79,7 @@ def remove(
 @budget.command()
 def show(as_json: options.JsonOption = False, home: options.HomeOption = None) -> None:
     """Show each budget: what was spent in its present period, and what is left."""
-    ledger = options.home_of(home)
-    with contextlib.closing(client.open_store(ledger)) as store:
-        budgets, jobs = store.budgets(), store.jobs()
-    found = budget_statuses(ledger, jobs, budgets, now_ns=time.time_ns())
+    found = client.budgets(options.home_of(home))
     if as_json:
         options.print_json([status.as_dict() for status in found])
     else:

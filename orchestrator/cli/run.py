@@ -21,6 +21,7 @@ def run(
     prometheus: options.PrometheusOption = None,
     prometheus_config: options.PrometheusConfigOption = None,
     agent_listen: options.AgentListenOption = client.LOOPBACK,
+    agent_access: options.AgentAccessOption = None,
     out: options.OutOption = None,
     submission_id: Annotated[
         str | None, typer.Option(help="The same manifest and id give the same job ids.", show_default="a new one")
@@ -42,6 +43,7 @@ def run(
                 prometheus=prometheus,
                 prometheus_config=prometheus_config,
                 agent_listen=agent_listen,
+                agent_access=agent_access,
             ),
             home=ledger,
             observer=display,

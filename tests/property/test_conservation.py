@@ -14,8 +14,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from tests.metering import START_NS, Clock, Processes, assert_covered_once, claim, device, energy_by_job, simulated
 from workers.contract import EnergyEntry, Lease, Method, Phase, Power, Quality, Reading
 from workers.errors import CapError, InputError
-from workers.telemetry.booking import CLOSELY_NS, GAP_NS, Claim, DeviceBook, merge
-from workers.telemetry.node import LeaseRequest, NodeMeter
+from workers.telemetry.booking import CLOSELY_NS, Claim, DeviceBook, merge
+from workers.telemetry.node import KEEP_CLOSED_NS, LeaseRequest, NodeMeter
 from workers.telemetry.refresh import SLOWEST_NS
 from workers.units import MW_PER_W, NS_PER_S, PJ_PER_MJ
 
@@ -48,6 +48,7 @@ class Reset:
 
 
 Step = Look | Edge | Reset
+GAP_NS = device().gap_ms * 1_000_000
 
 NANOSECONDS = st.integers(0, 300_000_000) | st.sampled_from([0, 1, GAP_NS, GAP_NS + 1, 3600 * NS_PER_S])
 MOMENTS = st.integers(0, GAP_NS // 50)
@@ -258,11 +259,17 @@ class NodeLife(RuleBasedStateMachine):
         super().__init__()
         self.clock, self.processes = Clock(), Processes()
         self.meter = simulated(self.clock, "H100", "V100", processes=self.processes)
-        self.node = NodeMeter(self.meter, node="n1", clock_ns=self.clock)
+        self.node = NodeMeter(self.meter, node="n1", clock_ns=self.clock, started=self.started)
         self.open: dict[str, tuple[Lease, Power]] = {}
+        self.phases: dict[str, list[tuple[int, Phase | None]]] = {}
         self.job_of: dict[str, str] = {}
+        self.left: dict[str, tuple[Lease, Power]] = {}
+        self.left_ns: dict[str, int] = {}
         self.entries: list[EnergyEntry] = []
         self.opened = 0
+
+    def started(self, pid: int) -> int | None:
+        return pid if pid in self.processes.used_s else None
 
     @rule(milliseconds=st.integers(0, 300) | st.sampled_from([2500, 70_000]))
     def time_passes(self, milliseconds: int) -> None:
@@ -296,37 +303,41 @@ class NodeLife(RuleBasedStateMachine):
             assert watts == 5000.0
             return
         self.open[lease.lease_id] = (lease, power)
+        self.phases[lease.lease_id] = [(self.clock(), phase)]
         self.job_of[lease.lease_id] = lease.job_id
 
     @precondition(lambda self: self.open)
     @rule(data=st.data(), phase=st.none() | st.sampled_from(Phase))
     def an_attempt_changes_phase(self, data: st.DataObject, phase: Phase | None) -> None:
-        self.node.set_phase(data.draw(st.sampled_from(sorted(self.open))), phase)
+        lease_id = data.draw(st.sampled_from(list(self.open)))
+        self.phases[lease_id].append((self.clock(), phase))
+        self.node.set_phase(lease_id, phase)
 
     @precondition(lambda self: self.open)
     @rule(data=st.data(), seconds=st.floats(0, 0.5))
     def a_process_works(self, data: st.DataObject, seconds: float) -> None:
-        lease, _ = self.open[data.draw(st.sampled_from(sorted(self.open)))]
+        lease, _ = self.open[data.draw(st.sampled_from(list(self.open)))]
         if lease.pid in self.processes.used_s:
             self.processes.work(lease.pid, seconds)
 
     @precondition(lambda self: self.open)
     @rule(data=st.data())
     def a_process_dies(self, data: st.DataObject) -> None:
-        lease, _ = self.open[data.draw(st.sampled_from(sorted(self.open)))]
+        lease, _ = self.open[data.draw(st.sampled_from(list(self.open)))]
         self.processes.used_s.pop(lease.pid, None)
 
     @precondition(lambda self: self.open)
     @rule(data=st.data())
     def an_attempt_leaves(self, data: st.DataObject) -> None:
-        lease_id = data.draw(st.sampled_from(sorted(self.open)))
+        lease_id = data.draw(st.sampled_from(list(self.open)))
         self.node.close(lease_id)
-        del self.open[lease_id]
+        self.left[lease_id] = self.open.pop(lease_id)
+        self.left_ns[lease_id] = self.clock()
 
     @precondition(lambda self: self.open)
     @rule(data=st.data())
     def nobody_opens_twice(self, data: st.DataObject) -> None:
-        lease, _ = self.open[data.draw(st.sampled_from(sorted(self.open)))]
+        lease, _ = self.open[data.draw(st.sampled_from(list(self.open)))]
         again = LeaseRequest(job_id=lease.job_id, attempt=1, devices=("0",), pid=1, cpus=1.0)
         try:
             self.node.open(again)
@@ -345,9 +356,14 @@ class NodeLife(RuleBasedStateMachine):
             shown_pj = status.energy_mj * PJ_PER_MJ
             assert shown_pj <= self.meter.boards[status.device.uuid].true_energy_pj
         booked = energy_by_job(self.entries)
-        for lease_id, job_id in self.job_of.items():
-            assert self.node.lease_energy_mj(lease_id) == booked.get(job_id, 0)
         assert all(s.energy_mj == booked.get(s.lease.job_id, 0) for s in snapshot.leases)
+
+    @invariant()
+    def leases_are_forgotten_a_minute_after_their_end(self) -> None:
+        known = {status.lease.lease_id for status in self.node.snapshot().leases}
+        assert self.open.keys() <= known
+        horizon_ns = self.clock() - KEEP_CLOSED_NS
+        assert all(self.left_ns.get(lease_id, horizon_ns) >= horizon_ns for lease_id in known - self.open.keys())
 
     @invariant()
     def the_lowest_cap_holds_and_no_cap_outlives_its_lease(self) -> None:

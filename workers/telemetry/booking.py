@@ -7,8 +7,8 @@ The split is as good as the times of the refreshes around the edge are known, so
 
 Invariant, for any sequence of calls: ``booked_mj`` = sum of the entries = growth of the counter between the first and
 the last reading at which it moved (in a watched book, what moved within ``CLOSELY_NS`` of an edge may wait for a closer
-look). Where the counter was reset, or told nothing for longer than ``GAP_NS``, the power readings say what was drawn
-meanwhile, and the entries say so.
+look). Where the counter was reset, or told nothing for longer than the device's ``gap_ms``, the power readings say what
+was drawn meanwhile, and the entries say so.
 
 A device that several hold is split by what ``weigh`` was told each used, else equally. The host's own devices (CPU,
 DRAM) are everybody's: what of them was not measured as somebody's is nobody's.
@@ -23,12 +23,10 @@ from workers.contract import Device, EnergyEntry, Method, Phase, Quality, Readin
 from workers.telemetry.refresh import CLOSE_NS, NS_PER_MS, SLOWEST_NS, RefreshPeriod
 from workers.units import NS_PER_S, PJ_PER_MJ, apportion
 
-GAP_NS = 2 * NS_PER_S
-"""Readings further apart than this leave the power in between unknown: what they span is flagged ``gap``."""
 CLOSELY_NS = SLOWEST_NS * 5 // 2
 """For this long after an edge, or the first reading, close looks help: at least two refreshes come in it."""
-IDLE_SPELL_NS = 5 * NS_PER_S
-"""Idle for this long, a device's counter tells better than its power sensor what it draws idle."""
+IDLE_SPELL_NS = 10 * NS_PER_S
+"""Idle for this long, a device's counter tells to a hundredth how far off its power sensor is."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,6 +53,26 @@ class _Stretch:
     used: dict[str | None, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Standing:
+    """Where a book stands: what another process needs to go on with it.
+
+    Attributes:
+        booked: everything up to this reading is in entries.
+        stretches: from before it to now: when each began, its claims, and what each lease used of the device in it.
+        left_pj: what power showed and is less than a millijoule, on a device without a counter.
+        idle_mw: what the device draws idle, where that is known.
+        booked_mj: sum of all entries; ``by_lease``: of those of each lease.
+    """
+
+    booked: Reading
+    stretches: tuple[tuple[int, tuple[Claim, ...], Mapping[str | None, int]], ...]
+    left_pj: int
+    idle_mw: int | None
+    booked_mj: int
+    by_lease: Mapping[str, int]
+
+
 class DeviceBook:
     """Books one device. Not thread-safe. A time before the last one is taken as the last: time never goes back.
 
@@ -66,6 +84,8 @@ class DeviceBook:
 
     def __init__(self, device: Device, *, is_watched: bool = False) -> None:
         self._device = device
+        # Readings further apart leave the power in between unknown: what they span is flagged ``gap``.
+        self._gap_ns = device.gap_ms * NS_PER_MS
         self._is_watched = is_watched and not (_is_current(device) or device.method is Method.INTEGRATED)
         # Everything up to the reading ``_booked`` is in the entries; the rest is about the time since.
         self._booked: Reading | None = None
@@ -87,7 +107,8 @@ class DeviceBook:
         # What the device draws when nobody holds it, and since when nobody has; ``None`` until it is known.
         self._idle_mw: int | None = None
         self._idle_since_ns = 0
-        self._idle_from: tuple[int, int] | None = None
+        # Of this spell of idleness: how long, what the counter grew by, and what the sensor made of it.
+        self._idle_ns = self._idle_mj = self._idle_pj = 0
         self._flags: set[Quality] = set()
         self._entries: list[EnergyEntry] = []
         self.booked_mj = 0
@@ -112,7 +133,7 @@ class DeviceBook:
             return
         self._learn_idle(reading)
         looked_ns, self._looked_ns = self._looked_ns, reading.time_ns
-        if reading.time_ns - looked_ns > GAP_NS:
+        if reading.time_ns - looked_ns > self._gap_ns:
             self._flags.add(Quality.GAP)
         before, now = self._booked.energy_mj, reading.energy_mj
         if before is None or now is None:
@@ -204,7 +225,7 @@ class DeviceBook:
         A counter that has only just fallen silent is waited for, since its next value makes the books exact.
         """
         has_counter = self._device.method is not Method.INTEGRATED
-        if has_counter and booked.energy_mj is not None and reading.time_ns - booked.time_ns <= GAP_NS:
+        if has_counter and booked.energy_mj is not None and reading.time_ns - booked.time_ns <= self._gap_ns:
             return
         if reading.power_mw is None and reading.energy_mj is None:
             return
@@ -227,7 +248,8 @@ class DeviceBook:
         if self._early is not None:
             self._draw(self._early)
         self._stretches.append(_Stretch(start_ns=self._now_ns, claims=tuple(claims)))
-        self._idle_since_ns, self._idle_from = self._now_ns, None
+        self._idle_since_ns = self._now_ns
+        self._idle_ns = self._idle_mj = self._idle_pj = 0
         self._turned_ns = self._now_ns if self._turned_ns is None else self._turned_ns
         self._look_closely()
 
@@ -244,6 +266,31 @@ class DeviceBook:
         """Hand over what was booked since the last call, neighbours of the same account merged."""
         taken, self._entries = merge(self._entries), []
         return taken
+
+    def standing(self) -> Standing | None:
+        """Where the book stands, with the entries that were taken; ``None`` before the first reading."""
+        if self._booked is None:
+            return None
+        is_counted = self._device.method is not Method.INTEGRATED
+        return Standing(
+            booked=self._booked,
+            stretches=tuple((stretch.start_ns, stretch.claims, dict(stretch.used)) for stretch in self._stretches),
+            left_pj=0 if is_counted else self._drawn_pj % PJ_PER_MJ,
+            idle_mw=self._idle_mw,
+            booked_mj=self.booked_mj,
+            by_lease=dict(self.booked_by_lease),
+        )
+
+    def resume(self, standing: Standing) -> None:
+        """Go on, as a new book, where another stood that was lost: what was drawn since is flagged ``gap``."""
+        self.observe(standing.booked)
+        self._stretches = [
+            _Stretch(start_ns=start_ns, claims=claims, used=dict(used)) for start_ns, claims, used in standing.stretches
+        ]
+        self._now_ns = max(self._now_ns, self._stretches[-1].start_ns)
+        self._drawn_pj, self._idle_mw = standing.left_pj, standing.idle_mw
+        self._flags.add(Quality.GAP)
+        self.booked_mj, self.booked_by_lease = standing.booked_mj, dict(standing.by_lease)
 
     def _look_closely(self) -> None:
         """Ask for close looks, where they tell something."""
@@ -302,6 +349,9 @@ class DeviceBook:
         ):
             self._enter(stretch, begin, end, part_mj, method, witness_mj)
         self.booked_mj += energy_mj
+        if len(spans) == 1 and not self._blind:
+            self._idle_ns, self._idle_mj = self._idle_ns + end_ns - start_ns, self._idle_mj + energy_mj
+            self._idle_pj += self._drawn_pj
         self._booked = self._last
         self._refreshed_ns, self._same_ns = (end_ns, end_ns), end_ns
         self._drawn_pj = 0
@@ -349,16 +399,14 @@ class DeviceBook:
 
         Sensor and counter differ on some boards, and it is the counter's joules that are split.
         """
-        if len(self._stretches) > 1 or self._stretches[0].claims or self._is_hosts:
+        if reading.power_mw is None or len(self._stretches) > 1 or self._stretches[0].claims or self._is_hosts:
             return
         looks_back_ns = (self._device.power_window_ms or 0) * NS_PER_MS + 2 * SLOWEST_NS
         if reading.time_ns - self._idle_since_ns < looks_back_ns:
             return
-        since_ns, since_mj = self._idle_from = self._idle_from or (self.settled_ns, self.booked_mj)
-        if self.settled_ns - since_ns >= IDLE_SPELL_NS:
-            self._idle_mw = (self.booked_mj - since_mj) * PJ_PER_MJ // (self.settled_ns - since_ns)
-        elif reading.power_mw is not None:
-            self._idle_mw = reading.power_mw
+        self._idle_mw = reading.power_mw
+        if self._idle_ns >= IDLE_SPELL_NS and self._idle_pj:
+            self._idle_mw = reading.power_mw * self._idle_mj * PJ_PER_MJ // self._idle_pj
 
     def _enter(
         self, stretch: _Stretch, begin_ns: int, end_ns: int, energy_mj: int, method: Method, witness_mj: int | None

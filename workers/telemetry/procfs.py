@@ -22,6 +22,12 @@ _USED_BY_PROCESS = slice(11, 15)
 """utime, stime, cutime, cstime of ``/proc/PID/stat``, counted after the command's closing parenthesis."""
 
 
+_STARTED = 19
+"""starttime of ``/proc/PID/stat``, counted likewise."""
+_ENDED = "ZXx"
+"""States of a process that runs no more."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CpuInfo:
     """The host's CPU.
@@ -101,6 +107,27 @@ def tree_ticks(pid: int, root: Path = ROOT, *, but: Collection[int] = ()) -> int
             used += _own_ticks(child, root) or 0
             waiting += _children(child, root)
     return used
+
+
+def started_ticks(pid: int, root: Path = ROOT) -> int | None:
+    """When a process began, in ticks since boot: with its number, what makes it this process and no other.
+
+    ``None`` when it is gone, or has ended and only waits for its parent to notice.
+    """
+    try:
+        text = (root / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    fields = text.rpartition(")")[2].split()
+    return None if fields[0] in _ENDED else int(fields[_STARTED])
+
+
+def boot_id(root: Path = ROOT) -> str | None:
+    """Names the time since the host's last boot, which counters and process numbers are of; ``None``: not told."""
+    try:
+        return (root / "sys/kernel/random/boot_id").read_text(encoding="utf-8").strip() or None
+    except OSError:
+        return None
 
 
 def _own_ticks(pid: int, root: Path) -> int | None:
