@@ -248,6 +248,8 @@ def _bounds(figure: Spread, found: Sequence[Range]) -> Bounds | None:
         return None
     names = dict.fromkeys(part.name for one in found for part in one.parts)
     known = {part.name for one in found for part in one.parts if part.known}
+    if figure.low is None and not known:
+        return None
     low = figure.mean if figure.low is None else figure.low
     high = figure.mean if figure.high is None else figure.high
     jobs = f"95 % over {figure.n} jobs" if figure.n > 1 else "one job, so no spread over jobs"
