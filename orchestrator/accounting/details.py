@@ -21,7 +21,6 @@ from orchestrator.accounting.uncertainty import (
 )
 from orchestrator.accounting.unknown import Unknown, known
 from workers.contract import Phase
-from workers.home import Home
 from workers.units import NS_PER_S, mj_to_kwh
 
 YEARLY = "a yearly average has no range; the hours of it are not known"
@@ -48,7 +47,7 @@ class Details:
         return {**self.figures, "notes": list(self.notes), "reasons": dict(self.reasons)}
 
 
-def details_of(home: Home, joined: Joined, basis: CarbonBasis | Unknown, row: ReportRow) -> Details:
+def details_of(joined: Joined, basis: CarbonBasis | Unknown, row: ReportRow, clocks: Clocks) -> Details:
     """All that is known of a job beyond its row."""
     evidence = joined.evidence
     g_per_kwh = row.carbon_intensity_g_per_kwh
@@ -60,7 +59,7 @@ def details_of(home: Home, joined: Joined, basis: CarbonBasis | Unknown, row: Re
         "team": known(spec.accounting.team, "its manifest names none (accounting.team)"),
         "project": known(spec.accounting.project, "its manifest names none (accounting.project)"),
         "run_id": evidence.job.run_id,
-        "metering": _metering(home, joined),
+        "metering": _metering(joined, clocks),
         "phases": phase_figures(evidence, basis),
         "generation": generation_figures(evidence, basis),
         "load": _load(evidence, basis),
@@ -77,11 +76,10 @@ def details_of(home: Home, joined: Joined, basis: CarbonBasis | Unknown, row: Re
     return Details(figures=figures, reasons=reasons, uncertainty=range_, notes=notes)
 
 
-def _metering(home: Home, joined: Joined) -> Mapping[str, object]:
+def _metering(joined: Joined, clocks: Clocks) -> Mapping[str, object]:
     """Both figures of the GPUs, and how far the clocks of the nodes were off."""
     evidence, witness = joined.evidence, joined.witness
     logged = sum(window.energy_mj for window in evidence.logged_windows)
-    clocks = Clocks(home)
     started_ns = min((entry.start_ns for entry in evidence.entries), default=0)
     return {
         "energy_log_gpu_kwh": mj_to_kwh(logged) if logged else Unknown("the energy log has no entries of its GPUs"),

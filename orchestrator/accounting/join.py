@@ -38,9 +38,8 @@ class Joined:
     notes: tuple[str, ...]
 
 
-def join(home: Home, evidence: Evidence, prometheus: PrometheusClient | None) -> Joined:
+def join(home: Home, evidence: Evidence, prometheus: PrometheusClient | None, clocks: Clocks) -> Joined:
     """Bring a job's logs and Prometheus together. Whatever goes wrong is a note or a reason, never an error."""
-    clocks = Clocks(home)
     completed, notes = _complete(home, evidence, prometheus, clocks)
     witness = _witness(home, completed, prometheus, clocks)
     times = {node: evidence.entries[0].start_ns for node in set(evidence.node_of.values()) if evidence.entries}

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from orchestrator.accounting.carbon import CarbonBasis
+from orchestrator.accounting.clocks import Clocks
 from orchestrator.accounting.costs import carbon_figures, energy_figures
 from orchestrator.accounting.details import Details, details_of
 from orchestrator.accounting.evidence import NOT_RUN, Evidence, gather
@@ -64,13 +65,18 @@ def build_accounts(
     sources: HourlySources | None = None,
 ) -> tuple[Account, ...]:
     """The rows, each with its witness, in the order given; without ``sources`` every hour has its region's year."""
-    return tuple(_account(home, evidence, prometheus, sources) for evidence in gather(home, jobs))
+    clocks = Clocks(home)
+    return tuple(_account(home, evidence, prometheus, sources, clocks) for evidence in gather(home, jobs))
 
 
 def _account(
-    home: Home, gathered: Evidence, prometheus: PrometheusClient | None, sources: HourlySources | None
+    home: Home,
+    gathered: Evidence,
+    prometheus: PrometheusClient | None,
+    sources: HourlySources | None,
+    clocks: Clocks,
 ) -> Account:
-    joined = join(home, gathered, prometheus)
+    joined = join(home, gathered, prometheus, clocks)
     evidence = joined.evidence
     basis = CarbonBasis.of(evidence, sources)
     row = row_of(
@@ -83,7 +89,7 @@ def _account(
     return Account(
         row=row,
         witness=joined.witness,
-        details=details_of(home, joined, basis, row),
+        details=details_of(joined, basis, row, clocks),
         slices=slices_of(evidence, basis),
     )
 

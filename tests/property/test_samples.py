@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -48,7 +50,7 @@ def test_parts_add_up_to_the_whole_wherever_it_is_cut(moves, data) -> None:
     curve = CounterCurve(samples, tolerance_ns=TOLERANCE_NS)
     cuts = data.draw(st.lists(st.sampled_from(samples), max_size=5).map(sorted))
     edges = [samples[0][0], *(time_ns for time_ns, _ in cuts), samples[-1][0]]
-    parts = [curve.between(start, end) for start, end in zip(edges, edges[1:], strict=False)]
+    parts = [curve.between(start, end) for start, end in itertools.pairwise(edges)]
     assert None not in parts
     assert sum(part for part in parts if part is not None) == samples[-1][1] - samples[0][1]
 

@@ -208,7 +208,9 @@ def known(name: str, low: float, high: float) -> Part:
     return Part(name=name, low=low, high=high, source="a meter")
 
 
-UNKNOWN_INTENSITY = Part(name="carbon intensity", low=1.0, high=1.0, source="a yearly average has no range", known=False)
+UNKNOWN_INTENSITY = Part(
+    name="carbon intensity", low=1.0, high=1.0, source="a yearly average has no range", known=False
+)
 
 
 def test_without_ranges_a_cell_has_no_bounds() -> None:
@@ -217,7 +219,9 @@ def test_without_ranges_a_cell_has_no_bounds() -> None:
 
 
 def test_a_cell_without_cegi_has_no_bounds_of_it() -> None:
-    (cell,) = compare([row(cegi_g=None, cegi_reason="no")], {"digits-vit-t4-0": Range(parts=(known("metering", 0.9, 1.0),))})
+    (cell,) = compare(
+        [row(cegi_g=None, cegi_reason="no")], {"digits-vit-t4-0": Range(parts=(known("metering", 0.9, 1.0),))}
+    )
     assert cell.cegi_bounds_g is None
     assert cell.co2e_bounds_g is not None
 
