@@ -27,7 +27,7 @@ from tests.clusters import ROOT, quick_manifest
 from tests.unit.ledger import Ledger, at, standard_entries
 from workers.contract import JobSpec
 
-VERBS = ("plan", "run", "status", "report", "compare", "targets", "doctor", "schema")
+VERBS = ("plan", "run", "status", "report", "compare", "targets", "doctor", "schema", "budget")
 READERS = ("status", "report", "compare")
 QUICKSTART = str(ROOT / "manifests" / "quickstart.yaml")
 MARKUP = "[red]tiny[/red] [nothing] :rocket:"
@@ -185,7 +185,7 @@ class TestHelp:
     @pytest.mark.parametrize(
         ("verb", "option", "variable"),
         [
-            *((verb, "--home", "WATTLEDGER_HOME") for verb in VERBS if verb != "schema"),
+            *((verb, "--home", "WATTLEDGER_HOME") for verb in VERBS if verb not in ("schema", "budget")),
             *((verb, "--prometheus", "WATTLEDGER_PROMETHEUS_URL") for verb in ("run", "report", "compare")),
             *((verb, "--address", "RAY_ADDRESS") for verb in ("run", "plan")),
         ],
