@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from workers.contract import Device, Lease, Reading
@@ -34,6 +34,10 @@ class CompositeMeter:
     def read(self, device: str) -> Reading:
         """As its meter does."""
         return self._owner(device).read(device)
+
+    def process_use(self, device: str) -> Mapping[int, int] | None:
+        """As its meter does."""
+        return self._owner(device).process_use(device)
 
     def limit_range(self, device: str) -> LimitRange:
         """As its meter does."""

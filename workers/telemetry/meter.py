@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -39,6 +39,20 @@ class PowerMeter(Protocol):
 
         Raises:
             MeterError: it cannot be read; other devices may still be fine.
+        """
+        ...
+
+    def process_use(self, device: str) -> Mapping[int, int] | None:
+        """How long each process kept ``device`` busy since the last call for it, by pid; the first call only begins.
+
+        In nanoseconds of the whole device: a process that took a quarter of it for a second used 250,000,000. Asked
+        for only where several leases hold one device, to share it by.
+
+        Returns:
+            Empty when nobody used it; ``None`` where use is not known by process.
+
+        Raises:
+            MeterError: it cannot be read.
         """
         ...
 

@@ -120,6 +120,11 @@ class ModelledCpuMeter:
             utilization=package.utilization,
         )
 
+    def process_use(self, device: str) -> Mapping[int, int] | None:
+        """What processes draw is shared out by processor time, see ``HostUsage``."""
+        self._package(device)
+        return None
+
     def limit_range(self, device: str) -> LimitRange:
         """A model has no limit."""
         self._package(device)

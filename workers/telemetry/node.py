@@ -18,6 +18,8 @@ from workers.powercap.notes import LimitNotes
 from workers.telemetry.booking import Claim, DeviceBook
 from workers.telemetry.caps import Caps
 from workers.telemetry.meter import PowerMeter, find_device
+from workers.telemetry.procfs import lineage
+from workers.telemetry.sharing import use_by_lease
 from workers.telemetry.snapshot import DeviceStatus, LeaseStatus, NodeSnapshot
 from workers.telemetry.usage import HostUsage
 from workers.units import MW_PER_W, NS_PER_S
@@ -51,10 +53,14 @@ class LeaseRequest:
 
 @dataclass
 class _DeviceState:
-    """What the node knows of a device; ``last`` is ``None`` when the last read failed."""
+    """What the node knows of a device; ``last`` is ``None`` when the last read failed.
+
+    ``sharers`` are the leases on it when they are several: its joules are split by what each used.
+    """
 
     device: Device
     book: DeviceBook
+    sharers: tuple[Lease, ...] = ()
     last: Reading | None = None
     errors: int = 0
 
@@ -69,6 +75,7 @@ class NodeMeter:
         notes: remembers limits; those it finds left behind by a process that died are put back at once.
         usage: who uses the host; without it the host's own devices, if any, are all idle.
         only_agent: no other agent meters this host, so what no attempt used of it may be written down.
+        lineage: a process and those it descends from, by pid; whose lease a process is under.
         unmetered: why a kind of device (``cpu``, ``dram``) is not metered here; attempts are told.
     """
 
@@ -81,6 +88,7 @@ class NodeMeter:
         notes: LimitNotes | None = None,
         usage: HostUsage | None = None,
         only_agent: bool = False,
+        lineage: Callable[[int], Iterable[int]] = lineage,
         unmetered: Mapping[str, str] | None = None,
     ) -> None:
         self.node = node
@@ -91,6 +99,7 @@ class NodeMeter:
         self._states = {d.uuid: _DeviceState(device=d, book=DeviceBook(d)) for d in meter.devices()}
         self._host = tuple(d.uuid for d in meter.devices() if d.kind != "gpu")
         self._usage, self._only_agent = usage, only_agent
+        self._lineage = lineage
         self._host_read_ns: int | None = None
         self._leases: dict[str, Lease] = {}
         self._closed: dict[str, tuple[Lease, int]] = {}
@@ -229,6 +238,8 @@ class NodeMeter:
 
     def _read(self, device: str) -> None:
         state = self._states[device]
+        if state.sharers:
+            state.book.weigh(use_by_lease(self._process_use(device), state.sharers, self._lineage))
         try:
             reading = self._meter.read(device)
         except MeterError:
@@ -237,6 +248,14 @@ class NodeMeter:
             return
         state.last = reading
         state.book.observe(reading)
+
+    def _process_use(self, device: str) -> Mapping[int, int]:
+        """Busy ns by pid since the last time; empty where that is not known, so that sharers have equal parts."""
+        try:
+            return self._meter.process_use(device) or {}
+        except MeterError:
+            # A reading is still worth taking; where the device is gone, that fails too, and is counted.
+            return {}
 
     def _read_all(self, devices: Iterable[str]) -> None:
         for device in devices:
@@ -284,6 +303,14 @@ class NodeMeter:
                 if device in lease.devices or device in self._host
             ]
             self._states[device].book.edge(now_ns, claims)
+            self._note_sharers(self._states[device])
+
+    def _note_sharers(self, state: _DeviceState) -> None:
+        """From now on the device is weighed if several hold it; what its processes used before is not asked."""
+        holders = tuple(lease for lease in self._leases.values() if state.device.uuid in lease.devices)
+        if len(holders) > 1 and not state.sharers:
+            self._process_use(state.device.uuid)
+        state.sharers = holders if len(holders) > 1 else ()
 
     def _held(self, lease_id: str) -> Lease:
         if lease_id not in self._leases:

@@ -23,6 +23,7 @@ from workers.contract import Device, Lease, Method, Quality, Reading
 from workers.errors import CapError, MeterError
 from workers.telemetry.meter import LimitRange
 from workers.telemetry.nvml_driver import NvmlDriver, text
+from workers.telemetry.nvml_use import ProcessUse
 from workers.units import NS_PER_S
 
 ABSURD_MJ = 2**62
@@ -112,6 +113,7 @@ class NvmlMeter:
         self._clock_ns, self._nvml = clock_ns, nvml
         self._driver = NvmlDriver(clock_ns=clock_ns, nvml=nvml)
         self._believed: dict[str, tuple[int, int]] = {}
+        self._uses: dict[str, ProcessUse] = {}
         chosen = environ.get("CUDA_VISIBLE_DEVICES")
         visible = None if chosen is None else self._boards_of(chosen)
         self._devices = tuple(
@@ -175,6 +177,15 @@ class NvmlMeter:
             limit_mw=_sane(limit, ABSURD_MW),
             utilization=rates.gpu / 100 if rates is not None and rates.gpu <= 100 else None,
         )
+
+    def process_use(self, device: str) -> Mapping[int, int] | None:
+        """By the driver's samples, see ``nvml_use``; ``None`` on a board in slices, or that takes no samples."""
+        if Quality.SHARED in self._board(device).quality:
+            return None
+        now_ns = self._clock_ns()
+        use = self._uses.setdefault(device, ProcessUse(asked_ns=now_ns))
+        samples = self._driver.listed(device, "nvmlDeviceGetProcessUtilization", use.since_us(now_ns))
+        return None if samples is None else use.take(samples, now_ns)
 
     def condition(self, device: str) -> Condition:
         """Memory, temperature, clock and what holds it back.

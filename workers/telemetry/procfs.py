@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +18,9 @@ ROOT = Path("/proc")
 _COUNTED = 8
 """Fields of ``/proc/stat``'s first line that add up to all time; the guests' after them are part of user and nice."""
 _IDLE, _IOWAIT, _STEAL = 3, 4, 7
+_PARENT = 1
 _USED_BY_PROCESS = slice(11, 15)
-"""utime, stime, cutime, cstime of ``/proc/PID/stat``, counted after the command's closing parenthesis."""
+"""Its parent, and utime, stime, cutime, cstime of ``/proc/PID/stat``, counted after the command's parenthesis."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,15 +104,28 @@ def tree_ticks(pid: int, root: Path = ROOT, *, but: Collection[int] = ()) -> int
     return used
 
 
+def lineage(pid: int, root: Path = ROOT) -> Iterator[int]:
+    """A process, its parent, its parent's parent, up to the first of all; it ends early where one is gone."""
+    while pid > 0:
+        yield pid
+        fields = _stat(pid, root)
+        pid = int(fields[_PARENT]) if fields else 0
+
+
 def _own_ticks(pid: int, root: Path) -> int | None:
     """What a process used itself, and its children it has waited for."""
+    fields = _stat(pid, root)
+    return sum(int(field) for field in fields[_USED_BY_PROCESS]) if fields else None
+
+
+def _stat(pid: int, root: Path) -> list[str]:
+    """What follows the command in a process's ``stat``; empty when it is gone."""
     try:
         text = (root / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return None
+        return []
     # The command is in parentheses and may hold anything, parentheses included.
-    fields = text.rpartition(")")[2].split()
-    return sum(int(field) for field in fields[_USED_BY_PROCESS])
+    return text.rpartition(")")[2].split()
 
 
 def _children(pid: int, root: Path) -> list[int]:

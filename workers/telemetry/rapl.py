@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -127,6 +127,11 @@ class RaplMeter:
         zone.total_uj = now_uj if grown_uj is None else zone.total_uj + grown_uj
         zone.last_uj, zone.seen_ns = now_uj, seen_ns
         return Reading(device=device, time_ns=time_ns, energy_mj=zone.total_uj // 1000, power_mw=None)
+
+    def process_use(self, device: str) -> Mapping[int, int] | None:
+        """What processes draw is shared out by processor time, see ``HostUsage``."""
+        self._zone(device)
+        return None
 
     def limit_range(self, device: str) -> LimitRange:
         """A package's limit is the machine's own business."""

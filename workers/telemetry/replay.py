@@ -7,7 +7,7 @@ that is lost cannot.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -111,6 +111,11 @@ class ReplayMeter:
             limit_mw=sample.limit_mw if sample else None,
             utilization=sample.utilization if sample else None,
         )
+
+    def process_use(self, device: str) -> Mapping[int, int] | None:
+        """The processes of a recording are not here."""
+        self._player(device)
+        return None
 
     def limit_range(self, device: str) -> LimitRange:
         """A recording has none."""

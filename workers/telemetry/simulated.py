@@ -11,7 +11,8 @@ on the same physics; this meter's boards never fail.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 
 import psutil
 
@@ -107,6 +108,7 @@ class SimulatedMeter:
         now_ns = clock_ns()
         self.boards = {d.uuid: SimulatedBoard(board_profile(d.model), now_ns=now_ns) for d in self._devices}
         self._holders: dict[str, dict[str, tuple[Lease, float]]] = {uuid: {} for uuid in self.boards}
+        self._used_ns: dict[str, Counter[int]] = {}
 
     def devices(self) -> tuple[Device, ...]:
         """The boards, by index."""
@@ -128,8 +130,17 @@ class SimulatedMeter:
             if used_s is None:
                 continue
             self._holders[device][lease_id] = (lease, used_s)
-            busy_s += max(0.0, used_s - before_s) / (lease.cpus * self.boards[device].speed)
+            held_s = max(0.0, used_s - before_s) / (lease.cpus * self.boards[device].speed)
+            busy_s += held_s
+            if device in self._used_ns:
+                self._used_ns[device][lease.pid] += round(held_s * NS_PER_S)
         return busy_s
+
+    def process_use(self, device: str) -> Mapping[int, int]:
+        """By the processor time of the holders, which is what keeps the board busy."""
+        self.read(device)
+        used, self._used_ns[device] = self._used_ns.get(device, Counter()), Counter()
+        return used
 
     def limit_range(self, device: str) -> LimitRange:
         """The profile's lowest limit up to its TDP."""
