@@ -14,20 +14,19 @@ import queue
 import signal
 import socket
 import sys
-import threading
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from workers import lifeline
-from workers.contract import EnergyEntry, Method
+from workers.contract import Method
 from workers.errors import InputError, MeterError, WattledgerError
 from workers.home import Home
 from workers.powercap.notes import LimitNotes
 from workers.telemetry.access import OPEN, Access, access_of, add_flags
-from workers.telemetry.booking import merge
+from workers.telemetry.bookkeeper import Bookkeeper
 from workers.telemetry.composite import CompositeMeter
 from workers.telemetry.energy_log import EnergyLog
 from workers.telemetry.exporter import AgentCollector, serve
@@ -38,7 +37,7 @@ from workers.telemetry.protocol import socket_path
 from workers.telemetry.replay import ReplayMeter
 from workers.telemetry.server import LeaseServer, wait_until_free
 from workers.telemetry.simulated import SimulatedMeter
-from workers.units import mj_to_joules
+from workers.telemetry.snapshot import NodeSnapshot
 
 METER_HELP = "auto, nvml, simulated:TYPE[,TYPE...] or replay:PATH[,PATH...] (default auto)"
 DEFAULT_SIMULATED = "H100"
@@ -55,7 +54,8 @@ class AgentOptions:
         cpu: how the host's CPU and DRAM are metered: ``auto``, ``rapl``, ``modelled`` or ``none``.
         only_agent: no other agent meters this host: what no attempt uses of its CPU is written down too.
         listen: address the metrics are served on; port 0 takes any; ``access``: who may read them, and how.
-        interval_s: time between looks at the devices; ``flush_s``: between writes of the energy log.
+        interval_s: time between looks at the devices; ``flush_s``: between writes of the energy log's journal;
+            ``roll_s``: between its Parquet files.
     """
 
     home: Path
@@ -67,6 +67,7 @@ class AgentOptions:
     port: int = 0
     interval_s: float = 0.1
     flush_s: float = 1.0
+    roll_s: float = 60.0
     access: Access = OPEN
 
 
@@ -103,14 +104,12 @@ class Agent:
     def __init__(self, options: AgentOptions, meter: PowerMeter, host: HostMeters | None = None) -> None:
         host = host or open_host_meters("none", node=options.node)
         self._options = options
-        self._log = EnergyLog(Home(options.home).energy(options.node), boot=uuid.uuid4().hex[:8])
-        self._unwritten: list[EnergyEntry] = []
-        self._is_refused = False
-        self._write_lock = threading.Lock()
         # A signal handler may put into this queue; an Event could deadlock there.
         self._stop: queue.SimpleQueue[None] = queue.SimpleQueue()
         self.socket = socket_path(options.home, options.node)
         wait_until_free(self.socket)
+        log = EnergyLog(Home(options.home).energy(options.node), boot=uuid.uuid4().hex[:8])
+        log.recover()
         # A simulated board ends with its agent, and its limit too: nothing is left behind.
         is_real = any(device.method is not Method.SIMULATED for device in meter.devices())
         notes = LimitNotes(self.socket.parent if is_real else None)
@@ -122,10 +121,16 @@ class Agent:
             only_agent=options.only_agent,
             unmetered=host.reasons,
         )
-        self._exporter = serve(
-            AgentCollector(self._node.snapshot), listen=options.listen, port=options.port, access=options.access
+        self._books = Bookkeeper(
+            log,
+            lambda: (self._node.take_entries(), {}),
+            roll_s=options.roll_s,
+            remedy=f"make room in {options.home}, or mend it, while this agent runs.",
         )
-        self._leases = LeaseServer(self.socket, self._node, flush=self.flush)
+        self._exporter = serve(
+            AgentCollector(self._snapshot), listen=options.listen, port=options.port, access=options.access
+        )
+        self._leases = LeaseServer(self.socket, self._node, flush=self._books.flush)
 
     def describe(self) -> dict[str, object]:
         """The line printed when the agent is ready."""
@@ -151,17 +156,15 @@ class Agent:
                 self._node.tick()
                 if time.monotonic() >= next_flush_s:
                     next_flush_s = time.monotonic() + self._options.flush_s
-                    self._try_flush()
+                    self._books.write()
         finally:
             self._leases.stop()
             self._node.shutdown()
-            self._try_flush()
-            if self._unwritten:
-                lost_j = mj_to_joules(sum(entry.energy_mj for entry in self._unwritten))
-                sys.stderr.write(
-                    f"{lost_j:,.1f} J could not be written to the energy log and are lost with this agent\n"
-                )
+            self._books.finish()
             self._exporter.close()
+
+    def _snapshot(self) -> NodeSnapshot:
+        return replace(self._node.snapshot(), write_errors=self._books.write_errors)
 
     def stop(self) -> None:
         """Make ``run`` return; safe from any thread or signal handler."""
@@ -174,34 +177,6 @@ class Agent:
         except queue.Empty:
             return False
         return True
-
-    def flush(self) -> None:
-        """Put what is booked on disk.
-
-        Raises:
-            MeterError: the disk refuses; the entries are kept, and written by a later flush.
-        """
-        with self._write_lock:
-            self._unwritten = merge([*self._unwritten, *self._node.take_entries()])
-            try:
-                self._log.write(self._unwritten)
-            except OSError as error:
-                raise MeterError(
-                    f"the energy log cannot be written: {error}. Its entries are kept in memory and tried again; "
-                    f"make room in {self._options.home}, or mend it, while this agent runs."
-                ) from error
-            self._unwritten = []
-
-    def _try_flush(self) -> None:
-        """Flush; where the disk refuses, say so once and go on metering."""
-        try:
-            self.flush()
-        except MeterError as error:
-            if not self._is_refused:
-                sys.stderr.write(f"{error}\n")
-            self._is_refused = True
-        else:
-            self._is_refused = False
 
 
 def parse(arguments: Sequence[str]) -> tuple[AgentOptions, int | None]:
@@ -223,6 +198,7 @@ def parse(arguments: Sequence[str]) -> tuple[AgentOptions, int | None]:
     add_flags(parser)
     parser.add_argument("--interval-ms", type=int, default=100, help="time between reads (default 100)")
     parser.add_argument("--flush-ms", type=int, default=1000, help="time between writes (default 1000)")
+    parser.add_argument("--roll-ms", type=int, default=60_000, help="time between Parquet files (default 60000)")
     parser.add_argument(lifeline.FLAG, type=int, help=argparse.SUPPRESS)
     found = parser.parse_args(arguments)
     options = AgentOptions(
@@ -235,6 +211,7 @@ def parse(arguments: Sequence[str]) -> tuple[AgentOptions, int | None]:
         port=found.port,
         interval_s=found.interval_ms / 1000,
         flush_s=found.flush_ms / 1000,
+        roll_s=found.roll_ms / 1000,
         access=access_of(found, listen=found.listen),
     )
     return options, found.lifeline_fd

@@ -51,10 +51,12 @@ class Folder:
     Attributes:
         columns: name to values, all of one length: the schema's columns, then the partitions' (as text).
         unreadable: files that are torn, or lack a column; their rows are in no column.
+        readable: the others, in the order of their rows.
     """
 
     columns: Mapping[str, list[Any]]
     unreadable: tuple[Path, ...]
+    readable: tuple[Path, ...] = ()
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), []))
@@ -109,7 +111,7 @@ def read_folder(
         wanted: told all ``name=value`` folders of a file, whether to open it at all.
         where: text column or partition to the values to keep; rows with others, or null, are left out.
     """
-    tables, unreadable = [], []
+    tables, readable, unreadable = [], [], []
     for path in sorted(folder.rglob("*.parquet")):
         labels = partition_labels(path)
         if path.name.startswith(".") or not wanted(labels):
@@ -118,7 +120,10 @@ def read_folder(
             tables.append(_read_file(path, schema, {name: labels[name] for name in partitions}))
         except (pa.ArrowException, OSError, KeyError):
             unreadable.append(path)
-    return Folder(columns=_to_python(tables, schema, partitions, where or {}), unreadable=tuple(unreadable))
+        else:
+            readable.append(path)
+    columns = _to_python(tables, schema, partitions, where or {})
+    return Folder(columns=columns, unreadable=tuple(unreadable), readable=tuple(readable))
 
 
 def partition_labels(path: Path) -> dict[str, str]:

@@ -36,6 +36,7 @@ CONTRACT = {
     "wattledger_job_energy_joules_total",
     "wattledger_agent_read_errors_total",
     "wattledger_agent_read_seconds",
+    "wattledger_agent_write_errors_total",
     "wattledger_jobs",
     "wattledger_queue_wait_seconds",
     "wattledger_budget_used_ratio",
@@ -113,7 +114,10 @@ def test_zero_is_a_figure() -> None:
 
 
 def test_a_node_without_devices_and_leases_still_reports_its_read() -> None:
-    assert samples(render(snapshot())) == {catalogue.READ_SECONDS.name: [({"node": "node-1"}, 0.002)]}
+    assert samples(render(snapshot())) == {
+        catalogue.READ_SECONDS.name: [({"node": "node-1"}, 0.002)],
+        catalogue.WRITE_ERRORS.name: [({"node": "node-1"}, 0.0)],
+    }
 
 
 def test_figures_are_in_base_units() -> None:

@@ -95,6 +95,13 @@ READ_SECONDS = MetricInfo(
     labels=("node",),
     help="How long the agent's last look at all its devices took, in seconds.",
 )
+WRITE_ERRORS = MetricInfo(
+    name="wattledger_agent_write_errors_total",
+    kind="counter",
+    unit="",
+    labels=("node",),
+    help="Times the disk refused the energy log since the agent started; what it refused is kept and tried again.",
+)
 JOBS = MetricInfo(
     name="wattledger_jobs",
     kind="gauge",
@@ -135,6 +142,7 @@ CATALOGUE: dict[str, MetricInfo] = {
         JOB_ENERGY,
         READ_ERRORS,
         READ_SECONDS,
+        WRITE_ERRORS,
         JOBS,
         QUEUE_WAIT,
         BUDGET_USED,

@@ -1,6 +1,7 @@
 """The energy log: every joule a node's devices drew, booked once. One row is one ``EnergyEntry``.
 
-Energy is exact (integer millijoules); times are kept to the microsecond.
+Energy is exact (integer millijoules); times are kept to the microsecond. An agent's entries come to a journal first
+(see ``journal``) and become Parquet files once a minute or when somebody asks; readers read both, each entry once.
 """
 
 from __future__ import annotations
@@ -9,16 +10,30 @@ import datetime
 import itertools
 import os
 import re
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from workers.contract import EnergyEntry, Method, Phase, Quality
 from workers.errors import InputError
 from workers.home import Home
-from workers.parquet import Column, partition_labels, read_folder, write_atomically
-from workers.units import NS_PER_S
+from workers.parquet import Column, Folder, partition_labels, read_folder, write_atomically
+from workers.telemetry.booking import merge
+from workers.telemetry.journal import (
+    Journal,
+    Record,
+    State,
+    Write,
+    entries_of,
+    is_held,
+    journals_below,
+    read_journal,
+    stem_of,
+)
+from workers.units import NS_PER_S, NS_PER_US
 
 _SCHEMA = {
     "start": Column.TIME,
@@ -36,23 +51,36 @@ _SCHEMA = {
 }
 
 
+TAKEOVER_TIMEOUT_S = 2.0
+"""How long a new agent may wait for the journal of the one before it, which is just leaving."""
+
+
 class EnergyLog:
-    """Writes one node's energy log.
+    """Writes one node's energy log. Not thread-safe.
 
     Args:
         folder: ``Home.energy(node)``; made at the first write.
         boot: names this run of the agent, so that files of different runs never meet (letters, digits, ``.``, ``_``,
             ``-``).
+        clock_ns: ns since the epoch; names journals.
+        write: how bytes get into a journal.
 
     Raises:
         InputError: ``boot`` does not fit a file name.
     """
 
-    def __init__(self, folder: Path, *, boot: str) -> None:
+    def __init__(
+        self, folder: Path, *, boot: str, clock_ns: Callable[[], int] = time.time_ns, write: Write = os.write
+    ) -> None:
         if not re.fullmatch(r"[A-Za-z0-9._-]+", boot):
             raise InputError(f"{boot!r} cannot name a run of the agent: use letters, digits, '.', '_' or '-'.")
-        self._folder, self._boot = folder, boot
+        self._folder, self._boot, self._clock_ns, self._write = folder, boot, clock_ns, write
         self._numbers = itertools.count()
+        self._journal: Journal | None = None
+        self._last = Record(number=0, entries=(), state={})
+        # Journals that nobody appends to any more: whose entries are not in Parquet files yet, and whose are.
+        self._full: list[Path] = []
+        self._spent: list[Path] = []
 
     def write(self, entries: Sequence[EnergyEntry]) -> tuple[Path, ...]:
         """Write ``entries``, one file for each UTC date on which some of them start; no entries, no file.
@@ -62,39 +90,138 @@ class EnergyLog:
         Raises:
             OSError: the disk refused.
         """
-        by_date: dict[str, list[EnergyEntry]] = {}
-        for entry in entries:
-            by_date.setdefault(utc_date(entry.start_ns), []).append(entry)
+        stem = self._stem(entries[0].start_ns if entries else 0)
         written: list[Path] = []
         try:
-            for date, part in sorted(by_date.items()):
-                written.append(self._write_date(date, part))
+            for date, part in _by_date(entries):
+                written.append(_write_date(_parquet(self._folder, date, stem), part))
         except OSError:
             for path in written:
                 path.unlink()
             raise
         return tuple(written)
 
-    def _write_date(self, date: str, entries: Sequence[EnergyEntry]) -> Path:
-        # The first entry's start sets runs apart even where a container gives each the same boot name and pid.
-        name = f"{entries[0].start_ns}-{self._boot}-{os.getpid()}-{next(self._numbers):06d}.parquet"
-        path = self._folder / f"date={date}" / name
-        columns: dict[str, Sequence[object]] = {
-            "start": [entry.start_ns for entry in entries],
-            "end": [entry.end_ns for entry in entries],
-            "device": [entry.device for entry in entries],
-            "model": [entry.model for entry in entries],
-            "kind": [entry.kind for entry in entries],
-            "energy_mj": [entry.energy_mj for entry in entries],
-            "job_id": [entry.job_id for entry in entries],
-            "attempt": [entry.attempt for entry in entries],
-            "phase": [entry.phase for entry in entries],
-            "share": [entry.share for entry in entries],
-            "method": [entry.method for entry in entries],
-            "quality": [sorted(entry.quality) for entry in entries],
-        }
-        write_atomically(path, columns, _SCHEMA)
-        return path
+    def recover(self, *, timeout_s: float = TAKEOVER_TIMEOUT_S) -> State | None:
+        """Take over what an agent of this node that was killed has left; gives its last state, ``None`` without one.
+
+        The entries stay where they are until ``roll``, and the state until the first ``append``.
+
+        Raises:
+            InputError: an agent of this node still writes here. Two of them would book every joule twice.
+        """
+        pause, deadline_s = threading.Event(), time.monotonic() + timeout_s
+        while held := [path for path in journals_below(self._folder) if _is_held(path)]:
+            if time.monotonic() >= deadline_s:
+                raise InputError(f"an agent of this node already writes {held[0]}. Lease from it, or stop it first.")
+            pause.wait(0.05)
+        self._full = journals_below(self._folder)
+        records = [record for path in self._full for record in _records(path)]
+        if not records:
+            return None
+        self._last = max(records, key=lambda record: record.number)
+        return self._last.state or None
+
+    def append(self, entries: Sequence[EnergyEntry], state: State) -> None:
+        """Put ``entries``, and where the books stand with them, on disk: all of it or nothing.
+
+        Raises:
+            OSError: the disk refused.
+        """
+        if self._journal is None:
+            self._journal = Journal(self._folder, self._stem(self._clock_ns()), write=self._write)
+        record = Record(number=self._last.number + 1, entries=tuple(entries), state=state)
+        self._journal.append(record)
+        self._last = replace(record, entries=())
+        # Only now is there another place for the state that the old ones held.
+        while self._spent:
+            self._spent[-1].unlink(missing_ok=True)
+            self._spent.pop()
+
+    def roll(self) -> None:
+        """Turn every journal into Parquet files, and begin a new one.
+
+        Raises:
+            OSError: the disk refused; what is not in Parquet files stays in journals, to be tried again.
+        """
+        self._set_aside()
+        self._settle()
+        self.append((), self._last.state)
+
+    def finish(self) -> None:
+        """Turn every journal into Parquet files, and leave no state: the books are closed.
+
+        Raises:
+            OSError: the disk refused; journals stay, state and all.
+        """
+        self._set_aside()
+        self._settle()
+        for path in self._spent:
+            path.unlink(missing_ok=True)
+
+    def _set_aside(self) -> None:
+        if self._journal is not None:
+            self._full.append(self._journal.path)
+            self._journal.close()
+            self._journal = None
+
+    def _settle(self) -> None:
+        while self._full:
+            # One that somebody removed by hand must not hold up the others for ever.
+            records = read_journal(self._full[0]) if self._full[0].exists() else []
+            for date, part in _by_date(merge(entries_of(records))):
+                path = _parquet(self._folder, date, stem_of(self._full[0]))
+                if not path.exists():
+                    _write_date(path, part)
+            self._spent.append(self._full.pop(0))
+
+    def _stem(self, time_ns: int) -> str:
+        # A time sets runs apart even where a container gives each the same boot name and pid.
+        return f"{time_ns}-{self._boot}-{os.getpid()}-{next(self._numbers):06d}"
+
+
+def _by_date(entries: Sequence[EnergyEntry]) -> list[tuple[str, list[EnergyEntry]]]:
+    """The entries by the UTC date on which they start."""
+    found: dict[str, list[EnergyEntry]] = {}
+    for entry in entries:
+        found.setdefault(utc_date(entry.start_ns), []).append(entry)
+    return sorted(found.items())
+
+
+def _parquet(folder: Path, date: str, stem: str) -> Path:
+    return folder / f"date={date}" / f"{stem}.parquet"
+
+
+def _write_date(path: Path, entries: Sequence[EnergyEntry]) -> Path:
+    columns: dict[str, Sequence[object]] = {
+        "start": [entry.start_ns for entry in entries],
+        "end": [entry.end_ns for entry in entries],
+        "device": [entry.device for entry in entries],
+        "model": [entry.model for entry in entries],
+        "kind": [entry.kind for entry in entries],
+        "energy_mj": [entry.energy_mj for entry in entries],
+        "job_id": [entry.job_id for entry in entries],
+        "attempt": [entry.attempt for entry in entries],
+        "phase": [entry.phase for entry in entries],
+        "share": [entry.share for entry in entries],
+        "method": [entry.method for entry in entries],
+        "quality": [sorted(entry.quality) for entry in entries],
+    }
+    write_atomically(path, columns, _SCHEMA)
+    return path
+
+
+def _is_held(journal: Path) -> bool:
+    try:
+        return is_held(journal)
+    except FileNotFoundError:
+        return False  # Its writer, which was leaving, has just removed it.
+
+
+def _records(journal: Path) -> list[Record]:
+    try:
+        return read_journal(journal)
+    except OSError:
+        return []  # Tried again at every ``roll``, which says so.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,13 +273,18 @@ def read_energy_logs(
         return days is None or days[0] <= labels.get("date", days[0]) <= days[1]
 
     where = None if job_ids is None else {"job_id": job_ids}
-    read = read_folder(home.energy(node), _SCHEMA, partitions=("node", "date"), wanted=wanted, where=where)
-    entries = sorted(_entries(read.columns), key=lambda entry: (entry.start_ns, entry.device))
-    return EnergyRead(
-        entries=tuple(entries),
-        node_of=dict(zip(read.columns["device"], read.columns["node"], strict=True)),
-        lost=_lost(read.unreadable),
-    )
+    folder = home.energy(node)
+    # Journals first: what becomes a Parquet file while we look is then seen in both, and never in neither.
+    journals = _read_journals(folder)
+    read = read_folder(folder, _SCHEMA, partitions=("node", "date"), wanted=wanted, where=where)
+    node_of = dict(zip(read.columns["device"], read.columns["node"], strict=True))
+    entries = _entries(read.columns)
+    for path, date, entry in _not_in(read, journals):
+        if wanted({"date": date}) and (job_ids is None or entry.job_id in job_ids):
+            entries.append(entry)
+            node_of[entry.device] = partition_labels(path)["node"]
+    entries.sort(key=lambda entry: (entry.start_ns, entry.device))
+    return EnergyRead(entries=tuple(entries), node_of=node_of, lost=_lost((*read.unreadable, *journals.unreadable)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,9 +297,46 @@ class FolderRead:
 
 def read_energy_folder(folder: Path) -> FolderRead:
     """Every entry below any folder, wherever it came from; one that is not there reads as empty."""
+    journals = _read_journals(folder)
     read = read_folder(folder, _SCHEMA)
-    entries = sorted(_entries(read.columns), key=lambda entry: (entry.start_ns, entry.device))
-    return FolderRead(entries=tuple(entries), unreadable=read.unreadable)
+    entries = [*_entries(read.columns), *(entry for _, _, entry in _not_in(read, journals))]
+    entries.sort(key=lambda entry: (entry.start_ns, entry.device))
+    return FolderRead(entries=tuple(entries), unreadable=(*read.unreadable, *journals.unreadable))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Journals:
+    """What was read of journals: each one's entries by date, as its Parquet files would hold them."""
+
+    entries: Mapping[Path, Sequence[tuple[str, list[EnergyEntry]]]]
+    unreadable: tuple[Path, ...]
+
+
+def _read_journals(folder: Path) -> _Journals:
+    entries, unreadable = {}, []
+    for path in journals_below(folder):
+        try:
+            entries[path] = _by_date(merge(entries_of(read_journal(path))))
+        except FileNotFoundError:
+            continue  # It has become a Parquet file since it was listed.
+        except OSError:
+            unreadable.append(path)
+    return _Journals(entries=entries, unreadable=tuple(unreadable))
+
+
+def _not_in(read: Folder, journals: _Journals) -> Iterator[tuple[Path, str, EnergyEntry]]:
+    """Entries of journals that are in no Parquet file that was read; each with its journal and date."""
+    counted = set(read.readable)
+    for path, by_date in journals.entries.items():
+        for date, entries in by_date:
+            if _parquet(path.parent, date, stem_of(path)) not in counted:
+                for entry in entries:
+                    yield path, date, replace(entry, start_ns=_to_us(entry.start_ns), end_ns=_to_us(entry.end_ns))
+
+
+def _to_us(time_ns: int) -> int:
+    """The nearest microsecond, in ns, as the log keeps it."""
+    return (time_ns + NS_PER_US // 2) // NS_PER_US * NS_PER_US
 
 
 def _entries(columns: Mapping[str, Sequence[Any]]) -> list[EnergyEntry]:
@@ -193,8 +362,13 @@ def _entries(columns: Mapping[str, Sequence[Any]]) -> list[EnergyEntry]:
 
 
 def _lost(unreadable: Sequence[Path]) -> frozenset[tuple[str, str]]:
-    labels = [partition_labels(path) for path in unreadable]
-    return frozenset((found["node"], found["date"]) for found in labels if {"node", "date"} <= found.keys())
+    found = [(partition_labels(path), path) for path in unreadable]
+    return frozenset(
+        # A journal is of one date as a rule: that on which it begins, which its name begins with.
+        (labels["node"], labels.get("date") or utc_date(int(stem_of(path).partition("-")[0])))
+        for labels, path in found
+        if "node" in labels
+    )
 
 
 def utc_date(time_ns: int) -> str:

@@ -65,6 +65,7 @@ def _samples(snapshot: NodeSnapshot) -> Iterator[Sample]:
     yield from _lease_samples(snapshot)
     yield from _job_samples(snapshot)
     yield catalogue.READ_SECONDS, {"node": snapshot.node}, snapshot.read_seconds
+    yield catalogue.WRITE_ERRORS, {"node": snapshot.node}, float(snapshot.write_errors)
 
 
 def _device_samples(node: str, status: DeviceStatus) -> Iterator[Sample]:

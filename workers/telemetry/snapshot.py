@@ -43,9 +43,11 @@ class NodeSnapshot:
     Attributes:
         node: the node's name, as in the energy log.
         read_seconds: how long the last look at all devices took, s.
+        write_errors: times the disk refused the energy log since the agent started.
     """
 
     node: str
     devices: tuple[DeviceStatus, ...]
     leases: tuple[LeaseStatus, ...]
     read_seconds: float
+    write_errors: int = 0
