@@ -36,6 +36,7 @@ from workers.telemetry.node import NodeMeter
 from workers.telemetry.protocol import socket_path
 from workers.telemetry.replay import ReplayMeter
 from workers.telemetry.server import LeaseServer, wait_until_free
+from workers.telemetry.settle import ChildSettler
 from workers.telemetry.simulated import SimulatedMeter
 from workers.telemetry.snapshot import NodeSnapshot
 
@@ -67,7 +68,7 @@ class AgentOptions:
     port: int = 0
     interval_s: float = 0.1
     flush_s: float = 1.0
-    roll_s: float = 60.0
+    roll_s: float = 600.0
     access: Access = OPEN
 
 
@@ -108,7 +109,7 @@ class Agent:
         self._stop: queue.SimpleQueue[None] = queue.SimpleQueue()
         self.socket = socket_path(options.home, options.node)
         wait_until_free(self.socket)
-        log = EnergyLog(Home(options.home).energy(options.node), boot=uuid.uuid4().hex[:8])
+        log = EnergyLog(Home(options.home).energy(options.node), boot=uuid.uuid4().hex[:8], settler=ChildSettler())
         log.recover()
         # A simulated board ends with its agent, and its limit too: nothing is left behind.
         is_real = any(device.method is not Method.SIMULATED for device in meter.devices())
@@ -198,7 +199,7 @@ def parse(arguments: Sequence[str]) -> tuple[AgentOptions, int | None]:
     add_flags(parser)
     parser.add_argument("--interval-ms", type=int, default=100, help="time between reads (default 100)")
     parser.add_argument("--flush-ms", type=int, default=1000, help="time between writes (default 1000)")
-    parser.add_argument("--roll-ms", type=int, default=60_000, help="time between Parquet files (default 60000)")
+    parser.add_argument("--roll-ms", type=int, default=600_000, help="time between Parquet files (default 600000)")
     parser.add_argument(lifeline.FLAG, type=int, help=argparse.SUPPRESS)
     found = parser.parse_args(arguments)
     options = AgentOptions(
