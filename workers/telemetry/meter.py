@@ -46,7 +46,7 @@ class PowerMeter(Protocol):
         """How long each process kept ``device`` busy since the last call for it, by pid; the first call only begins.
 
         In nanoseconds of the whole device: a process that took a quarter of it for a second used 250,000,000. Asked
-        for only where several leases hold one device, to share it by.
+        for only where several leases hold one device, right after a reading of it, to share that by.
 
         Returns:
             Empty when nobody used it; ``None`` where use is not known by process.

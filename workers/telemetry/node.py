@@ -238,8 +238,6 @@ class NodeMeter:
 
     def _read(self, device: str) -> None:
         state = self._states[device]
-        if state.sharers:
-            state.book.weigh(use_by_lease(self._process_use(device), state.sharers, self._lineage))
         try:
             reading = self._meter.read(device)
         except MeterError:
@@ -247,6 +245,8 @@ class NodeMeter:
             state.last = None
             return
         state.last = reading
+        if state.sharers:
+            state.book.weigh(use_by_lease(self._process_use(device), state.sharers, self._lineage))
         state.book.observe(reading)
 
     def _process_use(self, device: str) -> Mapping[int, int]:
@@ -254,7 +254,7 @@ class NodeMeter:
         try:
             return self._meter.process_use(device) or {}
         except MeterError:
-            # A reading is still worth taking; where the device is gone, that fails too, and is counted.
+            # The reading stands all the same.
             return {}
 
     def _read_all(self, devices: Iterable[str]) -> None:
