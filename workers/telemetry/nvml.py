@@ -122,6 +122,10 @@ class NvmlMeter:
     ) -> None:
         self._clock_ns, self._nvml = clock_ns, nvml
         self._driver = NvmlDriver(clock_ns=clock_ns, nvml=nvml)
+        self._instant_field = {
+            "board": [(nvml.NVML_FI_DEV_POWER_INSTANT, nvml.NVML_POWER_SCOPE_GPU)],
+            "module": [(nvml.NVML_FI_DEV_POWER_INSTANT, nvml.NVML_POWER_SCOPE_MODULE)],
+        }
         self._believed: dict[str, tuple[int, int]] = {}
         self._beside: dict[str, _Beside] = {}
         self._uses: dict[str, ProcessUse] = {}
@@ -261,12 +265,11 @@ class NvmlMeter:
         return _sane(self._driver.ask(device.uuid, "nvmlDeviceGetPowerUsage"), ABSURD_MW)
 
     def _instant_mw(self, device: Device) -> int | None:
-        scope = self._nvml.NVML_POWER_SCOPE_MODULE if device.scope == "module" else self._nvml.NVML_POWER_SCOPE_GPU
-        values = self._driver.ask(
-            device.uuid, "nvmlDeviceGetFieldValues", [(self._nvml.NVML_FI_DEV_POWER_INSTANT, scope)]
-        )
-        told = values[0].value.uiVal if values and values[0].nvmlReturn == self._nvml.NVML_SUCCESS else None
-        return _sane(told, ABSURD_MW)
+        values = self._driver.ask(device.uuid, "nvmlDeviceGetFieldValues", self._instant_field[device.scope])
+        if not values:
+            return None
+        told = values[0]
+        return _sane(told.value.uiVal, ABSURD_MW) if told.nvmlReturn == self._nvml.NVML_SUCCESS else None
 
     def limit_range(self, device: str) -> LimitRange:
         """The board's constraints, its default, and the limit that was set last."""

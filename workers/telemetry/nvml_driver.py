@@ -61,9 +61,9 @@ class NvmlDriver:
         Raises:
             MeterError: the board or the driver is gone, or the call failed.
         """
-        handle = self._handle(uuid)
         try:
-            return getattr(self.nvml, function)(handle, *arguments)
+            # Handles are there as a rule; this is called more often than anything else here.
+            return getattr(self.nvml, function)(self._handles.get(uuid) or self._handle(uuid), *arguments)
         except self.nvml.NVMLError as error:
             if error.value in self._not_offered:
                 return None
