@@ -39,6 +39,7 @@ from workers.telemetry.procfs import boot_id
 from workers.telemetry.protocol import Message, find_notes, socket_path
 from workers.telemetry.replay import ReplayMeter
 from workers.telemetry.server import LeaseServer, wait_until_free
+from workers.telemetry.settle import ChildSettler
 from workers.telemetry.simulated import SimulatedMeter
 from workers.telemetry.snapshot import NodeSnapshot
 from workers.telemetry.state import NodeState, Told, from_json, told_from_json
@@ -73,7 +74,7 @@ class AgentOptions:
     port: int = 0
     interval_s: float = 0.1
     flush_s: float = 1.0
-    roll_s: float = 60.0
+    roll_s: float = 600.0
     access: Access = OPEN
 
 
@@ -114,7 +115,7 @@ class Agent:
         self._calls: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self.socket = socket_path(options.home, options.node)
         wait_until_free(self.socket)
-        log = EnergyLog(Home(options.home).energy(options.node), boot=uuid.uuid4().hex[:8])
+        log = EnergyLog(Home(options.home).energy(options.node), boot=uuid.uuid4().hex[:8], settler=ChildSettler())
         state = _state(log.recover())
         self._notes = find_notes(self.socket)
         # A simulated board ends with its agent, and its limit too: nothing is left behind.
@@ -252,7 +253,7 @@ def parse(arguments: Sequence[str]) -> tuple[AgentOptions, int | None]:
     add_flags(parser)
     parser.add_argument("--interval-ms", type=int, default=100, help="time between reads (default 100)")
     parser.add_argument("--flush-ms", type=int, default=1000, help="time between writes (default 1000)")
-    parser.add_argument("--roll-ms", type=int, default=60_000, help="time between Parquet files (default 60000)")
+    parser.add_argument("--roll-ms", type=int, default=600_000, help="time between Parquet files (default 600000)")
     parser.add_argument(lifeline.FLAG, type=int, help=argparse.SUPPRESS)
     found = parser.parse_args(arguments)
     options = AgentOptions(

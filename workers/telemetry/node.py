@@ -20,7 +20,8 @@ from workers.telemetry.booking import Claim, DeviceBook, Standing
 from workers.telemetry.caps import Caps
 from workers.telemetry.journal import State
 from workers.telemetry.meter import PowerMeter, RemembersMeter, find_device
-from workers.telemetry.procfs import started_ticks
+from workers.telemetry.procfs import lineage, started_ticks
+from workers.telemetry.sharing import use_by_lease
 from workers.telemetry.snapshot import DeviceStatus, LeaseStatus, NodeSnapshot
 from workers.telemetry.state import HeldLease, NodeState, Takeover, Told, to_json
 from workers.telemetry.usage import HostUsage
@@ -57,10 +58,14 @@ class LeaseRequest:
 
 @dataclass
 class _DeviceState:
-    """What the node knows of a device; ``last`` is ``None`` when the last read failed."""
+    """What the node knows of a device; ``last`` is ``None`` when the last read failed.
+
+    ``sharers`` are the leases on it when they are several: its joules are split by what each used.
+    """
 
     device: Device
     book: DeviceBook
+    sharers: tuple[Lease, ...] = ()
     last: Reading | None = None
     errors: int = 0
 
@@ -75,6 +80,7 @@ class NodeMeter:
         notes: remembers limits; those it finds left behind by a process that died are put back at once.
         usage: who uses the host; without it the host's own devices, if any, are all idle.
         only_agent: no other agent meters this host, so what no attempt used of it may be written down.
+        lineage: a process and those it descends from, by pid; whose lease a process is under.
         unmetered: why a kind of device (``cpu``, ``dram``) is not metered here; attempts are told.
         on_edge: called when close looks would help, by somebody who then calls ``look_closely`` until they no longer
             do; without it nobody does.
@@ -93,6 +99,7 @@ class NodeMeter:
         notes: LimitNotes | None = None,
         usage: HostUsage | None = None,
         only_agent: bool = False,
+        lineage: Callable[[int], Iterable[int]] = lineage,
         unmetered: Mapping[str, str] | None = None,
         on_edge: Callable[[], None] | None = None,
         boot: str | None = None,
@@ -111,6 +118,7 @@ class NodeMeter:
         }
         self._host = tuple(d.uuid for d in meter.devices() if d.kind != "gpu")
         self._usage, self._only_agent = usage, only_agent
+        self._lineage = lineage
         self._host_read_ns: int | None = None
         self._leases: dict[str, Lease] = {}
         self._closed: dict[str, tuple[Lease, int]] = {}
@@ -362,10 +370,20 @@ class NodeMeter:
             state.last = None
             return
         state.last = reading
+        if state.sharers:
+            state.book.weigh(use_by_lease(self._process_use(device), state.sharers, self._lineage))
         if self._takeover is None:
             state.book.observe(reading)
         elif device not in self._host:
             self._takeover.readings.append(reading)
+
+    def _process_use(self, device: str) -> Mapping[int, int]:
+        """Busy ns by pid since the last time; empty where that is not known, so that sharers have equal parts."""
+        try:
+            return self._meter.process_use(device) or {}
+        except MeterError:
+            # The reading stands all the same.
+            return {}
 
     def _read_all(self, devices: Iterable[str]) -> None:
         for device in devices:
@@ -412,6 +430,7 @@ class NodeMeter:
         now_ns = self._clock_ns()
         for device in devices:
             self._states[device].book.edge(now_ns, self._claims(device, self._leases.values()))
+            self._note_sharers(self._states[device])
         if self._on_edge is not None:
             self._on_edge()
 
@@ -474,6 +493,8 @@ class NodeMeter:
                 del self._leases[lease.lease_id]
                 self._end(lease, takeover.ended_ns(lease.lease_id) or takeover.since_ns)
         self._leases = is_open
+        for state in self._states.values():
+            self._note_sharers(state)
         self._unheard = takeover.waiting & is_open.keys()
 
     def _play_host(self, steps: Sequence[tuple[int, tuple[Lease, ...]]]) -> None:
@@ -506,6 +527,13 @@ class NodeMeter:
             for state in self._states.values():
                 for lease_id in state.book.booked_by_lease.keys() - self._leases.keys() - kept.keys():
                     del state.book.booked_by_lease[lease_id]
+
+    def _note_sharers(self, state: _DeviceState) -> None:
+        """From now on the device is weighed if several hold it; what its processes used before is not asked."""
+        holders = tuple(lease for lease in self._leases.values() if state.device.uuid in lease.devices)
+        if len(holders) > 1 and not state.sharers:
+            self._process_use(state.device.uuid)
+        state.sharers = holders if len(holders) > 1 else ()
 
     def _held(self, lease_id: str) -> Lease:
         if lease_id not in self._leases:

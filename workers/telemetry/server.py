@@ -17,6 +17,7 @@ from workers.contract import JOB_ID_PATTERN, Lease, Names, Phase, Power, Section
 from workers.errors import InputError, UnknownNameError, UnreachableError, WattledgerError
 from workers.telemetry.node import LeaseRequest, NodeMeter
 from workers.telemetry.protocol import MAX_LINE, Message, connect, decode, encode
+from workers.telemetry.serving import Serving
 from workers.telemetry.state import told_from_json
 
 Flush = Callable[[], None]
@@ -63,12 +64,11 @@ class LeaseServer(socketserver.ThreadingUnixStreamServer):
 
     def start(self) -> None:
         """Serve in a thread."""
-        threading.Thread(target=self.serve_forever, args=(0.1,), name="leases", daemon=True).start()
+        self._serving = Serving(self, name="leases")
 
     def stop(self) -> None:
         """Take no more connections."""
-        self.shutdown()
-        self.server_close()
+        self._serving.end()
         with contextlib.suppress(FileNotFoundError):
             self._path.unlink()
 
