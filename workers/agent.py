@@ -35,12 +35,13 @@ from workers.telemetry.host import WISHES, HostMeters, open_host_meters
 from workers.telemetry.journal import State
 from workers.telemetry.meter import PowerMeter
 from workers.telemetry.node import NodeMeter
+from workers.telemetry.patience import HANG_S, Watchdog
 from workers.telemetry.procfs import boot_id
 from workers.telemetry.protocol import Message, find_notes, socket_path
 from workers.telemetry.replay import ReplayMeter
 from workers.telemetry.server import LeaseServer, wait_until_free
 from workers.telemetry.simulated import SimulatedMeter
-from workers.telemetry.snapshot import NodeSnapshot
+from workers.telemetry.snapshot import NodeSnapshot, without_figures
 from workers.telemetry.state import NodeState, Told, from_json, told_from_json
 
 METER_HELP = "auto, nvml, simulated:TYPE[,TYPE...] or replay:PATH[,PATH...] (default auto)"
@@ -60,6 +61,7 @@ class AgentOptions:
         listen: address the metrics are served on; port 0 takes any; ``access``: who may read them, and how.
         interval_s: time between looks at the devices; ``flush_s``: between writes of the energy log's journal;
             ``roll_s``: between its Parquet files.
+        hang_s: how long a driver may not answer before this agent ends, for another to be started.
     """
 
     home: Path
@@ -72,6 +74,7 @@ class AgentOptions:
     interval_s: float = 0.1
     flush_s: float = 1.0
     roll_s: float = 60.0
+    hang_s: float = HANG_S
     access: Access = OPEN
 
 
@@ -129,6 +132,7 @@ class Agent:
             resume=state,
             told=_told(self._notes.values()),
         )
+        self._shown = self._node.snapshot()
         self._books = Bookkeeper(
             log,
             self._node.take,
@@ -162,16 +166,21 @@ class Agent:
         with contextlib.suppress(MeterError):
             self._books.flush()
         next_flush_s = time.monotonic() + self._options.flush_s
+        watchdog = Watchdog(self._options.hang_s)
         try:
             while not self._is_stopped(self._options.interval_s):
-                self._node.tick()
+                with contextlib.suppress(MeterError):
+                    self._node.tick()
+                    watchdog.alive()
                 if time.monotonic() >= next_flush_s:
                     next_flush_s = time.monotonic() + self._options.flush_s
                     self._books.write()
                     self._drop_notes()
         finally:
+            watchdog.stop()
             self._leases.stop()
-            self._node.shutdown()
+            with contextlib.suppress(MeterError):
+                self._node.shutdown()
             self._books.finish()
             self._drop_notes()
             self._exporter.close()
@@ -184,7 +193,12 @@ class Agent:
             self._notes = {}
 
     def _snapshot(self) -> NodeSnapshot:
-        return replace(self._node.snapshot(), write_errors=self._books.write_errors)
+        """What a scrape shows; where a driver hangs, that its devices do not answer, and no stale figure."""
+        try:
+            self._shown = self._node.snapshot()
+        except MeterError:
+            self._shown = without_figures(self._shown)
+        return replace(self._shown, write_errors=self._books.write_errors)
 
     def stop(self) -> None:
         """Make ``run`` return; safe from any thread or signal handler."""
@@ -241,6 +255,9 @@ def parse(arguments: Sequence[str]) -> tuple[AgentOptions, int | None]:
     parser.add_argument("--interval-ms", type=int, default=100, help="time between reads (default 100)")
     parser.add_argument("--flush-ms", type=int, default=1000, help="time between writes (default 1000)")
     parser.add_argument("--roll-ms", type=int, default=60_000, help="time between Parquet files (default 60000)")
+    parser.add_argument(
+        "--hang-ms", type=int, default=int(HANG_S * 1000), help="end when a driver hangs for so long (default 20000)"
+    )
     parser.add_argument(lifeline.FLAG, type=int, help=argparse.SUPPRESS)
     found = parser.parse_args(arguments)
     options = AgentOptions(
@@ -254,6 +271,7 @@ def parse(arguments: Sequence[str]) -> tuple[AgentOptions, int | None]:
         interval_s=found.interval_ms / 1000,
         flush_s=found.flush_ms / 1000,
         roll_s=found.roll_ms / 1000,
+        hang_s=found.hang_ms / 1000,
         access=access_of(found, listen=found.listen),
     )
     return options, found.lifeline_fd

@@ -218,8 +218,8 @@ def test_a_second_lease_of_one_attempt_is_refused_on_another_connection_too(door
 
 
 def test_energy_that_the_disk_refuses_is_not_confirmed(door: Door) -> None:
-    with AgentConnection(door.path) as connection:
-        lease = hold(connection)
+    with AgentConnection(door.path) as holder, AgentConnection(door.path) as connection:
+        lease = hold(holder)
         door.disk_full = True
         assert lease.close() is None
         assert lease.unconfirmed == "the energy log cannot be written: No space left on device."

@@ -6,7 +6,6 @@ lease server's threads and the exporter's alike.
 
 from __future__ import annotations
 
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,6 +19,7 @@ from workers.telemetry.booking import Claim, DeviceBook, Standing
 from workers.telemetry.caps import Caps
 from workers.telemetry.journal import State
 from workers.telemetry.meter import PowerMeter, RemembersMeter, find_device
+from workers.telemetry.patience import BoundedLock
 from workers.telemetry.procfs import started_ticks
 from workers.telemetry.snapshot import DeviceStatus, LeaseStatus, NodeSnapshot
 from workers.telemetry.state import HeldLease, NodeState, Takeover, Told, to_json
@@ -101,7 +101,7 @@ class NodeMeter:
         self.unmetered = dict(unmetered or {})
         self._meter = meter
         self._clock_ns = clock_ns
-        self._lock = threading.RLock()
+        self._lock = BoundedLock()
         self._states = {d.uuid: _DeviceState(device=d, book=DeviceBook(d)) for d in meter.devices()}
         self._host = tuple(d.uuid for d in meter.devices() if d.kind != "gpu")
         self._usage, self._only_agent = usage, only_agent
