@@ -42,7 +42,8 @@ from workers.telemetry.replay import ReplayMeter
 from workers.telemetry.server import LeaseServer, wait_until_free
 from workers.telemetry.simulated import SimulatedMeter
 from workers.telemetry.snapshot import NodeSnapshot, without_figures
-from workers.telemetry.state import NodeState, Told, from_json, told_from_json
+from workers.telemetry.state import NodeState, from_json, told_from_json
+from workers.telemetry.takeover import Told
 
 METER_HELP = "auto, nvml, simulated:TYPE[,TYPE...] or replay:PATH[,PATH...] (default auto)"
 DEFAULT_SIMULATED = "H100"
