@@ -251,8 +251,8 @@ def test_a_disk_that_refuses_stops_no_metering_and_is_made_up_for(tmp_path: Path
     home.mkdir()
     (home / "energy").write_text("in the way")
     with running_agent(tmp_path) as agent:
-        with agent.connect() as connection:
-            lease = hold(connection, "a")
+        with agent.connect() as holder, agent.connect() as connection:
+            lease = hold(holder, "a")
             assert lease.close() is None
             assert lease.unconfirmed.startswith("the energy log cannot be written: ")
             with pytest.raises(MeterError, match=r"kept in memory and tried again; make room in"):

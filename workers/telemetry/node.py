@@ -6,7 +6,6 @@ lease server's threads and the exporter's alike.
 
 from __future__ import annotations
 
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,12 +19,14 @@ from workers.telemetry.booking import Claim, DeviceBook, Standing
 from workers.telemetry.caps import Caps
 from workers.telemetry.journal import State
 from workers.telemetry.meter import PowerMeter, RemembersMeter, find_device
+from workers.telemetry.patience import BoundedLock
 from workers.telemetry.procfs import lineage, started_ticks
 from workers.telemetry.sharing import use_by_lease
 from workers.telemetry.snapshot import DeviceStatus, LeaseStatus, NodeSnapshot
-from workers.telemetry.state import HeldLease, NodeState, Takeover, Told, to_json
+from workers.telemetry.state import HeldLease, NodeState, to_json
+from workers.telemetry.takeover import Takeover, Told, play, play_host
 from workers.telemetry.usage import HostUsage
-from workers.units import MW_PER_W, NS_PER_S, apportion
+from workers.units import MW_PER_W, NS_PER_S
 
 KEEP_CLOSED_NS = 60 * NS_PER_S
 """How long a closed lease's counter stays in the snapshot, so that the last scrape sees its final value."""
@@ -112,7 +113,7 @@ class NodeMeter:
         self.unmetered = dict(unmetered or {})
         self._meter = meter
         self._clock_ns = clock_ns
-        self._lock = threading.RLock()
+        self._lock = BoundedLock()
         self._states = {
             d.uuid: _DeviceState(device=d, book=DeviceBook(d, is_watched=on_edge is not None)) for d in meter.devices()
         }
@@ -482,11 +483,17 @@ class NodeMeter:
         if takeover is None:
             return
         steps = takeover.steps()
+        try:
+            used = self._usage.since() if self._usage is not None else {}
+        except MeterError:
+            used = {}
         for device, state in self._states.items():
-            if device not in self._host:
-                edges = [(time_ns, self._claims(device, leases)) for time_ns, leases in steps]
-                _play(state.book, edges, [reading for reading in takeover.readings if reading.device == device])
-        self._play_host(steps)
+            edges = [(time_ns, self._claims(device, leases)) for time_ns, leases in steps]
+            if device in self._host:
+                play_host(state.book, edges, used, until_ns=self._clock_ns())
+                self._read(device)
+            else:
+                play(state.book, edges, [reading for reading in takeover.readings if reading.device == device])
         is_open = {lease.lease_id: lease for lease in steps[-1][1]}
         for lease in list(self._leases.values()):
             if lease.lease_id not in is_open:
@@ -496,22 +503,6 @@ class NodeMeter:
         for state in self._states.values():
             self._note_sharers(state)
         self._unheard = takeover.waiting & is_open.keys()
-
-    def _play_host(self, steps: Sequence[tuple[int, tuple[Lease, ...]]]) -> None:
-        """Share out the host's own devices: what was used since the state, evenly over the time since."""
-        times = [time_ns for time_ns, _ in steps]
-        spans = [max(0, end - begin) for begin, end in zip(times, [*times[1:], self._clock_ns()], strict=True)]
-        try:
-            used = self._usage.since() if self._usage is not None else {}
-        except MeterError:
-            used = {}
-        weights = spans if any(spans) else [1] * len(spans)
-        parts = {lease_id: apportion(amount, weights) for lease_id, amount in used.items()}
-        for device in self._host:
-            for number, (time_ns, leases) in enumerate(steps):
-                self._states[device].book.edge(time_ns, self._claims(device, leases))
-                self._states[device].book.weigh({lease_id: part[number] for lease_id, part in parts.items()})
-            self._read(device)
 
     def _is_alive(self, lease_id: str) -> bool:
         """Whether the very process that opened the lease still runs."""
@@ -554,21 +545,6 @@ class NodeMeter:
     def _count_errors(self, devices: Iterable[str]) -> None:
         for device in devices:
             self._states[device].errors += 1
-
-
-def _play(book: DeviceBook, edges: Sequence[tuple[int, Sequence[Claim]]], readings: Sequence[Reading]) -> None:
-    """Tell a book what happened, in the order in which it did; an edge that changes nothing is none."""
-    standing = book.standing()
-    claims = standing.stretches[-1][1] if standing else ()
-    for time_ns, held in edges:
-        while readings and readings[0].time_ns <= time_ns:
-            book.observe(readings[0])
-            readings = readings[1:]
-        if tuple(held) != claims:
-            book.edge(time_ns, held)
-            claims = tuple(held)
-    for reading in readings:
-        book.observe(reading)
 
 
 def _status(state: _DeviceState, *, is_told: bool) -> DeviceStatus:

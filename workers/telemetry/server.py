@@ -14,7 +14,7 @@ from typing import Annotated
 from pydantic import Field, Strict
 
 from workers.contract import JOB_ID_PATTERN, Lease, Names, Phase, Power, Section, section_problems
-from workers.errors import InputError, UnknownNameError, UnreachableError, WattledgerError
+from workers.errors import InputError, MeterError, UnknownNameError, UnreachableError, WattledgerError
 from workers.telemetry.node import LeaseRequest, NodeMeter
 from workers.telemetry.protocol import MAX_LINE, Message, connect, decode, encode
 from workers.telemetry.serving import Serving
@@ -92,10 +92,16 @@ class _Connection(socketserver.StreamRequestHandler):
 
     def finish(self) -> None:
         if self._lease_id is not None and self.server.holders.get(self._lease_id) is self:
-            self.server.meter.close(self._lease_id)
-            self.server.holders.pop(self._lease_id, None)
+            self._end_lease(self._lease_id)
         with contextlib.suppress(OSError):
             super().finish()
+
+    def _end_lease(self, lease_id: str) -> None:
+        """The client has gone; a driver that hangs is waited for, so that its lease does not stay open for ever."""
+        while self.server.holders.get(lease_id) is self:
+            with contextlib.suppress(MeterError):
+                self.server.meter.close(lease_id)
+                self.server.holders.pop(lease_id, None)
 
     def _answer(self, line: bytes) -> Message:
         try:
