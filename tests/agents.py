@@ -78,7 +78,13 @@ class RunningAgent:
 
 @contextlib.contextmanager
 def running_agent(
-    folder: Path, *, meter: str = "simulated:H100", cpu: str = "none", pause_s: float = 3600, node: str | None = None
+    folder: Path,
+    *,
+    meter: str = "simulated:H100",
+    cpu: str = "none",
+    pause_s: float = 3600,
+    node: str | None = None,
+    more: tuple[str, ...] = (),
 ) -> Iterator[RunningAgent]:
     """An agent of a node of its own whose ledger is below ``folder``; let go at the end if it still runs.
 
@@ -88,7 +94,7 @@ def running_agent(
     """
     node = node or f"node-{uuid.uuid4().hex[:12]}"
     errors = folder / f"{node}.err"
-    arguments = ["--home", str(folder / "home"), "--node", node, "--meter", meter, "--cpu", cpu]
+    arguments = ["--home", str(folder / "home"), "--node", node, "--meter", meter, "--cpu", cpu, *more]
 
     def start() -> lifeline.Child:
         with errors.open("ab") as stderr:

@@ -1,7 +1,7 @@
 """A stand-in for the module ``pynvml`` whose boards behave: they count, take limits, refuse, and fall off the bus.
 
 Pass a ``FakeNvml`` as ``NvmlMeter(nvml=...)``; the real library is never touched. Names, errors and constants are the
-real ones, so that code which works here spells them as the real module does. Not modelled: MIG, processes.
+real ones, so that code which works here spells them as the real module does. Not modelled: MIG.
 """
 # ruff: noqa: N802 - the functions' names are NVML's
 
@@ -26,6 +26,7 @@ class Board:
         average_mw: what ``nvmlDeviceGetPowerUsage`` says; ``None``: not supported.
         enforced_mw: the limit in force now; ``None``: the one that was set.
         used_gib: memory in use, of 80 GiB; ``reasons``: what holds its clocks back, as NVML's bits.
+        processes: samples of who kept it busy, as (pid, µs since the epoch, %); ``None``: it takes none.
         lost: the board has fallen off the bus.
         errors: function name to the error code it answers with.
     """
@@ -45,6 +46,7 @@ class Board:
     temperature_c: int | None = 41
     sm_clock_mhz: int | None = 1980
     reasons: int | None = 0
+    processes: list[tuple[int, int, int]] | None = field(default_factory=list)
     lost: bool = False
     errors: dict[str, int] = field(default_factory=dict)
 
@@ -137,6 +139,14 @@ class FakeNvml:
 
     def nvmlDeviceGetCurrentClocksThrottleReasons(self, board: Board) -> int:
         return _supported(self._asked(board, "nvmlDeviceGetCurrentClocksThrottleReasons").reasons)
+
+    def nvmlDeviceGetProcessUtilization(self, board: Board, since_us: int) -> list[SimpleNamespace]:
+        """All samples later than ``since_us``, of those processes that were busy."""
+        kept = _supported(self._asked(board, "nvmlDeviceGetProcessUtilization").processes)
+        later = [SimpleNamespace(pid=pid, timeStamp=at_us, smUtil=sm) for pid, at_us, sm in kept if at_us > since_us]
+        if not later:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
+        return later
 
     def nvmlDeviceGetEnforcedPowerLimit(self, board: Board) -> int:
         self._asked(board, "nvmlDeviceGetEnforcedPowerLimit")

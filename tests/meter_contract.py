@@ -32,7 +32,7 @@ class MeterContract:
     """Inherit, and give ``metered``."""
 
     def test_a_device_that_is_not_there_is_an_error_that_names_those_that_are(self, metered: Metered) -> None:
-        for ask in (metered.meter.read, metered.meter.limit_range):
+        for ask in (metered.meter.read, metered.meter.process_use, metered.meter.limit_range):
             with pytest.raises(MeterError, match=NOBODY) as error:
                 ask(NOBODY)
             assert metered.meter.devices()[0].uuid in str(error.value)
@@ -82,6 +82,17 @@ class MeterContract:
             assert reading.limit_mw is None or reading.limit_mw > 0
             assert reading.utilization is None or 0 <= reading.utilization <= 1
             assert (reading.energy_mj, reading.power_mw) != (None, None)
+
+    def test_use_by_process_begins_with_the_first_call_or_is_not_known(self, metered: Metered) -> None:
+        for device in metered.meter.devices():
+            metered.live()
+            begun = metered.meter.process_use(device.uuid)
+            metered.live()
+            used = metered.meter.process_use(device.uuid)
+            assert (begun is None) == (used is None)
+            if begun is not None and used is not None:
+                assert not any(begun.values())
+                assert all(pid > 0 and isinstance(busy_ns, int) and busy_ns >= 0 for pid, busy_ns in used.items())
 
     def test_a_limit_can_be_set_within_its_range_or_not_at_all(self, metered: Metered) -> None:
         for device in metered.meter.devices():

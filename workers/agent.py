@@ -35,13 +35,16 @@ from workers.telemetry.host import WISHES, HostMeters, open_host_meters
 from workers.telemetry.journal import State
 from workers.telemetry.meter import PowerMeter
 from workers.telemetry.node import NodeMeter
+from workers.telemetry.patience import HANG_S, Watchdog
 from workers.telemetry.procfs import boot_id
 from workers.telemetry.protocol import Message, find_notes, socket_path
 from workers.telemetry.replay import ReplayMeter
 from workers.telemetry.server import LeaseServer, wait_until_free
+from workers.telemetry.settle import ChildSettler
 from workers.telemetry.simulated import SimulatedMeter
-from workers.telemetry.snapshot import NodeSnapshot
-from workers.telemetry.state import NodeState, Told, from_json, told_from_json
+from workers.telemetry.snapshot import NodeSnapshot, without_figures
+from workers.telemetry.state import NodeState, from_json, told_from_json
+from workers.telemetry.takeover import Told
 
 METER_HELP = "auto, nvml, simulated:TYPE[,TYPE...] or replay:PATH[,PATH...] (default auto)"
 CLOSELY_S = 0.003
@@ -62,6 +65,7 @@ class AgentOptions:
         listen: address the metrics are served on; port 0 takes any; ``access``: who may read them, and how.
         interval_s: time between looks at the devices; ``flush_s``: between writes of the energy log's journal;
             ``roll_s``: between its Parquet files.
+        hang_s: how long a driver may not answer before this agent ends, for another to be started.
     """
 
     home: Path
@@ -73,7 +77,8 @@ class AgentOptions:
     port: int = 0
     interval_s: float = 0.1
     flush_s: float = 1.0
-    roll_s: float = 60.0
+    roll_s: float = 600.0
+    hang_s: float = HANG_S
     access: Access = OPEN
 
 
@@ -114,7 +119,7 @@ class Agent:
         self._calls: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self.socket = socket_path(options.home, options.node)
         wait_until_free(self.socket)
-        log = EnergyLog(Home(options.home).energy(options.node), boot=uuid.uuid4().hex[:8])
+        log = EnergyLog(Home(options.home).energy(options.node), boot=uuid.uuid4().hex[:8], settler=ChildSettler())
         state = _state(log.recover())
         self._notes = find_notes(self.socket)
         # A simulated board ends with its agent, and its limit too: nothing is left behind.
@@ -132,6 +137,7 @@ class Agent:
             resume=state,
             told=_told(self._notes.values()),
         )
+        self._shown = self._node.snapshot()
         self._books = Bookkeeper(
             log,
             self._node.take,
@@ -165,19 +171,24 @@ class Agent:
         with contextlib.suppress(MeterError):
             self._books.flush()
         next_flush_s = time.monotonic() + self._options.flush_s
+        watchdog = Watchdog(self._options.hang_s)
         try:
             while not self._is_stopped():
-                self._node.tick()
+                with contextlib.suppress(MeterError):
+                    self._node.tick()
+                    watchdog.alive()
                 if time.monotonic() >= next_flush_s:
                     next_flush_s = time.monotonic() + self._options.flush_s
                     self._books.write()
                     self._drop_notes()
         finally:
+            watchdog.stop()
             self._leases.stop()
-            self._node.close_all()
-            while self._node.look_closely():
-                time.sleep(CLOSELY_S)
-            self._node.shutdown()
+            with contextlib.suppress(MeterError):
+                self._node.close_all()
+                while self._look_closely():
+                    time.sleep(CLOSELY_S)
+                self._node.shutdown()
             self._books.finish()
             self._drop_notes()
             self._exporter.close()
@@ -190,7 +201,12 @@ class Agent:
             self._notes = {}
 
     def _snapshot(self) -> NodeSnapshot:
-        return replace(self._node.snapshot(), write_errors=self._books.write_errors)
+        """What a scrape shows; where a driver hangs, that its devices do not answer, and no stale figure."""
+        try:
+            self._shown = self._node.snapshot()
+        except MeterError:
+            self._shown = without_figures(self._shown)
+        return replace(self._shown, write_errors=self._books.write_errors)
 
     def stop(self) -> None:
         """Make ``run`` return; safe from any thread or signal handler."""
@@ -199,7 +215,7 @@ class Agent:
     def _is_stopped(self) -> bool:
         """Wait for the next look at everything, looking closely where that helps; whether ``stop`` was called."""
         due_s = time.monotonic() + self._options.interval_s
-        is_close = self._node.look_closely()
+        is_close = self._look_closely()
         while (left_s := due_s - time.monotonic()) > 0:
             try:
                 if self._calls.get(timeout=min(left_s, CLOSELY_S) if is_close else left_s):
@@ -207,8 +223,15 @@ class Agent:
             except queue.Empty:
                 if not is_close:
                     break
-            is_close = self._node.look_closely()
+            is_close = self._look_closely()
         return False
+
+    def _look_closely(self) -> bool:
+        """Whether that helps; a driver that hangs is the next look's business."""
+        try:
+            return self._node.look_closely()
+        except MeterError:
+            return False
 
 
 def _state(written: State | None) -> NodeState | None:
@@ -252,7 +275,10 @@ def parse(arguments: Sequence[str]) -> tuple[AgentOptions, int | None]:
     add_flags(parser)
     parser.add_argument("--interval-ms", type=int, default=100, help="time between reads (default 100)")
     parser.add_argument("--flush-ms", type=int, default=1000, help="time between writes (default 1000)")
-    parser.add_argument("--roll-ms", type=int, default=60_000, help="time between Parquet files (default 60000)")
+    parser.add_argument("--roll-ms", type=int, default=600_000, help="time between Parquet files (default 600000)")
+    parser.add_argument(
+        "--hang-ms", type=int, default=int(HANG_S * 1000), help="end when a driver hangs for so long (default 20000)"
+    )
     parser.add_argument(lifeline.FLAG, type=int, help=argparse.SUPPRESS)
     found = parser.parse_args(arguments)
     options = AgentOptions(
@@ -266,6 +292,7 @@ def parse(arguments: Sequence[str]) -> tuple[AgentOptions, int | None]:
         interval_s=found.interval_ms / 1000,
         flush_s=found.flush_ms / 1000,
         roll_s=found.roll_ms / 1000,
+        hang_s=found.hang_ms / 1000,
         access=access_of(found, listen=found.listen),
     )
     return options, found.lifeline_fd

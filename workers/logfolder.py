@@ -14,9 +14,6 @@ import zlib
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 COMPACTED = "compact-"
 """How the name of a file that stands for others begins."""
 REPLACES = "wattledger.replaces"
@@ -32,6 +29,10 @@ def log_files(folder: Path) -> tuple[Path, ...]:
 
 def replaced_by(path: Path) -> frozenset[str]:
     """The names of the files that the compacted file ``path`` stands for; none where it cannot be read."""
+    # Imported here as in ``parquet``: an agent that only lists files should not carry it.
+    import pyarrow as pa  # noqa: PLC0415
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
     try:
         packed = (pq.read_metadata(path).metadata or {})[REPLACES.encode()]
         return frozenset(json.loads(zlib.decompress(base64.b64decode(packed))))

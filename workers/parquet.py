@@ -14,10 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-
 from workers.logfolder import LISTINGS, log_files
 from workers.units import NS_PER_US
 
@@ -35,14 +31,25 @@ class Column(enum.Enum):
 
 Schema = Mapping[str, Column]
 
-_ARROW: dict[Column, Any] = {
-    Column.TIME: pa.timestamp("us", tz="UTC"),
-    Column.TEXT: pa.string(),
-    Column.TEXTS: pa.list_(pa.string()),
-    Column.INT32: pa.int32(),
-    Column.INT64: pa.int64(),
-    Column.FLOAT64: pa.float64(),
-}
+
+def _pyarrow() -> Any:  # noqa: ANN401 (it has no types)
+    """The package, from when it is first needed: it takes 50 MB, which an agent that reads no Parquet goes without."""
+    import pyarrow.compute  # noqa: PLC0415
+    import pyarrow.parquet  # noqa: PLC0415
+
+    return pyarrow
+
+
+def _type(kind: Column) -> Any:  # noqa: ANN401 (pyarrow has no types)
+    pa = _pyarrow()
+    return {
+        Column.TIME: pa.timestamp("us", tz="UTC"),
+        Column.TEXT: pa.string(),
+        Column.TEXTS: pa.list_(pa.string()),
+        Column.INT32: pa.int32(),
+        Column.INT64: pa.int64(),
+        Column.FLOAT64: pa.float64(),
+    }[kind]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +82,7 @@ def write_atomically(path: Path, columns: Mapping[str, Sequence[object]], schema
     if list(columns) != list(schema):
         raise ValueError(f"columns {list(columns)} are not those of the schema: {list(schema)}")
     arrays = [_to_arrow(columns[name], kind) for name, kind in schema.items()]
-    _write(path, pa.table(dict(zip(schema, arrays, strict=True))))
+    _write(path, _pyarrow().table(dict(zip(schema, arrays, strict=True))))
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
@@ -88,6 +95,7 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     """
     if not rows:
         raise ValueError(f"{path} would have no columns: there are no rows to write.")
+    pa = _pyarrow()
     table = pa.Table.from_pylist(
         [{name: None if value == {} else value for name, value in row.items()} for row in rows]
     )
@@ -114,6 +122,7 @@ def read_folder(
         where: text column or partition to the values to keep; rows with others, or null, are left out.
         optional: columns of the schema that a file may lack; they are null there.
     """
+    pa = _pyarrow()
     for _ in range(LISTINGS):
         tables, readable, unreadable = [], [], []
         for path in log_files(folder):
@@ -140,8 +149,9 @@ def read_columns(raw: bytes, names: Sequence[str]) -> dict[str, list[Any]]:
     Raises:
         ValueError: it is not a Parquet file, or torn.
     """
+    pa = _pyarrow()
     try:
-        file = pq.ParquetFile(pa.BufferReader(raw))
+        file = pa.parquet.ParquetFile(pa.BufferReader(raw))
         table = file.read(columns=[name for name in names if name in file.schema_arrow.names])
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"not a whole Parquet file ({error})") from error
@@ -149,6 +159,7 @@ def read_columns(raw: bytes, names: Sequence[str]) -> dict[str, list[Any]]:
 
 
 def _plain(column: Any) -> list[Any]:  # noqa: ANN401 (pyarrow has no types)
+    pa = _pyarrow()
     if pa.types.is_timestamp(column.type) and column.type.tz is not None:
         column = column.cast(pa.timestamp("ns", tz="UTC")).cast(pa.int64())
     values: list[Any] = column.to_pylist()
@@ -161,10 +172,11 @@ def partition_labels(path: Path) -> dict[str, str]:
 
 
 def _read_file(path: Path, schema: Schema, labels: Mapping[str, str], optional: Collection[str]) -> Any:  # noqa: ANN401 (pyarrow has no types)
-    table = pq.ParquetFile(path).read(columns=list(schema))
+    pa = _pyarrow()
+    table = pa.parquet.ParquetFile(path).read(columns=list(schema))
     for name in set(optional) - set(table.column_names):
-        table = table.append_column(name, pa.nulls(len(table), _ARROW[schema[name]]))
-    table = table.select(list(schema)).cast(pa.schema([(name, _ARROW[kind]) for name, kind in schema.items()]))
+        table = table.append_column(name, pa.nulls(len(table), _type(schema[name])))
+    table = table.select(list(schema)).cast(pa.schema([(name, _type(kind)) for name, kind in schema.items()]))
     for name, label in labels.items():
         table = table.append_column(name, pa.array([label] * len(table), pa.string()))
     return table
@@ -176,9 +188,10 @@ def _to_python(
     """The tables' columns as lists, rows that are not wanted left out."""
     if not tables:
         return {name: [] for name in (*schema, *partitions)}
+    pa = _pyarrow()
     table = pa.concat_tables(tables)
     for name, kept in where.items():
-        table = table.filter(pc.is_in(table[name], value_set=pa.array(sorted(kept), pa.string())))
+        table = table.filter(pa.compute.is_in(table[name], value_set=pa.array(sorted(kept), pa.string())))
     columns: dict[str, list[Any]] = {}
     for name in table.column_names:
         is_time = schema.get(name) is Column.TIME
@@ -188,14 +201,16 @@ def _to_python(
 
 
 def _to_arrow(values: Sequence[Any], kind: Column) -> Any:  # noqa: ANN401 (pyarrow has no types)
+    pa = _pyarrow()
     if kind is Column.TIME:
         rounded = [None if value is None else (value + NS_PER_US // 2) // NS_PER_US for value in values]
-        return pa.array(rounded, pa.int64()).cast(_ARROW[kind])
-    return pa.array(values, _ARROW[kind])
+        return pa.array(rounded, pa.int64()).cast(_type(kind))
+    return pa.array(values, _type(kind))
 
 
 def _settled(kind: Any) -> Any:  # noqa: ANN401 (pyarrow has no types)
     """``kind``, or text where pyarrow saw only nulls or only empty lists."""
+    pa = _pyarrow()
     if pa.types.is_null(kind):
         return pa.string()
     return pa.list_(pa.string()) if pa.types.is_list(kind) and pa.types.is_null(kind.value_type) else kind
@@ -207,7 +222,7 @@ def _write(path: Path, table: Any) -> None:  # noqa: ANN401 (pyarrow has no type
     hidden = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with hidden.open("wb") as file:
-            pq.write_table(table, file)
+            _pyarrow().parquet.write_table(table, file)
             file.flush()
             os.fsync(file.fileno())
         hidden.replace(path)

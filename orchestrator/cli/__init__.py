@@ -7,6 +7,7 @@ import sys
 
 import typer
 
+from orchestrator.cli.budget import budget
 from orchestrator.cli.compact import compact
 from orchestrator.cli.compare import compare
 from orchestrator.cli.doctor import doctor
@@ -28,6 +29,7 @@ app = typer.Typer(
 )
 for verb in (plan, run, status, report, compare, rollup, sql, compact, targets, doctor, schema):
     app.command()(verb)
+app.add_typer(budget, name="budget")
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from orchestrator.report.figures import (
     UNKNOWN,
     Unit,
     energy_unit,
+    format_bounds,
     format_interval,
     format_number,
     mass_unit,
@@ -90,7 +91,9 @@ def _figure_column(figure: _Figure, cells: Sequence[Cell]) -> tuple[Column, list
         mean, sd = split_spread(spread, unit, signed=figure.title == "Gain")
         notes = [f"n {spread.n} of {cell.n}"] if 0 < spread.n < cell.n else []
         notes += [format_interval(spread, unit)] if spread.sd else []
-        notes += cell.cegi_reasons if figure.title == "CEGI" else ()
+        if figure.title == "CEGI":
+            notes += [f"between {format_bounds(cell.cegi_bounds_g, unit)}"] if cell.cegi_bounds_g else []
+            notes += cell.cegi_reasons
         entries.append(Entry(text=mean, sd=sd if spread.n else "", note=joined(notes), best=index in best))
     return Column(title=figure.title, unit=unit.symbol), entries
 

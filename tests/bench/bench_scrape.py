@@ -1,6 +1,6 @@
 """How long does a scrape of 8 devices and 16 leases take, and how much of it is the client library's?
 
-    python -m tests.bench.bench_scrape [--rounds N]
+    python -m tests.bench.bench_scrape [--rounds N] [--save]
 
 Each round is one HTTP request over a new connection, as Prometheus makes it, to an agent's exporter over a real
 ``NodeMeter`` (which reads all devices at every scrape), and one to a bare ``prometheus_client`` server of gauges with
@@ -11,17 +11,19 @@ from __future__ import annotations
 
 import argparse
 import http.client
+import json
 import os
-import platform
 import statistics
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Gauge, start_http_server
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.bench.environment import RESULTS, heading
 from workers.contract import Phase
 from workers.telemetry.exporter import AgentCollector, render, serve
 from workers.telemetry.node import LeaseRequest, NodeMeter
@@ -120,8 +122,7 @@ def report(timings: Sequence[Timing]) -> str:
     """The table; the second row is what the ratio is to."""
     bare_ms = timings[1].median_ms
     lines = [
-        f"scrape of {DEVICES} devices and {LEASES} leases, {len(timings[0].times_ms)} rounds; "
-        f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}; aim {AIM_MS:g} ms",
+        f"scrape of {DEVICES} devices and {LEASES} leases, {len(timings[0].times_ms)} rounds; aim {AIM_MS:g} ms",
         f"{'':36}{'series':>8}{'median ms':>12}{'p99 ms':>10}{'x bare':>8}",
     ]
     lines += [
@@ -134,7 +135,14 @@ def report(timings: Sequence[Timing]) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=500, help="requests of each kind (default 500)")
-    print(report(measure(parser.parse_args(arguments).rounds)))
+    parser.add_argument("--save", type=Path, nargs="?", const=RESULTS, help="folder to write scrape.txt to (results/)")
+    options = parser.parse_args(arguments)
+    about = {**heading(None), "truth": "the agent's simulated boards, in its own process"}
+    text = f"{report(measure(options.rounds))}\n\n{json.dumps(about)}\n"
+    print(text, end="")
+    if options.save is not None:
+        options.save.mkdir(exist_ok=True)
+        (options.save / "scrape.txt").write_text(text)
 
 
 if __name__ == "__main__":

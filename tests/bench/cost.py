@@ -31,21 +31,26 @@ METERS = {OURS: "", **{name: f"{name}-all" for name in PEERS}, SAME: "same-all",
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """Processor seconds per second, and MB resident, of one meter at one rate."""
+    """Processor seconds per second, MB resident, and NVML calls per second of one meter at one rate."""
 
     cpu: float
     rss_mb: float
+    calls: float
 
 
-def watch(pid: int, *, settle_s: float, length_s: float) -> Cost:
-    """What a process and its children take."""
+def watch(pid: int, driver: Driver, *, settle_s: float, length_s: float) -> Cost:
+    """What a process and its children take, and what of ``driver`` they ask."""
     process = psutil.Process(pid)
     time.sleep(settle_s)
-    before_s, started_s = _cpu_s(process), time.monotonic()
+    before_s, before_calls, started_s = _cpu_s(process), driver.order("calls"), time.monotonic()
     time.sleep(length_s)
-    spent_s, passed_s = _cpu_s(process) - before_s, time.monotonic() - started_s
+    spent_s, calls, passed_s = (
+        _cpu_s(process) - before_s,
+        driver.order("calls") - before_calls,
+        time.monotonic() - started_s,
+    )
     rss = sum(member.memory_info().rss for member in [process, *process.children(recursive=True)])
-    return Cost(cpu=spent_s / passed_s, rss_mb=rss / 1e6)
+    return Cost(cpu=spent_s / passed_s, rss_mb=rss / 1e6, calls=calls / passed_s)
 
 
 def _cpu_s(process: psutil.Process) -> float:
@@ -73,18 +78,24 @@ def cost(name: str, library: Path, *, python: Path, hertz: int, settle_s: float,
         meter.hear()
         meter.tell("begin", 0)
         meter.hear()
-        return watch(pid, settle_s=settle_s, length_s=length_s)
+        return watch(pid, driver, settle_s=settle_s, length_s=length_s)
 
 
 def render(costs: dict[str, dict[int, Cost]], about: dict[str, object]) -> str:
     """The table; ratios are to the same calls."""
     hertz = sorted(next(iter(costs.values())))
-    columns = ["meter", *(f"CPU s/s at {rate} Hz (ratio)" for rate in hertz), *(f"MB at {rate} Hz" for rate in hertz)]
+    columns = [
+        "meter",
+        *(f"CPU s/s at {rate} Hz (ratio)" for rate in hertz),
+        *(f"MB at {rate} Hz" for rate in hertz),
+        *(f"calls/s at {rate} Hz" for rate in hertz),
+    ]
     rows = [
         [
             name,
             *(f"{found[rate].cpu:.4f} ({found[rate].cpu / costs[SAME][rate].cpu:.2f})" for rate in hertz),
             *(f"{found[rate].rss_mb:.0f}" for rate in hertz),
+            *(f"{found[rate].calls:.0f}" for rate in hertz),
         ]
         for name, found in costs.items()
     ]

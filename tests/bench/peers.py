@@ -72,15 +72,20 @@ class Bare:
 
 
 class Same(Bare):
-    """The very calls of our agent's reading, in a loop, and nothing else."""
+    """The very calls of our agent's readings, as often, in a loop, and nothing else."""
+
+    _asked_s = 0.0
 
     def _look(self) -> float:
-        nvml = self._nvml
+        nvml, now_s = self._nvml, time.monotonic()
+        is_due = now_s - self._asked_s >= 1
+        self._asked_s = now_s if is_due else self._asked_s
         for handle in self._handles:
             nvml.nvmlDeviceGetTotalEnergyConsumption(handle)
             nvml.nvmlDeviceGetFieldValues(handle, [(nvml.NVML_FI_DEV_POWER_INSTANT, 0)])
-            nvml.nvmlDeviceGetUtilizationRates(handle)
-            nvml.nvmlDeviceGetEnforcedPowerLimit(handle)
+            if is_due:
+                nvml.nvmlDeviceGetUtilizationRates(handle)
+                nvml.nvmlDeviceGetEnforcedPowerLimit(handle)
         return 0.0
 
 

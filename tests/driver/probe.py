@@ -65,6 +65,7 @@ class _Worker:
     def __init__(self) -> None:
         self._control: Any = None
         self._meter: Any = None
+        self._node: Any = None
 
     def clock_ns(self) -> int:
         """The driver's clock; the last one seen when the driver is dead."""
@@ -92,6 +93,30 @@ class _Worker:
 
     def do_limits(self, device: str) -> object:
         return asdict(self._meter.limit_range(device))
+
+    def do_use(self, device: str) -> object:
+        return self._meter.process_use(device)
+
+    def do_node(self) -> None:
+        """Keep leases on the open meter."""
+        from workers.telemetry.node import NodeMeter
+
+        self._node = NodeMeter(self._meter, node="probe", clock_ns=self.clock_ns)
+
+    def do_lease(self, job_id: str, device: str, pid: int) -> str:
+        from workers.telemetry.node import LeaseRequest
+
+        request = LeaseRequest(job_id=job_id, attempt=1, devices=(device,), pid=pid, cpus=1.0)
+        return str(self._node.open(request).lease_id)
+
+    def do_end_lease(self, lease_id: str) -> None:
+        self._node.close(lease_id)
+
+    def do_tick(self) -> None:
+        self._node.tick()
+
+    def do_entries(self) -> object:
+        return [{**asdict(entry), "quality": sorted(entry.quality)} for entry in self._node.take_entries()]
 
     def do_set_limit(self, device: str, limit_mw: int) -> None:
         self._meter.set_limit(device, limit_mw)

@@ -182,6 +182,8 @@ def test_a_client_killed_while_it_holds_a_cap_is_booked_and_the_limit_from_befor
 def test_an_agent_ends_when_its_parent_lets_go_with_its_entries_on_disk(tmp_path: Path) -> None:
     with running_agent(tmp_path) as agent, agent.connect() as connection:
         hold(connection, "a")
+        drawn = lambda: agent.metrics("wattledger_job_energy_joules_total")["a"] > 0  # noqa: E731
+        wait_until(drawn, what="energy booked to the job")
         seen_mj = agent.counter_mj()
         assert agent.child.release(timeout_s=10) == 0
     assert not agent.socket.exists()
@@ -249,8 +251,8 @@ def test_a_disk_that_refuses_stops_no_metering_and_is_made_up_for(tmp_path: Path
     home.mkdir()
     (home / "energy").write_text("in the way")
     with running_agent(tmp_path) as agent:
-        with agent.connect() as connection:
-            lease = hold(connection, "a")
+        with agent.connect() as holder, agent.connect() as connection:
+            lease = hold(holder, "a")
             assert lease.close() is None
             assert lease.unconfirmed.startswith("the energy log cannot be written: ")
             with pytest.raises(MeterError, match=r"kept in memory and tried again; make room in"):

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -273,6 +274,60 @@ class TestFigures:
     def test_a_forked_child_asks_for_itself_and_its_parent_goes_on(self, driver: Driver, probe: Probe) -> None:
         in_child = probe.ask("fork", "nvmlDeviceGetUUID")
         assert in_child == probe.ask("nvml", "nvmlDeviceGetUUID", ["board", 0]) == driver.order("uuids")[0]
+
+
+class TestSharing:
+    def test_two_leases_have_what_their_processes_used_and_together_what_the_counter_grew_by(
+        self, driver: Driver, probe: Probe, h100: str
+    ) -> None:
+        probe.ask("node")
+        driver.order("load", board=0, processes={"4242": 0.75, "4343": 0.25})
+        driver.order("advance", ns=S)
+        probe.ask("tick")
+        probe.ask("entries")
+        before_mj = driver.order("counter", board=0, at_ns=driver.order("now"))
+        for job, pid in (("a", 4242), ("b", 4343)):
+            probe.ask("lease", job, h100, pid)
+        entries = _ticked(driver, probe, h100, times=100)
+        grown_mj = driver.order("counter", board=0, at_ns=driver.order("now")) - before_mj
+        mine = {job: sum(e["energy_mj"] for e in entries if e["job_id"] == job) for job in ("a", "b", None)}
+        assert sum(mine.values()) == grown_mj > 6_900_000
+        # The refresh before the first lease, which is half of it idle's.
+        assert mine[None] <= 35_000
+        assert abs(mine["a"] - 0.75 * grown_mj) <= 0.02 * 0.75 * grown_mj
+        assert abs(mine["b"] - 0.25 * grown_mj) <= 0.02 * 0.25 * grown_mj
+        assert {tuple(e["quality"]) for e in entries if e["job_id"]} == {("shared",)}
+
+    def test_what_a_stranger_used_of_a_shared_board_is_nobodys(self, driver: Driver, probe: Probe, h100: str) -> None:
+        probe.ask("node")
+        driver.order("load", board=0, processes={"4242": 0.4, "4343": 0.4, "4444": 0.2})
+        leases = [probe.ask("lease", job, h100, pid) for job, pid in (("a", 4242), ("b", 4343))]
+        entries = _ticked(driver, probe, h100, times=10)
+        shares = {job: {round(e["share"], 6) for e in entries[-3:] if e["job_id"] == job} for job in ("a", "b", None)}
+        assert shares == {"a": {0.4}, "b": {0.4}, None: {0.2}}
+        for lease in leases:
+            probe.ask("end_lease", lease)
+
+    def test_processes_that_are_no_leases_leave_the_parts_equal(self, driver: Driver, probe: Probe, h100: str) -> None:
+        probe.ask("node")
+        driver.order("load", board=0, processes={"5151": 0.9})
+        for job, pid in (("a", 4242), ("b", 4343)):
+            probe.ask("lease", job, h100, pid)
+        entries = _ticked(driver, probe, h100, times=10)
+        assert {e["share"] for e in entries[-2:]} == {0.5}
+
+    def test_a_board_in_slices_tells_no_use_by_process(self, nvml_library: Path) -> None:
+        with Driver(nvml_library, [{"slices": ["MIG-a"]}], clock="manual") as driver, Probe(driver) as probe:
+            (cut,) = probe.ask("open")
+            assert probe.ask("use", cut["uuid"]) is None
+
+
+def _ticked(driver: Driver, probe: Probe, device: str, *, times: int) -> list[dict[str, Any]]:
+    """The device's entries of looks 100 ms apart."""
+    for _ in range(times):
+        driver.order("advance", ns=100 * MS)
+        probe.ask("tick")
+    return [entry for entry in probe.ask("entries") if entry["device"] == device]
 
 
 class TestBoards:

@@ -23,6 +23,7 @@ from tests.driver.driver import Driver, nvml_library
 from tests.integration.test_attempt import start, wait_until_it_trains, write_job
 from tests.metering import energy_by_job
 from workers.contract import EnergyEntry, Phase, Power, Quality
+from workers.errors import MeterError
 from workers.home import Home
 from workers.telemetry.client import AgentConnection, HeldLease
 from workers.telemetry.energy_log import read_energy
@@ -246,3 +247,27 @@ def test_an_agent_whose_disk_refuses_for_a_while_goes_on_and_completes_the_log(d
         entries = agent.entries()
     assert total(entries) == counted_mj(driver) - before_mj
     assert energy_mj == energy_by_job(entries)["a"] == pytest.approx(true_mj(driver, start_ns, end_ns), rel=0.02)
+
+
+def test_a_driver_that_hangs_holds_up_nobody_for_ever_and_costs_no_joule(driver: Driver, tmp_path: Path) -> None:
+    before_mj = counted_mj(driver)
+    with running_agent(tmp_path, meter="nvml", pause_s=0.1, more=("--hang-ms", "10000")) as agent, hold(agent) as lease:
+        start_ns = driver.order("draw", board=0, pieces=[(1, 300_000, 300_000)], repeats=True)
+        wait_ns(driver, start_ns + 3 * S // 2)
+        driver.process.send_signal(signal.SIGSTOP)
+        lease.set_phase(Phase.TRAIN)
+        with agent.connect() as other, pytest.raises(MeterError, match="a driver has not answered for 2 s"):
+            other.ask("describe")
+        assert agent.metrics("wattledger_device_up") == {"H100": 0.0}
+        wait_until(lambda: agent.child.process.poll() is not None or len(agent.said) > 1, what="the agent to give up")
+        driver.process.send_signal(signal.SIGCONT)
+        is_back(agent)
+        wait_until(lambda: agent.metrics("wattledger_lease_info") == {"a": 1.0}, what="the lease to be taken up")
+        end_ns = driver.order("draw", board=0, pieces=NOTHING)
+        wait_until(lambda: stands(driver), what="the counter stands")
+        energy_mj = lease.close()
+        agent.child.release(timeout_s=10)
+        entries = agent.entries()
+    assert "a driver has not answered for 10 s: this agent ends.\n" in agent.errors.read_text()
+    assert total(entries) == counted_mj(driver) - before_mj
+    assert energy_by_job(entries)["a"] == energy_mj == pytest.approx(true_mj(driver, start_ns, end_ns), rel=0.01)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,9 +11,10 @@ from typing import Literal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.metering import START_NS, energy_by_job
+from tests.metering import START_NS, energy_by_job, lease
 from workers.contract import Device, EnergyEntry, Method, Phase, Quality, Reading
 from workers.telemetry.booking import Claim, DeviceBook
+from workers.telemetry.sharing import use_by_lease
 from workers.units import NS_PER_S, apportion
 
 GAP_NS = 2 * NS_PER_S
@@ -177,3 +179,22 @@ def test_a_gpu_several_hold_is_split_by_measured_use_else_equally_and_nothing_is
     book.weigh({f"lease-{job}": amount for job, amount in used.items()})
     book.observe(Reading(device="gpu-0", time_ns=START_NS, energy_mj=grown_mj, power_mw=None))
     assert energy_by_job(book.take()) == dict(zip(jobs, apportion(grown_mj, [used[job] for job in jobs]), strict=True))
+
+
+@settings(max_examples=1000, deadline=None)
+@given(st.dictionaries(st.integers(1, 9), st.integers(0, 2 * 10**9)), st.lists(st.integers(1, 6), max_size=6))
+def test_use_by_process_becomes_use_by_lease_in_whole_and_in_proportion(
+    used_ns: dict[int, int], pids: list[int]
+) -> None:
+    leases = [lease(f"{place}", ["0"], pid=pid) for place, pid in enumerate(pids)]
+    used = use_by_lease(used_ns, leases, lambda pid: (pid,))
+    assert all(isinstance(amount, int) and amount >= 0 for amount in used.values())
+    if not set(pids) & set(used_ns):
+        assert used == {}
+        return
+    unit = math.lcm(*Counter(pids).values())
+    assert sum(used.values()) == unit * sum(used_ns.values())
+    assert used.get(None, 0) == unit * sum(amount for pid, amount in used_ns.items() if pid not in pids)
+    for pid in set(pids) & set(used_ns):
+        mine = [used[each.lease_id] for each in leases if each.pid == pid]
+        assert mine == [unit * used_ns[pid] // len(mine)] * len(mine)

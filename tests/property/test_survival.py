@@ -12,7 +12,8 @@ from tests.metering import simulated
 from tests.property.test_conservation import NodeLife
 from workers.contract import Lease, Power
 from workers.telemetry.node import RETURN_NS, LeaseRequest, NodeMeter
-from workers.telemetry.state import Told, from_json
+from workers.telemetry.state import from_json
+from workers.telemetry.takeover import Told
 from workers.units import NS_PER_S
 
 
@@ -93,5 +94,5 @@ class NodeSurvival(NodeLife):
 
 TestNodeSurvival = NodeSurvival.TestCase
 TestNodeSurvival.settings = settings(
-    max_examples=400, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=60, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )

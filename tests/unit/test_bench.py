@@ -61,7 +61,7 @@ def test_a_result_names_the_truth_and_the_machine_and_has_ours_first() -> None:
 
 
 def test_costs_are_told_as_ratios_to_the_same_calls() -> None:
-    costs = {OURS: {1: Cost(cpu=0.003, rss_mb=40)}, SAME: {1: Cost(cpu=0.002, rss_mb=20)}}
+    costs = {OURS: {1: Cost(cpu=0.003, rss_mb=40, calls=32)}, SAME: {1: Cost(cpu=0.002, rss_mb=20, calls=30)}}
     assert "| 0.0030 (1.50)" in render_cost(costs, {})
 
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 
 import pytest
 
 from tests.bench import bench_scrape
 
 
-def test_the_benchmark_prints_what_it_measured(capsys: pytest.CaptureFixture[str]) -> None:
-    bench_scrape.main(["--rounds", "3"])
-    title, head, *rows = capsys.readouterr().out.splitlines()
+def test_the_benchmark_prints_and_saves_what_it_measured_and_on_what(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    bench_scrape.main(["--rounds", "3", "--save", str(tmp_path / "results")])
+    printed = capsys.readouterr().out
+    assert (tmp_path / "results/scrape.txt").read_text() == printed
+    title, head, *rows, _, about = printed.splitlines()
+    assert {"date", "machine"} <= json.loads(about).keys()
     assert title.startswith("scrape of 8 devices and 16 leases, 3 rounds; ")
     assert head.split() == ["series", "median", "ms", "p99", "ms", "x", "bare"]
     assert [re.sub(r"\s{2,}.*", "", row) for row in rows] == [
@@ -23,7 +30,7 @@ def test_the_benchmark_prints_what_it_measured(capsys: pytest.CaptureFixture[str
 
 def test_all_that_is_compared_gives_the_same_number_of_series() -> None:
     timings = bench_scrape.measure(1)
-    per_device, per_lease, per_node = 6, 2, 1
+    per_device, per_lease, per_node = 6, 2, 2
     expected = 8 * per_device + 16 * per_lease + per_node
     assert [timing.series for timing in timings] == [expected] * 3
 

@@ -49,6 +49,11 @@ class Desk:
         self.now_s += 1
         self.keeper.write()
 
+    def minute(self) -> None:
+        """A minute passes in which nothing is booked, and it is time for a Parquet file."""
+        self.now_s += 60
+        self.keeper.write()
+
     def parquet_files(self) -> int:
         return len(list(self.home.energy("n").rglob("*.parquet")))
 
@@ -118,13 +123,13 @@ def test_a_journal_that_cannot_become_a_parquet_file_stays_and_counts(
     desk.home.energy("n").mkdir(parents=True)
     (desk.home.energy("n") / "date=2024-01-01").write_text("in the way")
     desk.second()
-    desk.keeper.flush()
+    desk.minute()
     assert "the energy log's journal cannot become a Parquet file, and stays: " in capsys.readouterr().err
     assert read_energy(desk.home) == (entry(10),)
     desk.second()
     (desk.home.energy("n") / "date=2024-01-01").unlink()
-    desk.keeper.flush()
-    assert read_energy(desk.home) == (entry(10), entry(11))
+    desk.minute()
+    assert energy_by_job(read_energy(desk.home)) == {"j": 10}
     assert (desk.parquet_files(), len(journals_below(desk.home.energy("n")))) == (2, 1)
 
 
@@ -142,10 +147,9 @@ def test_seconds_go_to_a_journal_and_minutes_to_parquet_files(tmp_path: Path) ->
 def test_a_new_date_begins_a_new_file(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
     desk.now_s = 86_395
-    desk.keeper.flush()
     for _ in range(6):
         desk.second()
-    desk.keeper.flush()
+    desk.minute()
     names = {path.parent.name for path in desk.home.energy("n").rglob("*.parquet")}
     assert names == {"date=2024-01-01", "date=2024-01-02"}
 

@@ -7,6 +7,7 @@ import os
 import socket
 import stat
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from workers.contract import Phase, Power
 from workers.errors import InputError, MeterError, UnreachableError
 from workers.telemetry.client import AgentConnection, HeldLease
 from workers.telemetry.node import NodeMeter
-from workers.telemetry.protocol import MAX_LINE, connect, decode, encode, socket_path
+from workers.telemetry.protocol import MAX_LINE, connect, decode, encode, find_notes, leave_note, socket_path
 from workers.telemetry.server import LeaseServer, wait_until_free
 
 
@@ -218,8 +219,8 @@ def test_a_second_lease_of_one_attempt_is_refused_on_another_connection_too(door
 
 
 def test_energy_that_the_disk_refuses_is_not_confirmed(door: Door) -> None:
-    with AgentConnection(door.path) as connection:
-        lease = hold(connection)
+    with AgentConnection(door.path) as holder, AgentConnection(door.path) as connection:
+        lease = hold(holder)
         door.disk_full = True
         assert lease.close() is None
         assert lease.unconfirmed == "the energy log cannot be written: No space left on device."
@@ -295,3 +296,81 @@ def test_a_socket_that_a_killed_agent_left_behind_is_replaced(tmp_path: Path) ->
     door.server.start()
     assert door.says(b'{"op": "flush"}\n') == {}
     door.server.stop()
+
+
+OPENING = {"job_id": "a", "attempt": 1, "devices": ["0"], "cpus": 1.0, "phase": "load", "power": {}}
+
+
+@pytest.mark.parametrize(
+    "told", [{}, {"phases": None}, {"phases": [[1]]}, {"phases": [["x", "load"]]}, {"phases": [[1, "lunch"]]}]
+)
+def test_a_return_that_tells_no_phases_is_refused(door: Door, told: dict[str, object]) -> None:
+    answer = door.says(encode({"op": "resume", **OPENING, **told}))
+    assert str(answer["error"]).startswith("the request cannot be used: ")
+    assert door.open_leases() == []
+
+
+def test_a_lease_that_is_resumed_on_another_connection_does_not_end_with_the_first(door: Door) -> None:
+    with AgentConnection(door.path) as first, AgentConnection(door.path) as second:
+        first.ask("open", **OPENING)
+        second.ask("resume", **{**OPENING, "phase": "train"}, phases=[[1, "load"], [2, "train"]], closed_ns=None)
+        first.close()
+        assert second.ask("pace") == {"speed": 1.0}
+        assert door.node.snapshot().leases[0].lease.phase is Phase.TRAIN
+        second.ask("close")
+    assert door.open_leases() == []
+
+
+def test_a_lease_that_was_done_while_its_agent_was_away_is_closed_at_once(door: Door) -> None:
+    with AgentConnection(door.path) as first, AgentConnection(door.path) as second:
+        first.ask("open", **OPENING)
+        second.ask("resume", **OPENING, phases=[[1, "load"]], closed_ns=time.time_ns())
+        assert door.open_leases() == []
+        assert second.ask("close")["energy_mj"] >= 0
+
+
+def test_an_agent_that_comes_back_is_told_the_phases_it_missed(tmp_path: Path) -> None:
+    path = tmp_path / "agent.sock"
+    answers = [
+        {"devices": ["GPU-1"], "speed": None, "cap_watts": None, "unmetered": {}},
+        {"speed": None},
+        {"energy_mj": 7},
+    ]
+    asked = []
+
+    def serve(count: int) -> None:
+        """Answers so many requests on one connection, and is gone."""
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(str(path))
+            listening.listen()
+            client, _ = listening.accept()
+            with client, client.makefile("rb") as lines:
+                for _ in range(count):
+                    asked.append(json.loads(lines.readline()))
+                    client.sendall(encode(answers.pop(0)))
+        path.unlink()
+
+    agent = threading.Thread(target=serve, args=(1,))
+    agent.start()
+    wait_until(path.exists, what="the agent")
+    lease = hold(AgentConnection(path), close_wait_s=20)
+    agent.join()
+    lease.set_phase(Phase.TRAIN)
+    agent = threading.Thread(target=serve, args=(2,))
+    agent.start()
+    assert lease.close() == 7
+    agent.join()
+    assert [request["op"] for request in asked] == ["open", "resume", "close"]
+    assert [phase for _, phase in asked[1]["phases"]] == ["load", "train"]
+    assert asked[1]["phase"] == "train"
+    assert asked[1]["devices"] == ["GPU-1"]
+
+
+def test_a_note_that_cannot_be_read_tells_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "agent.sock"
+    leave_note(path, {"job_id": "a", "attempt": 1, "phases": []})
+    (tmp_path / "agent.b.1.note").write_bytes(b"{")
+    assert find_notes(path) == {
+        tmp_path / "agent.a.1.note": {"job_id": "a", "attempt": 1, "phases": []},
+        tmp_path / "agent.b.1.note": {},
+    }

@@ -26,6 +26,7 @@ class Agent:
         self.gone = False
         self.path = Path("/nonexistent/agent.sock")
         self._closed = threading.Event()
+        self.is_closed = False
 
     def wait_until_gone(self) -> None:
         self._closed.wait()

@@ -70,16 +70,17 @@ class Bookkeeper:
             self.is_refused = False
             if self._monotonic_s() - self._rolled_s >= self._roll_s or utc_date(self._clock_ns()) != self._date:
                 self._roll()
+            else:
+                self._settle(self._log.collect)
 
     def flush(self) -> None:
-        """Put everything booked so far on disk, in Parquet files where the disk takes them.
+        """Put everything booked so far on disk, in the journal.
 
         Raises:
             MeterError: the disk refuses; the entries are kept, and written later.
         """
         with self._lock:
             self._append()
-            self._roll()
 
     def finish(self) -> None:
         """Put everything on disk and close the books; what cannot be written is named on standard error."""
@@ -108,10 +109,13 @@ class Bookkeeper:
         self._unwritten = []
 
     def _roll(self) -> None:
-        """Its entries are in the journal and stay there when the disk refuses, so nobody need wait for it."""
         self._rolled_s, self._date = self._monotonic_s(), utc_date(self._clock_ns())
+        self._settle(self._log.roll)
+
+    def _settle(self, act: Callable[[], None]) -> None:
+        """What becomes a Parquet file is in the journal and stays there when the disk refuses: nobody waits for it."""
         try:
-            self._log.roll()
+            act()
         except OSError as error:
             self.write_errors += 1
             self._say_once(f"the energy log's journal cannot become a Parquet file, and stays: {error}.")

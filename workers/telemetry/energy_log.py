@@ -1,7 +1,7 @@
 """The energy log: every joule a node's devices drew, booked once. One row is one ``EnergyEntry``.
 
 Energy is exact (integer millijoules); times are kept to the microsecond. An agent's entries come to a journal first
-(see ``journal``) and become Parquet files once a minute or when somebody asks; readers read both, each entry once.
+(see ``journal``) and become Parquet files every ten minutes; readers read both, each entry once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from workers.contract import EnergyEntry, Method, Phase, Quality
 from workers.errors import InputError
@@ -58,6 +58,44 @@ TAKEOVER_TIMEOUT_S = 2.0
 """How long a new agent may wait for the journal of the one before it, which is just leaving."""
 
 
+class Settler(Protocol):
+    """Makes Parquet files of journals that nobody appends to any more, at once or by and by."""
+
+    def start(self, journals: Sequence[Path]) -> None:
+        """Begin with these; while others are still under way, nothing happens.
+
+        Raises:
+            OSError: it cannot begin.
+        """
+        ...
+
+    def done(self, *, wait: bool = False) -> Sequence[Path]:
+        """The journals settled since the last call; ``wait`` until none is under way.
+
+        Raises:
+            OSError: the disk refused; ``start`` with them again.
+        """
+        ...
+
+
+class Here:
+    """Settles journals at once, in this process."""
+
+    def __init__(self) -> None:
+        self._done: tuple[Path, ...] = ()
+
+    def start(self, journals: Sequence[Path]) -> None:
+        """Settle them."""
+        for journal in journals:
+            settle(journal)
+        self._done = tuple(journals)
+
+    def done(self, *, wait: bool = False) -> Sequence[Path]:  # noqa: ARG002 - the port's signature
+        """Those of the last ``start``."""
+        done, self._done = self._done, ()
+        return done
+
+
 class EnergyLog:
     """Writes one node's energy log. Not thread-safe.
 
@@ -67,17 +105,25 @@ class EnergyLog:
             ``-``).
         clock_ns: ns since the epoch; names journals.
         write: how bytes get into a journal.
+        settler: how journals become Parquet files; by default here and now.
 
     Raises:
         InputError: ``boot`` does not fit a file name.
     """
 
     def __init__(
-        self, folder: Path, *, boot: str, clock_ns: Callable[[], int] = time.time_ns, write: Write = os.write
+        self,
+        folder: Path,
+        *,
+        boot: str,
+        clock_ns: Callable[[], int] = time.time_ns,
+        write: Write = os.write,
+        settler: Settler | None = None,
     ) -> None:
         if not re.fullmatch(r"[A-Za-z0-9._-]+", boot):
             raise InputError(f"{boot!r} cannot name a run of the agent: use letters, digits, '.', '_' or '-'.")
         self._folder, self._boot, self._clock_ns, self._write = folder, boot, clock_ns, write
+        self._settler = settler or Here()
         self._numbers = itertools.count()
         self._journal: Journal | None = None
         self._last = Record(number=0, entries=(), state={})
@@ -141,14 +187,25 @@ class EnergyLog:
             self._spent.pop()
 
     def roll(self) -> None:
-        """Turn every journal into Parquet files, and begin a new one.
+        """Begin a new journal, and have the settler turn the others into Parquet files; see ``collect``.
 
         Raises:
             OSError: the disk refused; what is not in Parquet files stays in journals, to be tried again.
         """
         self._set_aside()
-        self._settle()
+        self._settler.start(self._full)
+        self.collect()
         self.append((), self._last.state)
+
+    def collect(self, *, wait: bool = False) -> None:
+        """Take note of what has become Parquet files; ``wait`` for what is under way.
+
+        Raises:
+            OSError: the disk refused them; the next ``roll`` tries again.
+        """
+        for journal in self._settler.done(wait=wait):
+            self._full.remove(journal)
+            self._spent.append(journal)
 
     def finish(self) -> None:
         """Turn every journal into Parquet files, and leave no state: the books are closed.
@@ -157,7 +214,10 @@ class EnergyLog:
             OSError: the disk refused; journals stay, state and all.
         """
         self._set_aside()
-        self._settle()
+        self.collect(wait=True)
+        if self._full:
+            self._settler.start(self._full)
+            self.collect(wait=True)
         for path in self._spent:
             path.unlink(missing_ok=True)
 
@@ -167,19 +227,23 @@ class EnergyLog:
             self._journal.close()
             self._journal = None
 
-    def _settle(self) -> None:
-        while self._full:
-            # One that somebody removed by hand must not hold up the others for ever.
-            records = read_journal(self._full[0]) if self._full[0].exists() else []
-            for date, part in _by_date(merge(entries_of(records))):
-                path = _parquet(self._folder, date, stem_of(self._full[0]))
-                if not path.exists():
-                    _write_date(path, part)
-            self._spent.append(self._full.pop(0))
-
     def _stem(self, time_ns: int) -> str:
         # A time sets runs apart even where a container gives each the same boot name and pid.
         return f"{time_ns}-{self._boot}-{os.getpid()}-{next(self._numbers):06d}"
+
+
+def settle(journal: Path) -> None:
+    """Write the Parquet files a journal becomes; those that are there stay, and one that is not there becomes none.
+
+    Raises:
+        OSError: the disk refused.
+    """
+    # One that somebody removed by hand must not hold up the others for ever.
+    records = read_journal(journal) if journal.exists() else []
+    for date, part in _by_date(merge(entries_of(records))):
+        path = _parquet(journal.parent, date, stem_of(journal))
+        if not path.exists():
+            _write_date(path, part)
 
 
 def _by_date(entries: Sequence[EnergyEntry]) -> list[tuple[str, list[EnergyEntry]]]:

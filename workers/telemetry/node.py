@@ -6,7 +6,6 @@ lease server's threads and the exporter's alike.
 
 from __future__ import annotations
 
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,11 +19,14 @@ from workers.telemetry.booking import Claim, DeviceBook, Standing
 from workers.telemetry.caps import Caps
 from workers.telemetry.journal import State
 from workers.telemetry.meter import PowerMeter, RemembersMeter, find_device
-from workers.telemetry.procfs import started_ticks
+from workers.telemetry.patience import BoundedLock
+from workers.telemetry.procfs import lineage, started_ticks
+from workers.telemetry.sharing import use_by_lease
 from workers.telemetry.snapshot import DeviceStatus, LeaseStatus, NodeSnapshot
-from workers.telemetry.state import HeldLease, NodeState, Takeover, Told, to_json
+from workers.telemetry.state import HeldLease, NodeState, to_json
+from workers.telemetry.takeover import Takeover, Told, play, play_host
 from workers.telemetry.usage import HostUsage
-from workers.units import MW_PER_W, NS_PER_S, apportion
+from workers.units import MW_PER_W, NS_PER_S
 
 KEEP_CLOSED_NS = 60 * NS_PER_S
 """How long a closed lease's counter stays in the snapshot, so that the last scrape sees its final value."""
@@ -57,10 +59,14 @@ class LeaseRequest:
 
 @dataclass
 class _DeviceState:
-    """What the node knows of a device; ``last`` is ``None`` when the last read failed."""
+    """What the node knows of a device; ``last`` is ``None`` when the last read failed.
+
+    ``sharers`` are the leases on it when they are several: its joules are split by what each used.
+    """
 
     device: Device
     book: DeviceBook
+    sharers: tuple[Lease, ...] = ()
     last: Reading | None = None
     errors: int = 0
 
@@ -75,6 +81,7 @@ class NodeMeter:
         notes: remembers limits; those it finds left behind by a process that died are put back at once.
         usage: who uses the host; without it the host's own devices, if any, are all idle.
         only_agent: no other agent meters this host, so what no attempt used of it may be written down.
+        lineage: a process and those it descends from, by pid; whose lease a process is under.
         unmetered: why a kind of device (``cpu``, ``dram``) is not metered here; attempts are told.
         on_edge: called when close looks would help, by somebody who then calls ``look_closely`` until they no longer
             do; without it nobody does.
@@ -93,6 +100,7 @@ class NodeMeter:
         notes: LimitNotes | None = None,
         usage: HostUsage | None = None,
         only_agent: bool = False,
+        lineage: Callable[[int], Iterable[int]] = lineage,
         unmetered: Mapping[str, str] | None = None,
         on_edge: Callable[[], None] | None = None,
         boot: str | None = None,
@@ -105,12 +113,13 @@ class NodeMeter:
         self.unmetered = dict(unmetered or {})
         self._meter = meter
         self._clock_ns = clock_ns
-        self._lock = threading.RLock()
+        self._lock = BoundedLock()
         self._states = {
             d.uuid: _DeviceState(device=d, book=DeviceBook(d, is_watched=on_edge is not None)) for d in meter.devices()
         }
         self._host = tuple(d.uuid for d in meter.devices() if d.kind != "gpu")
         self._usage, self._only_agent = usage, only_agent
+        self._lineage = lineage
         self._host_read_ns: int | None = None
         self._leases: dict[str, Lease] = {}
         self._closed: dict[str, tuple[Lease, int]] = {}
@@ -362,10 +371,20 @@ class NodeMeter:
             state.last = None
             return
         state.last = reading
+        if state.sharers:
+            state.book.weigh(use_by_lease(self._process_use(device), state.sharers, self._lineage))
         if self._takeover is None:
             state.book.observe(reading)
         elif device not in self._host:
             self._takeover.readings.append(reading)
+
+    def _process_use(self, device: str) -> Mapping[int, int]:
+        """Busy ns by pid since the last time; empty where that is not known, so that sharers have equal parts."""
+        try:
+            return self._meter.process_use(device) or {}
+        except MeterError:
+            # The reading stands all the same.
+            return {}
 
     def _read_all(self, devices: Iterable[str]) -> None:
         for device in devices:
@@ -412,6 +431,7 @@ class NodeMeter:
         now_ns = self._clock_ns()
         for device in devices:
             self._states[device].book.edge(now_ns, self._claims(device, self._leases.values()))
+            self._note_sharers(self._states[device])
         if self._on_edge is not None:
             self._on_edge()
 
@@ -463,34 +483,26 @@ class NodeMeter:
         if takeover is None:
             return
         steps = takeover.steps()
+        try:
+            used = self._usage.since() if self._usage is not None else {}
+        except MeterError:
+            used = {}
         for device, state in self._states.items():
-            if device not in self._host:
-                edges = [(time_ns, self._claims(device, leases)) for time_ns, leases in steps]
-                _play(state.book, edges, [reading for reading in takeover.readings if reading.device == device])
-        self._play_host(steps)
+            edges = [(time_ns, self._claims(device, leases)) for time_ns, leases in steps]
+            if device in self._host:
+                play_host(state.book, edges, used, until_ns=self._clock_ns())
+                self._read(device)
+            else:
+                play(state.book, edges, [reading for reading in takeover.readings if reading.device == device])
         is_open = {lease.lease_id: lease for lease in steps[-1][1]}
         for lease in list(self._leases.values()):
             if lease.lease_id not in is_open:
                 del self._leases[lease.lease_id]
                 self._end(lease, takeover.ended_ns(lease.lease_id) or takeover.since_ns)
         self._leases = is_open
+        for state in self._states.values():
+            self._note_sharers(state)
         self._unheard = takeover.waiting & is_open.keys()
-
-    def _play_host(self, steps: Sequence[tuple[int, tuple[Lease, ...]]]) -> None:
-        """Share out the host's own devices: what was used since the state, evenly over the time since."""
-        times = [time_ns for time_ns, _ in steps]
-        spans = [max(0, end - begin) for begin, end in zip(times, [*times[1:], self._clock_ns()], strict=True)]
-        try:
-            used = self._usage.since() if self._usage is not None else {}
-        except MeterError:
-            used = {}
-        weights = spans if any(spans) else [1] * len(spans)
-        parts = {lease_id: apportion(amount, weights) for lease_id, amount in used.items()}
-        for device in self._host:
-            for number, (time_ns, leases) in enumerate(steps):
-                self._states[device].book.edge(time_ns, self._claims(device, leases))
-                self._states[device].book.weigh({lease_id: part[number] for lease_id, part in parts.items()})
-            self._read(device)
 
     def _is_alive(self, lease_id: str) -> bool:
         """Whether the very process that opened the lease still runs."""
@@ -506,6 +518,13 @@ class NodeMeter:
             for state in self._states.values():
                 for lease_id in state.book.booked_by_lease.keys() - self._leases.keys() - kept.keys():
                     del state.book.booked_by_lease[lease_id]
+
+    def _note_sharers(self, state: _DeviceState) -> None:
+        """From now on the device is weighed if several hold it; what its processes used before is not asked."""
+        holders = tuple(lease for lease in self._leases.values() if state.device.uuid in lease.devices)
+        if len(holders) > 1 and not state.sharers:
+            self._process_use(state.device.uuid)
+        state.sharers = holders if len(holders) > 1 else ()
 
     def _held(self, lease_id: str) -> Lease:
         if lease_id not in self._leases:
@@ -526,21 +545,6 @@ class NodeMeter:
     def _count_errors(self, devices: Iterable[str]) -> None:
         for device in devices:
             self._states[device].errors += 1
-
-
-def _play(book: DeviceBook, edges: Sequence[tuple[int, Sequence[Claim]]], readings: Sequence[Reading]) -> None:
-    """Tell a book what happened, in the order in which it did; an edge that changes nothing is none."""
-    standing = book.standing()
-    claims = standing.stretches[-1][1] if standing else ()
-    for time_ns, held in edges:
-        while readings and readings[0].time_ns <= time_ns:
-            book.observe(readings[0])
-            readings = readings[1:]
-        if tuple(held) != claims:
-            book.edge(time_ns, held)
-            claims = tuple(held)
-    for reading in readings:
-        book.observe(reading)
 
 
 def _status(state: _DeviceState, *, is_told: bool) -> DeviceStatus:

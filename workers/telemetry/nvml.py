@@ -9,13 +9,14 @@ the counter's are said to be (ml-energy/zeus), and power is asked for in the sam
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pynvml
 
@@ -23,6 +24,7 @@ from workers.contract import Device, Lease, Method, Quality, Reading
 from workers.errors import CapError, MeterError
 from workers.telemetry.meter import LimitRange
 from workers.telemetry.nvml_driver import NvmlDriver, text
+from workers.telemetry.nvml_use import ProcessUse
 from workers.units import NS_PER_S
 
 ABSURD_MJ = 2**62
@@ -31,6 +33,9 @@ ABSURD_MW = 10_000_000
 """10 kW: no board or module draws a third of that, so a power or a growth of the counter above it is no reading."""
 AVERAGE_MS = 1000
 """What ``nvmlDeviceGetPowerUsage`` is averaged over on Ampere and later, but for GA100 (NVML's reference)."""
+BESIDE_NS = NS_PER_S
+"""How long limit and utilisation are told again before they are asked anew: no joule depends on them, the driver
+samples utilisation every 1/6 s to 1 s, and a limit changes by somebody's hand."""
 THROTTLE = {
     0x2: "application clocks",
     0x4: "power cap",
@@ -73,9 +78,6 @@ def has_nvidia_device(root: Path = Path("/")) -> bool:
     return (root / "dev/nvidiactl").exists() or (root / "dev/nvidia0").exists()
 
 
-T = TypeVar("T")
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Condition:
     """How a board is, beside what it draws; ``None`` is what it does not tell.
@@ -91,6 +93,15 @@ class Condition:
     temperature_c: int | None
     sm_clock_mhz: int | None
     throttle: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Beside:
+    """What a reading tells beside energy and power, as it was at ``asked_ns``."""
+
+    asked_ns: int
+    limit_mw: int | None
+    utilization: float | None
 
 
 class NvmlMeter:
@@ -111,7 +122,13 @@ class NvmlMeter:
     ) -> None:
         self._clock_ns, self._nvml = clock_ns, nvml
         self._driver = NvmlDriver(clock_ns=clock_ns, nvml=nvml)
+        self._instant_field = {
+            "board": [(nvml.NVML_FI_DEV_POWER_INSTANT, nvml.NVML_POWER_SCOPE_GPU)],
+            "module": [(nvml.NVML_FI_DEV_POWER_INSTANT, nvml.NVML_POWER_SCOPE_MODULE)],
+        }
         self._believed: dict[str, tuple[int, int]] = {}
+        self._beside: dict[str, _Beside] = {}
+        self._uses: dict[str, ProcessUse] = {}
         chosen = environ.get("CUDA_VISIBLE_DEVICES")
         visible = None if chosen is None else self._boards_of(chosen)
         self._devices = tuple(
@@ -119,6 +136,7 @@ class NvmlMeter:
             for index, uuid in enumerate(self._driver.uuids)
             if visible is None or _is_visible(index, uuid, visible)
         )
+        self._boards = {device.uuid: device for device in self._devices}
         if not self._devices:
             raise MeterError(f"NVML shows no board (CUDA_VISIBLE_DEVICES={chosen!r}). Check `nvidia-smi -L`.")
 
@@ -156,25 +174,55 @@ class NvmlMeter:
         return self._devices
 
     def read(self, device: str) -> Reading:
-        """Counter, power, limit and utilisation; one figure that fails leaves the others."""
-        board, failures = self._board(device), list[MeterError]()
-        counted = _unless_failed(lambda: self._counted_mj(device), failures)
-        time_ns = self._clock_ns()
-        energy = self._believe(device, counted, time_ns)
-        power = _unless_failed(lambda: self._power_mw(board), failures)
+        """Counter and power now, limit and utilisation of the last second; one figure that fails leaves the others."""
+        board, counted, power, failure = self._board(device), None, None, None
+        asked_ns = self._clock_ns()
+        try:
+            counted = self._counted_mj(device)
+        except MeterError as error:
+            failure = error
+        # On a busy host the answer may be a while on its way.
+        time_ns = asked_ns + (self._clock_ns() - asked_ns) // 2
+        energy = None if counted is None else self._believe(device, counted, time_ns)
+        try:
+            power = self._power_mw(board)
+        except MeterError as error:
+            failure = failure or error
         if energy is None and power is None:
-            silent = MeterError(f"{device} tells neither energy nor power. Check `nvidia-smi -q -d POWER -i {device}`.")
-            raise failures[0] if failures else silent
-        rates = _unless_failed(lambda: self._driver.ask(device, "nvmlDeviceGetUtilizationRates"), failures)
-        limit = _unless_failed(lambda: self._driver.ask(device, "nvmlDeviceGetEnforcedPowerLimit"), failures)
+            silent = f"{device} tells neither energy nor power. Check `nvidia-smi -q -d POWER -i {device}`."
+            raise failure or MeterError(silent)
+        beside = self._beside.get(device)
+        if beside is None or not 0 <= time_ns - beside.asked_ns < BESIDE_NS:
+            beside = self._beside[device] = self._ask_beside(device, time_ns)
         return Reading(
             device=device,
             time_ns=time_ns,
             energy_mj=energy,
             power_mw=power,
+            limit_mw=beside.limit_mw,
+            utilization=beside.utilization,
+        )
+
+    def _ask_beside(self, device: str, time_ns: int) -> _Beside:
+        limit, rates = None, None
+        with contextlib.suppress(MeterError):
+            rates = self._driver.ask(device, "nvmlDeviceGetUtilizationRates")
+        with contextlib.suppress(MeterError):
+            limit = self._driver.ask(device, "nvmlDeviceGetEnforcedPowerLimit")
+        return _Beside(
+            asked_ns=time_ns,
             limit_mw=_sane(limit, ABSURD_MW),
             utilization=rates.gpu / 100 if rates is not None and rates.gpu <= 100 else None,
         )
+
+    def process_use(self, device: str) -> Mapping[int, int] | None:
+        """By the driver's samples, see ``nvml_use``; ``None`` on a board in slices, or that takes no samples."""
+        if Quality.SHARED in self._board(device).quality:
+            return None
+        now_ns = self._clock_ns()
+        use = self._uses.setdefault(device, ProcessUse(asked_ns=now_ns))
+        samples = self._driver.listed(device, "nvmlDeviceGetProcessUtilization", use.since_us(now_ns))
+        return None if samples is None else use.take(samples, now_ns)
 
     def condition(self, device: str) -> Condition:
         """Memory, temperature, clock and what holds it back.
@@ -199,10 +247,9 @@ class NvmlMeter:
         counted = self._driver.ask(uuid, "nvmlDeviceGetTotalEnergyConsumption")
         return None if counted is None else int(counted)
 
-    def _believe(self, device: str, counted_mj: int | None, time_ns: int) -> int | None:
+    def _believe(self, device: str, counted_mj: int, time_ns: int) -> int | None:
         """The counter, unless it is a sentinel or grew faster than any board can draw since it was last believed."""
-        counted_mj = _sane(counted_mj, ABSURD_MJ)
-        if counted_mj is None:
+        if not 0 <= counted_mj < ABSURD_MJ:
             return None
         before_ns, before_mj = self._believed.get(device, (time_ns, counted_mj))
         # A second more than passed allows for the counter's refresh.
@@ -220,12 +267,11 @@ class NvmlMeter:
         return _sane(self._driver.ask(device.uuid, "nvmlDeviceGetPowerUsage"), ABSURD_MW)
 
     def _instant_mw(self, device: Device) -> int | None:
-        scope = self._nvml.NVML_POWER_SCOPE_MODULE if device.scope == "module" else self._nvml.NVML_POWER_SCOPE_GPU
-        values = self._driver.ask(
-            device.uuid, "nvmlDeviceGetFieldValues", [(self._nvml.NVML_FI_DEV_POWER_INSTANT, scope)]
-        )
-        told = values[0].value.uiVal if values and values[0].nvmlReturn == self._nvml.NVML_SUCCESS else None
-        return _sane(told, ABSURD_MW)
+        values = self._driver.ask(device.uuid, "nvmlDeviceGetFieldValues", self._instant_field[device.scope])
+        if not values:
+            return None
+        told = values[0]
+        return _sane(told.value.uiVal, ABSURD_MW) if told.nvmlReturn == self._nvml.NVML_SUCCESS else None
 
     def limit_range(self, device: str) -> LimitRange:
         """The board's constraints, its default, and the limit that was set last."""
@@ -240,6 +286,7 @@ class NvmlMeter:
     def set_limit(self, device: str, limit_mw: int) -> None:
         """Needs root."""
         self._board(device)
+        self._beside.pop(device, None)
         try:
             self._driver.order(device, "nvmlDeviceSetPowerManagementLimit", limit_mw)
         except self._nvml.NVMLError as error:
@@ -263,23 +310,14 @@ class NvmlMeter:
         self._driver.close()
 
     def _board(self, device: str) -> Device:
-        for board in self._devices:
-            if board.uuid == device:
-                return board
-        raise MeterError(f"{device} is not a board of this node: {', '.join(d.uuid for d in self._devices)}.")
+        board = self._boards.get(device)
+        if board is None:
+            raise MeterError(f"{device} is not a board of this node: {', '.join(self._boards)}.")
+        return board
 
 
 def _is_visible(index: int, uuid: str, tokens: list[str]) -> bool:
     return any(token == str(index) or (token and uuid.startswith(token)) for token in tokens)
-
-
-def _unless_failed(ask: Callable[[], T], failures: list[MeterError]) -> T | None:
-    """What ``ask`` gives; ``None``, and its error among ``failures``, when it fails."""
-    try:
-        return ask()
-    except MeterError as error:
-        failures.append(error)
-        return None
 
 
 def _sane(value: int | None, absurd: int) -> int | None:

@@ -6,7 +6,7 @@ at every call; a driver that was unloaded is opened again, at most every ``REOPE
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pynvml
@@ -29,6 +29,19 @@ class NvmlDriver:
 
     def __init__(self, *, clock_ns: Callable[[], int], nvml: Any = pynvml) -> None:  # noqa: ANN401 - the port
         self.nvml = nvml
+        # An old driver lacks newer functions; a field it knows may still have no data.
+        self._not_offered = frozenset(
+            (
+                nvml.NVML_ERROR_NOT_SUPPORTED,
+                nvml.NVML_ERROR_NO_PERMISSION,
+                nvml.NVML_ERROR_FUNCTION_NOT_FOUND,
+                nvml.NVML_ERROR_NO_DATA,
+            )
+        )
+        # pynvml raises success too when a list is empty; a list that grows while it is asked for comes the next time.
+        self._nothing_listed = frozenset(
+            (nvml.NVML_SUCCESS, nvml.NVML_ERROR_NOT_FOUND, nvml.NVML_ERROR_INSUFFICIENT_SIZE)
+        )
         self._clock_ns = clock_ns
         self._handles: dict[str, object] = {}
         self._is_gone = self._is_closed = False
@@ -48,19 +61,28 @@ class NvmlDriver:
         Raises:
             MeterError: the board or the driver is gone, or the call failed.
         """
-        handle = self._handle(uuid)
-        # An old driver lacks newer functions; a field it knows may still have no data.
-        not_offered = (
-            self.nvml.NVML_ERROR_NOT_SUPPORTED,
-            self.nvml.NVML_ERROR_NO_PERMISSION,
-            self.nvml.NVML_ERROR_FUNCTION_NOT_FOUND,
-            self.nvml.NVML_ERROR_NO_DATA,
-        )
         try:
-            return getattr(self.nvml, function)(handle, *arguments)
+            # Handles are there as a rule; this is called more often than anything else here.
+            return getattr(self.nvml, function)(self._handles.get(uuid) or self._handle(uuid), *arguments)
         except self.nvml.NVMLError as error:
-            if error.value in not_offered:
+            if error.value in self._not_offered:
                 return None
+            raise self._failed(uuid, error) from error
+
+    def listed(self, uuid: str, function: str, *arguments: object) -> Sequence[Any] | None:
+        """The same for a function whose answer is a list, and may be empty.
+
+        Raises:
+            MeterError: as for ``ask``.
+        """
+        handle = self._handle(uuid)
+        try:
+            return list(getattr(self.nvml, function)(handle, *arguments))
+        except self.nvml.NVMLError as error:
+            if error.value in self._not_offered:
+                return None
+            if error.value in self._nothing_listed:
+                return []
             raise self._failed(uuid, error) from error
 
     def order(self, uuid: str, function: str, *arguments: object) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +18,9 @@ ROOT = Path("/proc")
 _COUNTED = 8
 """Fields of ``/proc/stat``'s first line that add up to all time; the guests' after them are part of user and nice."""
 _IDLE, _IOWAIT, _STEAL = 3, 4, 7
+_PARENT = 1
 _USED_BY_PROCESS = slice(11, 15)
-"""utime, stime, cutime, cstime of ``/proc/PID/stat``, counted after the command's closing parenthesis."""
+"""Its parent, and utime, stime, cutime, cstime of ``/proc/PID/stat``, counted after the command's parenthesis."""
 
 
 _STARTED = 19
@@ -114,12 +115,8 @@ def started_ticks(pid: int, root: Path = ROOT) -> int | None:
 
     ``None`` when it is gone, or has ended and only waits for its parent to notice.
     """
-    try:
-        text = (root / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    fields = text.rpartition(")")[2].split()
-    return None if fields[0] in _ENDED else int(fields[_STARTED])
+    fields = _stat(pid, root)
+    return int(fields[_STARTED]) if fields and fields[0] not in _ENDED else None
 
 
 def boot_id(root: Path = ROOT) -> str | None:
@@ -130,15 +127,28 @@ def boot_id(root: Path = ROOT) -> str | None:
         return None
 
 
+def lineage(pid: int, root: Path = ROOT) -> Iterator[int]:
+    """A process, its parent, its parent's parent, up to the first of all; it ends early where one is gone."""
+    while pid > 0:
+        yield pid
+        fields = _stat(pid, root)
+        pid = int(fields[_PARENT]) if fields else 0
+
+
 def _own_ticks(pid: int, root: Path) -> int | None:
     """What a process used itself, and its children it has waited for."""
+    fields = _stat(pid, root)
+    return sum(int(field) for field in fields[_USED_BY_PROCESS]) if fields else None
+
+
+def _stat(pid: int, root: Path) -> list[str]:
+    """What follows the command in a process's ``stat``; empty when it is gone."""
     try:
         text = (root / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return None
+        return []
     # The command is in parentheses and may hold anything, parentheses included.
-    fields = text.rpartition(")")[2].split()
-    return sum(int(field) for field in fields[_USED_BY_PROCESS])
+    return text.rpartition(")")[2].split()
 
 
 def _children(pid: int, root: Path) -> list[int]:

@@ -14,9 +14,10 @@ from typing import Annotated
 from pydantic import Field, Strict
 
 from workers.contract import JOB_ID_PATTERN, Lease, Names, Phase, Power, Section, section_problems
-from workers.errors import InputError, UnknownNameError, UnreachableError, WattledgerError
+from workers.errors import InputError, MeterError, UnknownNameError, UnreachableError, WattledgerError
 from workers.telemetry.node import LeaseRequest, NodeMeter
 from workers.telemetry.protocol import MAX_LINE, Message, connect, decode, encode
+from workers.telemetry.serving import Serving
 from workers.telemetry.state import told_from_json
 
 Flush = Callable[[], None]
@@ -63,12 +64,11 @@ class LeaseServer(socketserver.ThreadingUnixStreamServer):
 
     def start(self) -> None:
         """Serve in a thread."""
-        threading.Thread(target=self.serve_forever, args=(0.1,), name="leases", daemon=True).start()
+        self._serving = Serving(self, name="leases")
 
     def stop(self) -> None:
         """Take no more connections."""
-        self.shutdown()
-        self.server_close()
+        self._serving.end()
         with contextlib.suppress(FileNotFoundError):
             self._path.unlink()
 
@@ -92,10 +92,16 @@ class _Connection(socketserver.StreamRequestHandler):
 
     def finish(self) -> None:
         if self._lease_id is not None and self.server.holders.get(self._lease_id) is self:
-            self.server.meter.close(self._lease_id)
-            self.server.holders.pop(self._lease_id, None)
+            self._end_lease(self._lease_id)
         with contextlib.suppress(OSError):
             super().finish()
+
+    def _end_lease(self, lease_id: str) -> None:
+        """The client has gone; a driver that hangs is waited for, so that its lease does not stay open for ever."""
+        while self.server.holders.get(lease_id) is self:
+            with contextlib.suppress(MeterError):
+                self.server.meter.close(lease_id)
+                self.server.holders.pop(lease_id, None)
 
     def _answer(self, line: bytes) -> Message:
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from workers.contract import Device, Lease
 
@@ -51,3 +51,12 @@ class NodeSnapshot:
     leases: tuple[LeaseStatus, ...]
     read_seconds: float
     write_errors: int = 0
+
+
+def without_figures(snapshot: NodeSnapshot) -> NodeSnapshot:
+    """The node when none of its devices answers."""
+    silent = (
+        replace(status, up=False, energy_mj=None, power_mw=None, limit_mw=None, utilization=None)
+        for status in snapshot.devices
+    )
+    return replace(snapshot, devices=tuple(silent))

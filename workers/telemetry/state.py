@@ -7,12 +7,13 @@ are others, and nothing is taken up.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from workers.contract import Lease, Phase, Power, Reading
 from workers.telemetry.booking import Claim, Standing
+from workers.telemetry.takeover import Told
 
 FORMAT = 1
 """Changes with what is in a state, meters' memories included: an agent takes up what it understands, or begins anew."""
@@ -53,73 +54,6 @@ class NodeState:
     limits_mw: Mapping[str, int] = field(default_factory=dict)
     meter: Mapping[str, Any] = field(default_factory=dict)
     usage: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Told:
-    """What an attempt tells of itself after it was without an agent.
-
-    Attributes:
-        phases: each phase it went through since it opened its lease, and when it began, in order.
-        closed_ns: when its work was done; ``None`` while it goes on.
-    """
-
-    phases: tuple[tuple[int, Phase | None], ...] = ()
-    closed_ns: int | None = None
-
-
-class Takeover:
-    """The time between a state and a new agent, during which leases may have changed phase or ended.
-
-    Readings are kept back until every holder that still lives has told, or ``deadline_ns`` has come. Not thread-safe.
-
-    Args:
-        since_ns: the state's time.
-        held: the leases that were open then.
-        waiting: of those, the ones whose holders still live.
-    """
-
-    def __init__(self, *, since_ns: int, held: Sequence[Lease], waiting: set[str], deadline_ns: int) -> None:
-        self.since_ns, self.deadline_ns, self.waiting = since_ns, deadline_ns, waiting
-        self.readings: list[Reading] = []
-        self._leases = {lease.lease_id: lease for lease in held}
-        self._changes: list[tuple[int, str, Phase | None]] = []
-        self._ends: dict[str, int] = {}
-
-    def tell(self, lease_id: str, told: Told) -> None:
-        """Take in what a holder says; what the old agent cannot have heard before it was killed is in it too."""
-        self.waiting.discard(lease_id)
-        self._changes += [(time_ns, lease_id, phase) for time_ns, phase in told.phases]
-        if told.closed_ns is not None:
-            self.end(lease_id, told.closed_ns)
-
-    def end(self, lease_id: str, time_ns: int) -> None:
-        """The lease ended at ``time_ns``."""
-        self.waiting.discard(lease_id)
-        self._ends[lease_id] = max(self.since_ns, time_ns)
-
-    def ended_ns(self, lease_id: str) -> int | None:
-        """When it ended; ``None`` when it goes on."""
-        return self._ends.get(lease_id)
-
-    def is_over(self, now_ns: int) -> bool:
-        """Whether nobody is waited for any more; a clock that was set back ends it too."""
-        return not self.waiting or not self.since_ns <= now_ns < self.deadline_ns
-
-    def steps(self) -> list[tuple[int, tuple[Lease, ...]]]:
-        """The leases that were open from each time on, in their phases then; the first time is ``since_ns``."""
-        changes = sorted(((max(self.since_ns, at), key, phase) for at, key, phase in self._changes), key=lambda c: c[0])
-        times = sorted({self.since_ns, *(at for at, _, _ in changes), *self._ends.values()})
-        leases, steps = dict(self._leases), []
-        for time_ns in times:
-            for at, lease_id, phase in changes:
-                if at == time_ns and lease_id in leases:
-                    leases[lease_id] = replace(leases[lease_id], phase=phase)
-            for lease_id, at in self._ends.items():
-                if at <= time_ns:
-                    leases.pop(lease_id, None)
-            steps.append((time_ns, tuple(leases.values())))
-        return steps
 
 
 def to_json(state: NodeState) -> dict[str, Any]:

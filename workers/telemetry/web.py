@@ -10,7 +10,6 @@ import contextlib
 import socket
 import socketserver
 import sys
-import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from types import TracebackType
@@ -19,6 +18,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from workers.errors import InputError
 from workers.telemetry.access import OPEN, Access, ServedCertificate
+from workers.telemetry.serving import Serving
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -82,8 +82,7 @@ class WebServer:
     listen: str
     port: int
     scheme: str
-    _server: WSGIServer
-    _thread: threading.Thread
+    _serving: Serving
 
     @property
     def url(self) -> str:
@@ -94,9 +93,7 @@ class WebServer:
 
     def close(self) -> None:
         """Stop serving and free the port; a second call does nothing."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        self._serving.end()
 
     def __enter__(self) -> Self:
         return self
@@ -131,9 +128,8 @@ def serve_app(app: WSGIApplication, *, what: str, listen: str, port: int, access
             "Choose another port, or 0 for any that is free, and an address of this machine."
         ) from error
     server.set_app(guarded)
-    thread = threading.Thread(target=server.serve_forever, args=(0.1,), name=what, daemon=True)
-    thread.start()
-    return WebServer(listen=listen, port=server.server_port, scheme=access.scheme, _server=server, _thread=thread)
+    serving = Serving(server, name=what)
+    return WebServer(listen=listen, port=server.server_port, scheme=access.scheme, _serving=serving)
 
 
 def _guarded(app: WSGIApplication, access: Access) -> WSGIApplication:

@@ -1,0 +1,70 @@
+"""Who keeps an NVIDIA board busy, by process, as the driver samples it (``nvmlDeviceGetProcessUtilization``).
+
+The driver keeps samples of a board's multiprocessors per process, one every 1/6 s to 1 s, of the processes that were
+busy in it. Between two samples the latest are taken to go on, for ``HOLD_NS`` at most. Processes are numbered as the
+driver's host numbers them: in a container with numbers of its own they are strangers. Nothing is sampled on a board
+that is cut into slices (MIG), nor by drivers before Maxwell's.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from workers.units import NS_PER_S, NS_PER_US
+
+HOLD_NS = 2 * NS_PER_S
+"""Samples come at least every second, so when twice that has brought none, nobody is busy."""
+_WHOLE = 100
+"""Per cent; the driver has been seen to hand out entries it never filled in, with more."""
+
+
+class Sample(Protocol):
+    """What counts of an ``nvmlProcessUtilizationSample_t``: ``timeStamp`` in µs since the epoch, ``smUtil`` in %."""
+
+    pid: int
+    timeStamp: int  # noqa: N815 - NVML's names
+    smUtil: int  # noqa: N815
+
+
+@dataclass(kw_only=True)
+class ProcessUse:
+    """One board's use since it was last asked, at ``asked_ns``; pure: samples come in with the time.
+
+    Attributes:
+        shares: the latest samples: pid to per cent of the board, as a mean over the samples that came together.
+        sampled_ns: when they came.
+    """
+
+    asked_ns: int
+    shares: Mapping[int, float] = field(default_factory=dict)
+    sampled_ns: int = 0
+    _seen_us: int = 0
+
+    def since_us(self, now_ns: int) -> int:
+        """The time after which samples are new, µs; a clock that was set back must not make all of them old."""
+        self._seen_us = min(self._seen_us or self.asked_ns // NS_PER_US, now_ns // NS_PER_US)
+        return self._seen_us
+
+    def take(self, samples: Sequence[Sample], now_ns: int) -> dict[int, int]:
+        """Busy nanoseconds by pid since the last call, by the samples that are new now."""
+        fresh = [each for each in samples if each.timeStamp > self.since_us(now_ns) and each.smUtil <= _WHOLE]
+        if fresh:
+            # A time to come would make all later samples old.
+            self._seen_us = min(max(each.timeStamp for each in fresh), now_ns // NS_PER_US)
+            self.shares, self.sampled_ns = _mean(fresh), now_ns
+        elif not 0 <= now_ns - self.sampled_ns <= HOLD_NS:
+            self.shares = {}
+        elapsed_ns, self.asked_ns = max(0, now_ns - self.asked_ns), now_ns
+        return {pid: round(elapsed_ns * share / _WHOLE) for pid, share in self.shares.items()}
+
+
+def _mean(samples: Sequence[Sample]) -> dict[int, float]:
+    """Per cent by pid over all sampling periods seen: a process is in those alone in which it was busy."""
+    periods = max(Counter(each.pid for each in samples).values())
+    total: Counter[int] = Counter()
+    for each in samples:
+        total[each.pid] += each.smUtil
+    return {pid: percent / periods for pid, percent in total.items()}
