@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from orchestrator.accounting.assumed import assumed_cpu
 from orchestrator.accounting.energy import DeviceWindow, EnergySum, by_phase, in_phases, sum_of, windows
+from orchestrator.accounting.many import MANY_JOBS, read_many
 from orchestrator.accounting.phases import PhaseSpan, phase_spans
 from orchestrator.accounting.unknown import Unknown
 from orchestrator.lifecycle import AttemptRecord, JobRecord, JobState
@@ -38,6 +39,8 @@ class Evidence:
         node_of: device to the node that metered it, for the devices of the energy log.
         incomplete: an attempt that ended lacks entries, and nothing stands in for them.
         recovered: those of ``entries`` that are not from the energy log, but from Prometheus in its place.
+        joined: entries of one account that touch are one within each hour (``many``); what is of a part of a phase
+            cannot be told from them.
     """
 
     job: JobRecord
@@ -49,6 +52,7 @@ class Evidence:
     node_of: Mapping[str, str] = field(default_factory=dict)
     incomplete: bool = False
     recovered: tuple[EnergyEntry, ...] = ()
+    joined: bool = False
 
     @property
     def last(self) -> AttemptRecord | None:
@@ -126,17 +130,27 @@ class Evidence:
         return Unknown(f"{self.last_name} ({self.last.state}) logged no {what}")
 
 
-def gather(home: Home, jobs: Sequence[JobRecord]) -> tuple[Evidence, ...]:
-    """Read the logs of ``jobs``; a job without logs has none, which is no error."""
+def gather(home: Home, jobs: Sequence[JobRecord], *, many: int = MANY_JOBS) -> tuple[Evidence, ...]:
+    """Read the logs of ``jobs``; a job without logs has none, which is no error.
+
+    From ``many`` jobs on, entries are joined within hours.
+    """
     attempts = [attempt for job in jobs for attempt in job.attempts]
     days = [_days(attempt, slack_ns=NS_PER_DAY) for attempt in attempts]
     span = (min(first for first, _ in days), max(last for _, last in days)) if days else (NEVER, NEVER)
-    read = read_energy_logs(home, job_ids=[job.job_id for job in jobs], days=span)
+    job_ids = [job.job_id for job in jobs]
+    if len(jobs) < many:
+        read, joined = read_energy_logs(home, job_ids=job_ids, days=span), frozenset[str]()
+    else:
+        found = read_many(home, job_ids)
+        read, joined = found.read, frozenset(job_ids) - found.exact
     entries: dict[str, list[EnergyEntry]] = {job.job_id: [] for job in jobs}
     for entry in read.entries:
         if entry.job_id is not None:
             entries[entry.job_id].append(entry)
-    return tuple(_evidence(home, job, tuple(entries[job.job_id]), read) for job in jobs)
+    return tuple(
+        replace(_evidence(home, job, tuple(entries[job.job_id]), read), joined=job.job_id in joined) for job in jobs
+    )
 
 
 def _days(attempt: AttemptRecord, *, slack_ns: int = 0) -> tuple[str, str]:

@@ -29,6 +29,7 @@ from workers.units import NS_PER_S, mean_power_w
 WARM_UP_SHARE = 0.1
 """The part of a phase's steps that is dropped as its warm-up, at least one: caches fill, kernels are chosen, clocks
 and temperatures settle."""
+JOINED = "of so many jobs at once only sums of hours and phases are read; ask for fewer"
 NO_STEPS = "too few steps to leave a warm-up out"
 
 Figures = Mapping[str, object]
@@ -130,9 +131,10 @@ def _grams(energy: EnergySum, entries: Sequence[EnergyEntry], basis: CarbonBasis
 def _window(evidence: Evidence, spans: Sequence[tuple[int, int]], counts: Mapping[str, float | None]) -> _Window:
     """Some time of the last attempt, its entries cut at the edges."""
     entries = within(_last_entries(evidence), spans)
+    nothing = Unknown("the energy log has nothing of that time")
     return _Window(
         seconds=sum(end - start for start, end in spans) / NS_PER_S,
-        energy=sum_of(entries) or Unknown("the energy log has nothing of that time"),
+        energy=Unknown(JOINED) if evidence.joined else sum_of(entries) or nothing,
         entries=entries,
         counts=counts,
     )

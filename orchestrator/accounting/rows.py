@@ -11,6 +11,7 @@ from orchestrator.accounting.costs import carbon_figures, energy_figures
 from orchestrator.accounting.details import Details, details_of
 from orchestrator.accounting.evidence import NOT_RUN, Evidence, gather
 from orchestrator.accounting.join import join
+from orchestrator.accounting.many import MANY_JOBS
 from orchestrator.accounting.outcomes import outcome_figures
 from orchestrator.accounting.prometheus import PrometheusClient
 from orchestrator.accounting.rates import rate_figures
@@ -63,10 +64,14 @@ def build_accounts(
     *,
     prometheus: PrometheusClient | None = None,
     sources: HourlySources | None = None,
+    many: int = MANY_JOBS,
 ) -> tuple[Account, ...]:
-    """The rows, each with its witness, in the order given; without ``sources`` every hour has its region's year."""
+    """The rows, each with its witness, in the order given; without ``sources`` every hour has its region's year.
+
+    From ``many`` jobs on, entries are joined within hours: the same rows, and no figures of parts of phases.
+    """
     clocks = Clocks(home)
-    return tuple(_account(home, evidence, prometheus, sources, clocks) for evidence in gather(home, jobs))
+    return tuple(_account(home, evidence, prometheus, sources, clocks) for evidence in gather(home, jobs, many=many))
 
 
 def _account(

@@ -47,9 +47,8 @@ def _part_mj(total: str) -> str:
     return f"({product}) // whole_us + CASE WHEN row_number() OVER ({order}) <= {left} THEN 1 ELSE 0 END"
 
 
-SUMMARISE = f"""
-INSERT INTO hours
-WITH entries AS (
+_ENTRIES = f"""
+entries AS (
     SELECT
         filename, device, model, kind, job_id, attempt, phase, method, array_to_string(quality, ',') AS quality,
         epoch_us("start") AS start_us, epoch_us("end") AS end_us, share, witness_mj,
@@ -57,29 +56,15 @@ WITH entries AS (
             THEN error('a row without a value in a column that every entry has') ELSE energy_mj END AS energy_mj,
         start_us // {US_PER_HOUR} AS hour, end_us > {_HOUR_END} AS straddles
     FROM ({READ_ENERGY})
-),
-sums AS (  -- one scan: what lies in one hour is added up, and the few entries that do not are kept as they are
-    SELECT {_KEYS}, hour,
-        sum(energy_mj) FILTER (WHERE NOT straddles) AS energy_mj,
-        sum(witness_mj) FILTER (WHERE NOT straddles) AS witness_mj,
-        sum(energy_mj) FILTER (WHERE NOT straddles AND witness_mj IS NOT NULL) AS witnessed_mj,
-        min(start_us) FILTER (WHERE NOT straddles) AS start_us, max(end_us) FILTER (WHERE NOT straddles) AS end_us,
-        sum(end_us - start_us) FILTER (WHERE NOT straddles) AS held_us, min(share) AS share,
-        list({{'start_us': start_us, 'end_us': end_us, 'energy_mj': energy_mj, 'witness_mj': witness_mj}})
-            FILTER (WHERE straddles) AS straddling
-    FROM entries
-    GROUP BY ALL
-),
+)
+"""
+_CUT = f"""
 cut AS (
     SELECT {_KEYS}, share, entry, start_us, end_us, energy_mj, witness_mj, hour,
         least(end_us, {_HOUR_END}) - greatest(start_us, {_HOUR_START}) AS part_us, end_us - start_us AS whole_us
     FROM (
-        SELECT *, unnest(range(start_us // {US_PER_HOUR}, (end_us - 1) // {US_PER_HOUR} + 1)) AS hour
-        FROM (
-            SELECT *, row_number() OVER () AS entry FROM (
-                SELECT {_KEYS}, share, unnest(straddling, recursive := true) FROM sums WHERE straddling IS NOT NULL
-            )
-        )
+        SELECT * EXCLUDE (hour), unnest(range(start_us // {US_PER_HOUR}, (end_us - 1) // {US_PER_HOUR} + 1)) AS hour
+        FROM (SELECT *, row_number() OVER () AS entry FROM straddling)
     )
 ),
 parts AS (
@@ -87,9 +72,34 @@ parts AS (
         CASE WHEN witness_mj IS NOT NULL THEN {_part_mj("energy_mj")} END AS witnessed_mj,
         greatest(start_us, {_HOUR_START}) AS start_us, least(end_us, {_HOUR_END}) AS end_us, part_us AS held_us
     FROM cut
+)
+"""
+"""Entries that go over the edge of an hour, from ``straddling``: their ``parts`` in each."""
+
+SUMMARISE = f"""
+INSERT INTO hours
+WITH {_ENTRIES},
+sums AS (  -- one scan: what lies in one hour is added up, and the few entries that do not are kept as they are
+    SELECT {_KEYS}, hour,
+        sum(energy_mj) FILTER (WHERE NOT straddles) AS energy_mj,
+        sum(witness_mj) FILTER (WHERE NOT straddles) AS witness_mj,
+        sum(energy_mj) FILTER (WHERE NOT straddles AND witness_mj IS NOT NULL) AS witnessed_mj,
+        min(start_us) FILTER (WHERE NOT straddles) AS start_us, max(end_us) FILTER (WHERE NOT straddles) AS end_us,
+        sum(end_us - start_us) FILTER (WHERE NOT straddles) AS held_us, min(share) AS share,
+        list({{'start_us': start_us, 'end_us': end_us, 'energy_mj': energy_mj, 'witness_mj': witness_mj,
+            'part': share}})
+            FILTER (WHERE straddles) AS aside
+    FROM entries
+    GROUP BY ALL
 ),
+straddling AS (
+    SELECT * EXCLUDE (part), part AS share FROM (
+        SELECT {_KEYS}, hour, unnest(aside, recursive := true) FROM sums WHERE aside IS NOT NULL
+    )
+),
+{_CUT},
 pieces AS (
-    SELECT * EXCLUDE (straddling) FROM sums WHERE energy_mj IS NOT NULL
+    SELECT * EXCLUDE (aside) FROM sums WHERE energy_mj IS NOT NULL
     UNION ALL BY NAME
     SELECT * FROM parts
 )
@@ -99,3 +109,16 @@ FROM pieces JOIN batch USING (filename)
 GROUP BY ALL
 """
 """Adds the sums of the files of the table ``batch`` (file_id, node, filename); its one parameter is their list."""
+
+PIECES = f"""
+WITH {_ENTRIES},
+straddling AS (SELECT * FROM entries {{kept}} AND straddles),
+{_CUT},
+pieces AS (
+    SELECT {_KEYS}, hour, share, energy_mj, witness_mj, start_us, end_us FROM entries {{kept}} AND NOT straddles
+    UNION ALL BY NAME
+    SELECT * EXCLUDE (witnessed_mj, held_us) FROM parts
+)
+SELECT * FROM pieces
+"""
+"""The entries themselves, those over the edge of an hour in parts; ``kept`` says which. Its parameter: the files."""

@@ -4,7 +4,7 @@ Books of a synthetic cluster (``books.py``) are made, or taken from ``--books``.
 
 - the full roll-up from the logs alone; the same again from the sums that are kept; and after 100 more jobs on a new day;
 - on a slice (the same kind of books, fewer nodes): the same, a range query per job on a real Prometheus, and pandas'
-  ``merge_asof``. Ratios are of the slice's figures, all of this run. Prometheus is not timed while it loads;
+  ``merge_asof``. Ratios are of the slice, all of this run. Prometheus is not timed while it loads;
 - reading a year of one node's log, in the files an agent writes and compacted.
 
 ``--save`` writes ``results/rollup.txt`` and ``.json``.
