@@ -52,6 +52,7 @@ def _replace(books: Books, jobs: Sequence[JobRecord], *, after_event: int, every
                 job.state.value,
                 job.reason,
                 job.submitted_ns,
+                job.user,
                 job.spec.to_json(),
             )
             for job in jobs

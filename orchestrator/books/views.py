@@ -19,9 +19,8 @@ _KWH = "{}::DOUBLE / 3600000000"
 _SPEC = {
     name: f"spec->>'$.{path}'"
     for name, path in {
-        "user": "user",
-        "team": "team",
-        "project": "project",
+        "team": "accounting.team",
+        "project": "accounting.project",
         "name": "name",
         "kind": "kind",
         "task": "task",
@@ -60,7 +59,7 @@ CREATE VIEW bookings AS
         CASE WHEN j.job_id IS NULL THEN l.node IS NOT NULL ELSE d.job_id IS NOT NULL END AS damaged
     FROM books.hours h
     LEFT JOIN (
-        SELECT job_id, run_id, state, {", ".join(f'{path} AS "{name}"' for name, path in _SPEC.items())} FROM books.jobs
+        SELECT job_id, run_id, state, "user", {", ".join(f'{path} AS "{name}"' for name, path in _SPEC.items())} FROM books.jobs
     ) j ON j.job_id = h.job_id
     LEFT JOIN books.attempts a ON a.job_id = h.job_id AND a.attempt = h.attempt
     LEFT JOIN books.lost l ON l.node = h.node AND l.date = strftime(make_timestamp(h.hour * {_US_PER_HOUR}), '%Y-%m-%d')
@@ -80,7 +79,7 @@ CREATE VIEW main.attempts AS
     LEFT JOIN (SELECT job_id, attempt, {_SUMS} FROM books.bookings WHERE account = 'job' GROUP BY ALL) s
         ON s.job_id = a.job_id AND s.attempt = a.attempt;
 CREATE VIEW main.jobs AS
-    SELECT j.job_id, j.run_id, r.name AS run, j.state, j.reason, make_timestamp(j.submitted_ns // 1000) AS submitted,
+    SELECT j.job_id, j.run_id, r.name AS run, j.state, j.reason, make_timestamp(j.submitted_ns // 1000) AS submitted, j."user",
         {", ".join(f'j.{path} AS "{name}"' for name, path in _SPEC.items())}, s.* EXCLUDE (job_id), j.spec
     FROM books.jobs j
     LEFT JOIN books.runs r ON r.run_id = j.run_id

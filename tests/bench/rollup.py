@@ -2,7 +2,7 @@
 
 Books of a synthetic cluster (``books.py``) are made, or taken from ``--books``. Measured, each in a process of its own:
 
-- the full roll-up from the logs alone; the same again from the sums that are kept; and after 100 more jobs on a new day;
+- the full roll-up from the logs alone; again, from the sums that are kept; and after 100 more jobs on a new day;
 - on a slice (the same kind of books, fewer nodes): the same, a range query per job on a real Prometheus, and pandas'
   ``merge_asof``. Ratios are of the slice, all of this run. Prometheus is not timed while it loads;
 - reading a year of one node's log, in the files an agent writes and compacted.
@@ -222,6 +222,12 @@ def render(found: dict[str, Any], about: dict[str, Any]) -> str:
         ]
         each_s = measured["prometheus"]["wall_s"] / part["jobs"]
         ratios.append(f"range queries for {MORE_JOBS} jobs alone take {MORE_JOBS * each_s:.2f} s at this run's mean")
+        if "whole" in found:
+            each_ms = [1000 * one["100 more"]["cpu_s"] / one["100 more"]["files"] for one in (measured, found["whole"])]
+            ratios.append(
+                f"each new file costs {each_ms[0]:.2f} ms of processor time beside {part['entries']} entries, "
+                f"{each_ms[1]:.2f} ms beside {found['entries']}"
+            )
         parts.append("On the slice, against the better of the two others\n" + "\n".join(ratios))
     if "year" in found:
         year = found["year"]

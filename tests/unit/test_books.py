@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.accounting.rollup import DIMENSIONS, RollupRow, job_hours, rollup
+from orchestrator.books.compaction import compact
 from orchestrator.books.database import Books, database_path, open_books
 from orchestrator.books.refresh import BATCH_FILES, refresh
 from orchestrator.lifecycle import JobState
@@ -21,6 +22,7 @@ from workers.contract import EnergyEntry, Method, Phase, Quality
 from workers.errors import InputError, UnknownNameError, UnreachableError
 from workers.home import Home
 from workers.parquet import Column, write_atomically
+from workers.telemetry.energy_log import EnergyLog, read_energy
 from workers.units import NS_PER_S
 
 HOUR_S = 3600
@@ -378,3 +380,55 @@ def test_the_store_and_the_energy_log_agree_on_attempts(ledger: Ledger, books: B
     assert books.rows("SELECT job_id, attempt, state, node, energy_mj FROM main.attempts") == [
         ("j", attempt().number, "succeeded", "node-1", 3_600_000)
     ]
+
+
+# --- journals
+
+
+def test_the_last_minute_of_a_node_counts_and_counts_once_when_it_becomes_a_file(ledger: Ledger, books: Books) -> None:
+    log = EnergyLog(ledger.home.energy("node-1"), boot="b")
+    log.append([entry(0, 1, 10)], {})
+    refresh(books)
+    assert total_mj(books) == 10_000
+    log.append([entry(1, 2, 20)], {})
+    refresh(books)
+    assert total_mj(books) == 30_000
+    (journal,) = ledger.home.energy().rglob(".journal-*")
+    kept = journal.read_bytes()
+    log.finish()
+    refresh(books)
+    assert total_mj(books) == 30_000
+    journal.write_bytes(kept)  # an agent that was killed before it removed the journal
+    refresh(books)
+    assert total_mj(books) == 30_000
+
+
+def test_what_a_journal_holds_too_is_not_compacted_until_the_journal_is_gone(ledger: Ledger, books: Books) -> None:
+    log = EnergyLog(ledger.home.energy("node-1"), boot="b")
+    log.append([entry(0, 1, 10)], {})
+    (journal,) = ledger.home.energy().rglob(".journal-*")
+    kept = journal.read_bytes()
+    log.finish()
+    journal.write_bytes(kept)
+    ledger.book(entry(1, 2, 20))
+    ledger.book(entry(2, 3, 40))
+    assert [done.files for done in compact(books, before="2025-01-01")] == [2]
+    assert total_mj(books) == sum(found.energy_mj for found in read_energy(ledger.home)) == 70_000
+    journal.unlink()
+    assert [done.files for done in compact(books, before="2025-01-01")] == [2]
+    assert total_mj(books) == sum(found.energy_mj for found in read_energy(ledger.home)) == 70_000
+
+
+def test_users_teams_and_projects_are_dimensions(ledger: Ledger, books: Books) -> None:
+    spec = job(accounting={"team": "vision", "project": "leaves"}).spec
+    run = RunRecord(run_id="r", name="r", manifest="", submitted_ns=at(-60), host="h", pid=1, user="ada")
+    with contextlib.closing(Store(ledger.home.state_db)) as store:
+        store.submit(run, [spec])
+    ledger.book(entry(0, 1, 10), idle(1, 2, 5))
+    refresh(books)
+    keys = [row.keys for row in rollup(books, ["user", "team", "project"])]
+    assert keys == [
+        {"user": "ada", "team": "vision", "project": "leaves"},
+        {"user": None, "team": None, "project": None},
+    ]
+    assert books.rows('SELECT "user", team, project FROM main.jobs') == [("ada", "vision", "leaves")]
