@@ -9,12 +9,20 @@ from orchestrator.accounting.carbon import CarbonBasis
 from orchestrator.accounting.energy import sum_of
 from orchestrator.accounting.evidence import Evidence
 from orchestrator.accounting.unknown import Unknown
+from orchestrator.books.database import open_books
+from orchestrator.books.refresh import refresh
+from orchestrator.books.views import SUMS
 from orchestrator.lifecycle import JobState
 from workers.contract import EnergyEntry, Method, Quality
 from workers.home import Home
-from workers.telemetry.energy_log import read_energy_logs, utc_date
+from workers.telemetry.energy_log import utc_date
 
 IDLE, UNATTRIBUTED = "idle", "unattributed"
+_NOBODYS = f"""
+SELECT CASE WHEN job_id IS NULL THEN '{IDLE}' ELSE '{UNATTRIBUTED}' END AS account, node, day, {SUMS}
+FROM bookings WHERE job_id IS NULL OR job_id NOT IN (SELECT unnest(?::VARCHAR[]))
+GROUP BY account, node, day ORDER BY account, node, day
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,18 +59,27 @@ def nobodys(home: Home, known_jobs: Collection[str]) -> dict[str, tuple[Slice, .
     """What no job of the ledger drew, by account: ``idle``, and ``unattributed`` (a job the ledger does not know).
 
     Carbon is not said of it: no manifest names its region.
+
+    Raises:
+        UnreachableError: another process holds the derived database.
     """
-    read = read_energy_logs(home)
-    groups: dict[str, dict[tuple[str | None, str, bool], list[EnergyEntry]]] = {IDLE: {}, UNATTRIBUTED: {}}
-    for entry in read.entries:
-        if entry.job_id is None or entry.job_id not in known_jobs:
-            account = IDLE if entry.job_id is None else UNATTRIBUTED
-            key = (read.node_of[entry.device], utc_date(entry.start_ns), False)
-            groups[account].setdefault(key, []).append(entry)
-    return {
-        account: tuple(_slice(key, entries, Unknown("no manifest")) for key, entries in found.items())
-        for account, found in groups.items()
-    }
+    with open_books(home) as books:
+        refresh(books)
+        found = books.rows(_NOBODYS, [sorted(known_jobs)])
+    slices: dict[str, list[Slice]] = {IDLE: [], UNATTRIBUTED: []}
+    for account, node, day, energy_mj, method, flags in found:
+        slices[account].append(
+            Slice(
+                node=node,
+                day=day,
+                wasted=False,
+                energy_mj=int(energy_mj),
+                co2e_g=None,
+                method=Method(method),
+                quality=frozenset(Quality(flag) for flag in flags),
+            )
+        )
+    return {account: tuple(own) for account, own in slices.items()}
 
 
 def _slice(key: tuple[str | None, str, bool], entries: Sequence[EnergyEntry], basis: CarbonBasis | Unknown) -> Slice:

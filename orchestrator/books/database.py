@@ -45,8 +45,8 @@ CREATE TABLE hours (
 );
 CREATE TABLE runs (run_id VARCHAR, name VARCHAR, host VARCHAR, submitted_ns BIGINT);
 CREATE TABLE jobs (
-    job_id VARCHAR, run_id VARCHAR, sequence INTEGER, state VARCHAR, reason VARCHAR, submitted_ns BIGINT, "user" VARCHAR,
-    spec JSON
+    job_id VARCHAR, run_id VARCHAR, sequence INTEGER, state VARCHAR, reason VARCHAR, submitted_ns BIGINT,
+    "user" VARCHAR, spec JSON
 );
 CREATE TABLE attempts (
     job_id VARCHAR, attempt INTEGER, state VARCHAR, reason VARCHAR, node VARCHAR, accelerator VARCHAR,

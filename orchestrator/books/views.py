@@ -31,11 +31,13 @@ _SPEC = {
     }.items()
 }
 """What jobs can be told apart by, out of their specification; null where a manifest does not say."""
-_SUMS = f"""
-    sum(energy_mj) AS energy_mj, {_KWH.format("sum(energy_mj)")} AS energy_kwh,
-    {WEAKNESS}[max(list_position({WEAKNESS}, method))] AS method,
-    list_sort(list_distinct(flatten(list(string_split(quality, ',')) FILTER (WHERE quality <> '')))) AS quality
+SUMS = f"""
+    sum(energy_mj) AS energy_mj, {WEAKNESS}[max(list_position({WEAKNESS}, method))] AS method,
+    list_sort(list_distinct(flatten(coalesce(list(string_split(quality, ',')) FILTER (WHERE quality <> ''), []))))
+        AS quality
 """
+"""Of some bookings: their energy, the weakest of their methods, and all of their flags."""
+_SUMS = f"{SUMS}, {_KWH.format('sum(energy_mj)')} AS energy_kwh"
 _HELD = "make_timestamp(min(start_us)) AS first_entry, make_timestamp(max(end_us)) AS last_entry"
 
 VIEWS = f"""
@@ -59,7 +61,8 @@ CREATE VIEW bookings AS
         CASE WHEN j.job_id IS NULL THEN l.node IS NOT NULL ELSE d.job_id IS NOT NULL END AS damaged
     FROM books.hours h
     LEFT JOIN (
-        SELECT job_id, run_id, state, "user", {", ".join(f'{path} AS "{name}"' for name, path in _SPEC.items())} FROM books.jobs
+        SELECT job_id, run_id, state, "user",
+            {", ".join(f'{path} AS "{name}"' for name, path in _SPEC.items())} FROM books.jobs
     ) j ON j.job_id = h.job_id
     LEFT JOIN books.attempts a ON a.job_id = h.job_id AND a.attempt = h.attempt
     LEFT JOIN books.lost l ON l.node = h.node AND l.date = strftime(make_timestamp(h.hour * {_US_PER_HOUR}), '%Y-%m-%d')
@@ -79,7 +82,8 @@ CREATE VIEW main.attempts AS
     LEFT JOIN (SELECT job_id, attempt, {_SUMS} FROM books.bookings WHERE account = 'job' GROUP BY ALL) s
         ON s.job_id = a.job_id AND s.attempt = a.attempt;
 CREATE VIEW main.jobs AS
-    SELECT j.job_id, j.run_id, r.name AS run, j.state, j.reason, make_timestamp(j.submitted_ns // 1000) AS submitted, j."user",
+    SELECT j.job_id, j.run_id, r.name AS run, j.state, j.reason, make_timestamp(j.submitted_ns // 1000) AS submitted,
+        j."user",
         {", ".join(f'j.{path} AS "{name}"' for name, path in _SPEC.items())}, s.* EXCLUDE (job_id), j.spec
     FROM books.jobs j
     LEFT JOIN books.runs r ON r.run_id = j.run_id

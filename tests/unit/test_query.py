@@ -101,7 +101,7 @@ ANSWERS = {
         ("unattributed", 7000),
     ],
     "SELECT job_id, model, state, energy_kwh, method, quality FROM jobs": [
-        ("j", "tiny/vit", "succeeded", 0.001, "counter", None)
+        ("j", "tiny/vit", "succeeded", 0.001, "counter", [])
     ],
     "SELECT phase, energy_mj FROM phases ORDER BY first_entry LIMIT 1": [("load", 900_000)],
     "SELECT attempt, node, energy_mj, ended - started = INTERVAL 16 SECOND FROM attempts": [
@@ -139,11 +139,11 @@ def test_sql_prints_json_csv_or_a_table(ledger: Ledger, call: Call) -> None:  # 
     told = call("sql", question, "--json", *home)
     assert told.code == 0
     assert json.loads(told.out) == [
-        {"job_id": "j", "submitted": "2024-01-01T11:59:00Z", "energy_kwh": 0.001, "quality": None, "never": None}
+        {"job_id": "j", "submitted": "2024-01-01T11:59:00Z", "energy_kwh": 0.001, "quality": [], "never": None}
     ]
     assert call("sql", question, "--csv", *home).out.splitlines() == [
         "job_id,submitted,energy_kwh,quality,never",
-        "j,2024-01-01T11:59:00Z,0.001,,",
+        "j,2024-01-01T11:59:00Z,0.001,[],",
     ]
     assert "1 row" in call("sql", question, *home).out
     assert call("sql", question, "--csv", "--json", *home).code == 2
