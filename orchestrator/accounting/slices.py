@@ -19,9 +19,9 @@ from workers.telemetry.energy_log import utc_date
 
 IDLE, UNATTRIBUTED = "idle", "unattributed"
 _NOBODYS = f"""
-SELECT CASE WHEN job_id IS NULL THEN '{IDLE}' ELSE '{UNATTRIBUTED}' END AS account, node, day, {SUMS}
+SELECT CASE WHEN job_id IS NULL THEN '{IDLE}' ELSE '{UNATTRIBUTED}' END AS whose, node, day, {SUMS}
 FROM bookings WHERE job_id IS NULL OR job_id NOT IN (SELECT unnest(?::VARCHAR[]))
-GROUP BY account, node, day ORDER BY account, node, day
+GROUP BY whose, node, day ORDER BY whose, node, day
 """
 
 

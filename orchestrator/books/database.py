@@ -18,7 +18,7 @@ from typing import Any
 import duckdb
 
 from orchestrator.books.views import VIEWS
-from workers.errors import InputError, UnreachableError
+from workers.errors import InputError, UnreachableError, WattledgerError
 from workers.home import Home
 
 SCHEMA_VERSION = 1
@@ -105,6 +105,7 @@ def open_books(
     Raises:
         UnreachableError: another process still holds it after ``patience_s``.
         InputError: the ledger's path has a character that DuckDB takes for a pattern.
+        WattledgerError: DuckDB fails: no memory, or no disk space, is left.
     """
     if set(str(home.root)) & set("*?["):
         raise InputError(f"{home.root} cannot be queried: move the ledger to a path without '*', '?' and '['.")
@@ -116,6 +117,11 @@ def open_books(
         connection, in_memory = _created(":memory:", memory_limit), True
     try:
         yield Books(home=home, connection=connection, in_memory=in_memory)
+    except duckdb.Error as error:
+        raise WattledgerError(
+            f"the derived database failed: {_first_line(error)}. Free memory or disk space, or remove {path.parent}: "
+            "it is made anew from the logs."
+        ) from error
     finally:
         connection.close()
 

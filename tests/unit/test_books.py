@@ -19,7 +19,7 @@ from orchestrator.lifecycle import JobState
 from orchestrator.store import RunRecord, Store
 from tests.unit.ledger import Ledger, at, attempt, entry, job, standard_entries
 from workers.contract import EnergyEntry, Method, Phase, Quality
-from workers.errors import InputError, UnknownNameError, UnreachableError
+from workers.errors import InputError, UnknownNameError, UnreachableError, WattledgerError
 from workers.home import Home
 from workers.parquet import Column, write_atomically
 from workers.telemetry.energy_log import EnergyLog, read_energy
@@ -432,3 +432,8 @@ def test_users_teams_and_projects_are_dimensions(ledger: Ledger, books: Books) -
         {"user": None, "team": None, "project": None},
     ]
     assert books.rows('SELECT "user", team, project FROM main.jobs') == [("ada", "vision", "leaves")]
+
+
+def test_a_failure_of_the_database_is_told_with_the_remedy(ledger: Ledger) -> None:
+    with pytest.raises(WattledgerError, match="remove .*derived: it is made anew"), open_books(ledger.home) as opened:
+        opened.rows("SELECT * FROM nothing")
