@@ -34,15 +34,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from orchestrator.accounting.rollup import rollup
+from orchestrator.accounting.rows import build_accounts
 from orchestrator.books.compaction import compact
 from orchestrator.books.database import MEMORY_LIMIT, open_books
 from orchestrator.books.refresh import refresh
+from orchestrator.store import Store
 from tests.bench.books import FULL, START_S, Books, Size, job_name, make_books
 from tests.bench.environment import RESULTS, heading, peers_python
 from tests.bench.figures import table
 from tests.bench.range_queries import Held, energy_by_job, errors_percent, load, server
 from workers.home import Home
 from workers.telemetry.energy_log import read_energy
+from workers.units import mj_to_kwh
 
 ONE_NODE = Size(nodes=1, gpus=2, days=365, jobs=120, open_days=365)
 MORE_JOBS = 100
@@ -63,6 +66,13 @@ def roll_up(home: Home) -> dict[str, Any]:
     }
 
 
+def report(home: Home) -> dict[str, Any]:
+    """The whole report row of every job of the store, one by one."""
+    with contextlib.closing(Store(home.state_db)) as store:
+        accounts = build_accounts(home, store.jobs())
+    return {"jobs": len(accounts), "kwh": {account.row.job_id: account.row.energy_kwh for account in accounts}}
+
+
 def read_one_job(home: Home) -> dict[str, Any]:
     """All entries of one job, by the reader of reports."""
     return {"energy_mj": sum(entry.energy_mj for entry in read_energy(home, job_ids=[job_name(0)]))}
@@ -81,7 +91,12 @@ def compact_all(home: Home) -> dict[str, Any]:
     }
 
 
-WORK: dict[str, Callable[[Home], dict[str, Any]]] = {"roll_up": roll_up, "read": read_one_job, "compact": compact_all}
+WORK: dict[str, Callable[[Home], dict[str, Any]]] = {
+    "roll_up": roll_up,
+    "report": report,
+    "read": read_one_job,
+    "compact": compact_all,
+}
 
 
 def measure(what: str, home: Home) -> None:
@@ -179,13 +194,17 @@ def compare(python: Path, size: Size) -> dict[str, Any]:
 
 def whole(home: Home, size: Size, truth: dict[str, int] | None) -> dict[str, Any]:
     """Ours on the whole cluster."""
-    found = {**ours_in_full(home), "100 more": more_jobs(home, size)}
+    rolled = ours_in_full(home)
+    rows = ours("report", home)
+    known = rolled["again"]["energy_mj"]
+    assert all(kwh is None or kwh == mj_to_kwh(known[job]) for job, kwh in rows.pop("kwh").items())
+    found = {**rolled, "100 more": more_jobs(home, size)}
     for one in found.values():
         energy = one.pop("energy_mj")
         assert truth is None or {job: energy[job] for job in truth if job != "None"} == {
             job: mj for job, mj in truth.items() if job != "None"
         }, "the roll-up is not exact"
-    return found
+    return {**found, "every job's report row": rows}
 
 
 def a_year() -> dict[str, Any]:

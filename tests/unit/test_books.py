@@ -435,5 +435,5 @@ def test_users_teams_and_projects_are_dimensions(ledger: Ledger, books: Books) -
 
 
 def test_a_failure_of_the_database_is_told_with_the_remedy(ledger: Ledger) -> None:
-    with pytest.raises(WattledgerError, match="remove .*derived: it is made anew"), open_books(ledger.home) as opened:
+    with pytest.raises(WattledgerError, match=r"remove .*derived: it is made anew"), open_books(ledger.home) as opened:
         opened.rows("SELECT * FROM nothing")
