@@ -78,8 +78,10 @@ class EnergyLog:
         self._numbers = itertools.count()
         self._journal: Journal | None = None
         self._last = Record(number=0, entries=(), state={})
+        # What is in the journal, so that it need not be read back.
+        self._entries: list[EnergyEntry] = []
         # Journals that nobody appends to any more: whose entries are not in Parquet files yet, and whose are.
-        self._full: list[Path] = []
+        self._full: list[tuple[Path, list[EnergyEntry] | None]] = []
         self._spent: list[Path] = []
 
     def write(self, entries: Sequence[EnergyEntry]) -> tuple[Path, ...]:
@@ -114,8 +116,9 @@ class EnergyLog:
             if time.monotonic() >= deadline_s:
                 raise InputError(f"an agent of this node already writes {held[0]}. Lease from it, or stop it first.")
             pause.wait(0.05)
-        self._full = journals_below(self._folder)
-        records = [record for path in self._full for record in _records(path)]
+        left = journals_below(self._folder)
+        self._full = [(path, None) for path in left]
+        records = [record for path in left for record in _records(path)]
         if not records:
             return None
         self._last = max(records, key=lambda record: record.number)
@@ -132,6 +135,7 @@ class EnergyLog:
         record = Record(number=self._last.number + 1, entries=tuple(entries), state=state)
         self._journal.append(record)
         self._last = replace(record, entries=())
+        self._entries += entries
         # Only now is there another place for the state that the old ones held.
         while self._spent:
             self._spent[-1].unlink(missing_ok=True)
@@ -160,19 +164,22 @@ class EnergyLog:
 
     def _set_aside(self) -> None:
         if self._journal is not None:
-            self._full.append(self._journal.path)
+            self._full.append((self._journal.path, self._entries))
             self._journal.close()
-            self._journal = None
+            self._journal, self._entries = None, []
 
     def _settle(self) -> None:
         while self._full:
-            # One that somebody removed by hand must not hold up the others for ever.
-            records = read_journal(self._full[0]) if self._full[0].exists() else []
-            for date, part in _by_date(merge(entries_of(records))):
-                path = _parquet(self._folder, date, stem_of(self._full[0]))
+            journal, entries = self._full[0]
+            if entries is None:
+                # One that somebody removed by hand must not hold up the others for ever.
+                entries = entries_of(read_journal(journal)) if journal.exists() else []
+            for date, part in _by_date(merge(entries)):
+                path = _parquet(self._folder, date, stem_of(journal))
                 if not path.exists():
                     _write_date(path, part)
-            self._spent.append(self._full.pop(0))
+            self._spent.append(journal)
+            del self._full[0]
 
     def _stem(self, time_ns: int) -> str:
         # A time sets runs apart even where a container gives each the same boot name and pid.
