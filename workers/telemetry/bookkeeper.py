@@ -146,7 +146,11 @@ def _as_one(entries: Sequence[EnergyEntry]) -> EnergyEntry:
     held = sum(entry.share * (entry.end_ns - entry.start_ns) for entry in entries)
     share = min(1.0, held / (end_ns - start_ns)) if end_ns > start_ns else entries[0].share
     energy_mj = sum(entry.energy_mj for entry in entries)
-    return replace(entries[0], start_ns=start_ns, end_ns=end_ns, energy_mj=energy_mj, share=share)
+    seconds = [entry.witness_mj for entry in entries if entry.witness_mj is not None]
+    witness_mj = sum(seconds) if len(seconds) == len(entries) else None
+    return replace(
+        entries[0], start_ns=start_ns, end_ns=end_ns, energy_mj=energy_mj, share=share, witness_mj=witness_mj
+    )
 
 
 def _say(sentence: str) -> None:
