@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING, Protocol
 
 from orchestrator.accounting.prometheus import PrometheusClient
 from orchestrator.accounting.rows import Account, build_accounts
+from orchestrator.carbon.series_file import keep_series
+from orchestrator.carbon.sources import HourlySources
 from orchestrator.cluster.local import LocalNode, local_cluster
 from orchestrator.cluster.port import Cluster
 from orchestrator.controller import Controller
 from orchestrator.custody import custody, settle_orphans
 from orchestrator.lifecycle import JobRecord, JobState
-from orchestrator.manifest import Manifest, expand, load_manifest
+from orchestrator.manifest import Manifest, expand, files_of, load_manifest
 from orchestrator.monitoring.discovery import serve_targets
 from orchestrator.monitoring.server import LocalPrometheus, find_prometheus
 from orchestrator.plan import Plan, make_plan
@@ -33,6 +35,7 @@ from workers.contract import JobSpec
 from workers.errors import InputError
 from workers.home import Home
 from workers.telemetry.access import is_loopback
+from workers.telemetry.agent_access import UNPROTECTED, AgentAccess
 from workers.units import NS_PER_S
 
 if TYPE_CHECKING:
@@ -69,7 +72,7 @@ class Target:
         address: ``host:port`` of a Ray head, or ``auto``; not used with ``local``.
         local: nodes of a local cluster to start for this run; ``None`` joins one that runs.
         prometheus_url: a server that scrapes the agents; with ``local`` a private one is started instead.
-        agent_listen: address on which agents that are started serve their metrics.
+        agent_listen: address on which agents that are started serve their metrics; ``agent_access``: who may read them.
         targets_listen: address on which Prometheus is told the agents; ``targets_port``: its port, 0 takes any.
     """
 
@@ -77,6 +80,7 @@ class Target:
     local: tuple[LocalNode, ...] | None = None
     prometheus_url: str | None = None
     agent_listen: str = LOOPBACK
+    agent_access: AgentAccess = UNPROTECTED
     targets_listen: str = LOOPBACK
     targets_port: int = 0
 
@@ -116,6 +120,7 @@ def run(path: Path, target: Target, *, home: Home, observer: Observer, submissio
         with contextlib.closing(Store(home.state_db)) as store:
             settle_orphans(store, home)
             record = _record(manifest, path)
+            keep_series(home, record.run_id, path.parent, files_of(specs))
             with custody(home, record.run_id):
                 new = store.submit(record, specs)
                 if not new:
@@ -191,7 +196,9 @@ def accounts(home: Home, jobs: Sequence[JobRecord], *, prometheus_url: str | Non
         if prometheus_url is not None:
             prometheus = PrometheusClient(prometheus_url)
             stack.callback(prometheus.close)
-        return build_accounts(home, jobs, prometheus=prometheus)
+        sources = HourlySources(home)
+        stack.callback(sources.close)
+        return build_accounts(home, jobs, prometheus=prometheus, sources=sources)
 
 
 @contextlib.contextmanager
@@ -202,8 +209,9 @@ def open_site(target: Target, *, home: Home, observer: Observer) -> Iterator[Sit
 
     Raises:
         UnreachableError: there is none, or it does not start.
-        InputError: the targets cannot be served at that address and port.
+        InputError: the targets cannot be served at that address and port, or a password would travel in clear.
     """
+    target.agent_access.check_exposure(target.agent_listen)
     with contextlib.ExitStack() as stack:
         address = target.address
         if target.local is not None:
@@ -216,7 +224,7 @@ def open_site(target: Target, *, home: Home, observer: Observer) -> Iterator[Sit
         targets_url = f"{stack.enter_context(serving).url}/"
         prometheus_url = target.prometheus_url
         if target.local is not None:
-            prometheus_url = _watch(stack, targets_url, observer)
+            prometheus_url = _watch(stack, targets_url, target.agent_access, observer)
         yield Site(cluster=cluster, targets_url=targets_url, prometheus_url=prometheus_url)
 
 
@@ -224,31 +232,35 @@ def _join(stack: contextlib.ExitStack, address: str, home: Home, target: Target)
     # Imported here: loading ray takes a second that no other verb should pay, and it reads its token when loaded.
     from orchestrator.cluster.ray_cluster import RayCluster  # noqa: PLC0415
 
-    cluster = RayCluster(address, home=home, agent_listen=target.agent_listen)
+    cluster = RayCluster(address, home=home, agent_listen=target.agent_listen, agent_access=target.agent_access)
     stack.callback(cluster.close)
     return cluster
 
 
 def _tell_unheard(cluster: Cluster, target: Target, observer: Observer) -> None:
-    """Say which agents keep to their own host though others were to reach them."""
-    if is_loopback(target.agent_listen):
-        return
-    hosts = {agent.node: urllib.parse.urlsplit(agent.metrics_url).hostname or "" for agent in cluster.agents()}
-    kept = [node for node, host in hosts.items() if is_loopback(host)]
-    if kept:
+    """Say which agents, started before, keep to their own host or serve in clear though they were not to."""
+    urls = {agent.node: urllib.parse.urlsplit(agent.metrics_url) for agent in cluster.agents()}
+    kept = [node for node, url in urls.items() if is_loopback(url.hostname or "")]
+    if kept and not is_loopback(target.agent_listen):
         observer.say(
             f"the agent of {', '.join(kept)} was started before and is reached from its own host alone; to have it "
             f"listen on {target.agent_listen}, stop it first"
         )
+    clear = [node for node, url in urls.items() if url.scheme == "http"]
+    if clear and target.agent_access.tls_cert is not None:
+        observer.say(
+            f"the agent of {', '.join(clear)} was started before and serves without TLS; to have it use "
+            f"{target.agent_access.tls_cert}, stop it first"
+        )
 
 
-def _watch(stack: contextlib.ExitStack, targets_url: str, observer: Observer) -> str | None:
+def _watch(stack: contextlib.ExitStack, targets_url: str, access: AgentAccess, observer: Observer) -> str | None:
     """A private Prometheus over the cluster's agents; ``None``, said aloud, where the program is not installed."""
     if find_prometheus() is None:
         observer.say("no prometheus program is installed; the energy log alone serves (Debian: apt install prometheus)")
         return None
     observer.say("starting Prometheus")
-    server = stack.enter_context(LocalPrometheus(discovery_url=targets_url))
+    server = stack.enter_context(LocalPrometheus(discovery_url=targets_url, access=access))
     server.wait_for_targets()
     return server.url
 

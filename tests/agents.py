@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -23,12 +24,17 @@ from workers.telemetry.energy_log import read_energy
 
 @dataclass(frozen=True, kw_only=True)
 class RunningAgent:
-    """An agent this test started. ``info`` is the line it printed when it was ready."""
+    """An agent this test started. ``said`` are the lines it printed when it was ready, one for each time it started."""
 
-    child: lifeline.Child
-    info: Mapping[str, object]
+    child: lifeline.KeptChild
+    said: list[bytes]
     home: Home
     errors: Path
+
+    @property
+    def info(self) -> Mapping[str, Any]:
+        """What it said the last time."""
+        return dict(json.loads(self.said[-1]))
 
     @property
     def node(self) -> str:
@@ -51,6 +57,12 @@ class RunningAgent:
             if sample.name == name
         }
 
+    def count(self, name: str) -> float:
+        """A metric that is the agent's own."""
+        text = httpx.get(str(self.info["metrics_url"])).text
+        families = text_string_to_metric_families(text)
+        return sum(sample.value for family in families for sample in family.samples if sample.name == name)
+
     def counter_mj(self) -> int:
         """What all devices have counted since the agent started, mJ."""
         return round(1000 * sum(self.metrics("wattledger_device_energy_joules_total").values()))
@@ -65,26 +77,28 @@ class RunningAgent:
 
 
 @contextlib.contextmanager
-def running_agent(folder: Path, *, meter: str = "simulated:H100", cpu: str = "none") -> Iterator[RunningAgent]:
+def running_agent(
+    folder: Path, *, meter: str = "simulated:H100", cpu: str = "none", pause_s: float = 3600, node: str | None = None
+) -> Iterator[RunningAgent]:
     """An agent of a node of its own whose ledger is below ``folder``; let go at the end if it still runs.
+
+    One that is killed is started again after ``pause_s``.
 
     Without ``cpu`` it meters nothing of the machine the test runs on, which may have readable counters or not.
     """
-    node = f"node-{uuid.uuid4().hex[:12]}"
+    node = node or f"node-{uuid.uuid4().hex[:12]}"
     errors = folder / f"{node}.err"
-    with errors.open("wb") as stderr:
-        child = lifeline.spawn(
-            "workers.agent",
-            ["--home", str(folder / "home"), "--node", node, "--meter", meter, "--cpu", cpu],
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-        )
-    assert child.process.stdout is not None
-    with child.process.stdout as said:
-        line = said.readline()
-    assert line, errors.read_text()
-    yield RunningAgent(child=child, info=json.loads(line), home=Home(folder / "home"), errors=errors)
-    if child.process.returncode is None:
+    arguments = ["--home", str(folder / "home"), "--node", node, "--meter", meter, "--cpu", cpu]
+
+    def start() -> lifeline.Child:
+        with errors.open("ab") as stderr:
+            return lifeline.spawn("workers.agent", arguments, stdout=subprocess.PIPE, stderr=stderr)
+
+    said: list[bytes] = []
+    child = lifeline.KeptChild(start, said.append, pause_s=pause_s)
+    assert said[0], errors.read_text()
+    yield RunningAgent(child=child, said=said, home=Home(folder / "home"), errors=errors)
+    if not child.is_released:
         child.release(timeout_s=10)
 
 

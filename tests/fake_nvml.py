@@ -1,7 +1,7 @@
 """A stand-in for the module ``pynvml`` whose boards behave: they count, take limits, refuse, and fall off the bus.
 
 Pass a ``FakeNvml`` as ``NvmlMeter(nvml=...)``; the real library is never touched. Names, errors and constants are the
-real ones, so that code which works here spells them as the real module does. Not modelled: MIG, clocks.
+real ones, so that code which works here spells them as the real module does. Not modelled: MIG.
 """
 # ruff: noqa: N802 - the functions' names are NVML's
 
@@ -26,6 +26,7 @@ class Board:
         average_mw: what ``nvmlDeviceGetPowerUsage`` says; ``None``: not supported.
         enforced_mw: the limit in force now; ``None``: the one that was set.
         processes: samples of who kept it busy, as (pid, µs since the epoch, %); ``None``: it takes none.
+        used_gib: memory in use, of 80 GiB; ``reasons``: what holds its clocks back, as NVML's bits.
         lost: the board has fallen off the bus.
         errors: function name to the error code it answers with.
     """
@@ -42,6 +43,10 @@ class Board:
     limit_mw: int = 650_000
     enforced_mw: int | None = None
     processes: list[tuple[int, int, int]] | None = field(default_factory=list)
+    used_gib: int | None = 2
+    temperature_c: int | None = 41
+    sm_clock_mhz: int | None = 1980
+    reasons: int | None = 0
     lost: bool = False
     errors: dict[str, int] = field(default_factory=dict)
 
@@ -127,6 +132,21 @@ class FakeNvml:
         if not later:
             raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
         return later
+
+    def nvmlDeviceGetMemoryInfo(self, board: Board) -> SimpleNamespace:
+        used = _supported(self._asked(board, "nvmlDeviceGetMemoryInfo").used_gib)
+        return SimpleNamespace(used=used << 30, total=80 << 30)
+
+    def nvmlDeviceGetTemperature(self, board: Board, sensor: int) -> int:
+        assert sensor == pynvml.NVML_TEMPERATURE_GPU
+        return _supported(self._asked(board, "nvmlDeviceGetTemperature").temperature_c)
+
+    def nvmlDeviceGetClockInfo(self, board: Board, clock: int) -> int:
+        assert clock == pynvml.NVML_CLOCK_SM
+        return _supported(self._asked(board, "nvmlDeviceGetClockInfo").sm_clock_mhz)
+
+    def nvmlDeviceGetCurrentClocksThrottleReasons(self, board: Board) -> int:
+        return _supported(self._asked(board, "nvmlDeviceGetCurrentClocksThrottleReasons").reasons)
 
     def nvmlDeviceGetEnforcedPowerLimit(self, board: Board) -> int:
         self._asked(board, "nvmlDeviceGetEnforcedPowerLimit")

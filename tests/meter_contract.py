@@ -48,6 +48,11 @@ class MeterContract:
         assert len({(device.kind, device.index) for device in devices}) == len(devices)
         assert all(device.model for device in devices)
 
+    def test_how_long_a_device_may_go_unread_is_told_and_no_shorter_than_a_sampler_is_late(
+        self, metered: Metered
+    ) -> None:
+        assert all(device.gap_ms >= 2000 for device in metered.meter.devices())
+
     def test_a_reading_is_of_its_device_and_of_a_time_that_goes_on(self, metered: Metered) -> None:
         for device in metered.meter.devices():
             before = metered.meter.read(device.uuid)
@@ -115,9 +120,10 @@ class MeterContract:
         metered.live()
         metered.meter.detach(lease)
 
-    def test_only_a_simulated_device_has_a_pace(self, metered: Metered) -> None:
+    def test_only_a_device_that_is_not_here_has_a_pace(self, metered: Metered) -> None:
         for device in metered.meter.devices():
-            assert (metered.meter.speed(device.uuid) is not None) == (device.method is Method.SIMULATED)
+            is_here = device.method not in (Method.SIMULATED, Method.REPLAYED)
+            assert (metered.meter.speed(device.uuid) is None) == is_here
 
     def test_a_launchers_token_never_means_a_device_of_the_host(self, metered: Metered) -> None:
         devices = metered.meter.devices()

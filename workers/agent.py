@@ -8,6 +8,7 @@ of JSON: ``{"node", "socket", "metrics_url", "pid", "devices", "unmetered"}``; t
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import queue
@@ -16,7 +17,7 @@ import socket
 import sys
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,16 +32,21 @@ from workers.telemetry.composite import CompositeMeter
 from workers.telemetry.energy_log import EnergyLog
 from workers.telemetry.exporter import AgentCollector, serve
 from workers.telemetry.host import WISHES, HostMeters, open_host_meters
+from workers.telemetry.journal import State
 from workers.telemetry.meter import PowerMeter
 from workers.telemetry.node import NodeMeter
-from workers.telemetry.protocol import socket_path
+from workers.telemetry.procfs import boot_id
+from workers.telemetry.protocol import Message, find_notes, socket_path
 from workers.telemetry.replay import ReplayMeter
 from workers.telemetry.server import LeaseServer, wait_until_free
 from workers.telemetry.settle import ChildSettler
 from workers.telemetry.simulated import SimulatedMeter
 from workers.telemetry.snapshot import NodeSnapshot
+from workers.telemetry.state import NodeState, Told, from_json, told_from_json
 
 METER_HELP = "auto, nvml, simulated:TYPE[,TYPE...] or replay:PATH[,PATH...] (default auto)"
+CLOSELY_S = 0.003
+"""Time between looks around an edge: by so much the refresh of a counter may be missed, a thousandth of 3 s."""
 DEFAULT_SIMULATED = "H100"
 """What a machine without an NVIDIA GPU simulates when nobody says what."""
 
@@ -105,12 +111,13 @@ class Agent:
     def __init__(self, options: AgentOptions, meter: PowerMeter, host: HostMeters | None = None) -> None:
         host = host or open_host_meters("none", node=options.node)
         self._options = options
-        # A signal handler may put into this queue; an Event could deadlock there.
-        self._stop: queue.SimpleQueue[None] = queue.SimpleQueue()
+        # Whether to stop, or else to look closely. A signal handler may put into this queue; an Event could deadlock.
+        self._calls: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self.socket = socket_path(options.home, options.node)
         wait_until_free(self.socket)
         log = EnergyLog(Home(options.home).energy(options.node), boot=uuid.uuid4().hex[:8], settler=ChildSettler())
-        log.recover()
+        state = _state(log.recover())
+        self._notes = find_notes(self.socket)
         # A simulated board ends with its agent, and its limit too: nothing is left behind.
         is_real = any(device.method is not Method.SIMULATED for device in meter.devices())
         notes = LimitNotes(self.socket.parent if is_real else None)
@@ -121,17 +128,21 @@ class Agent:
             usage=host.usage,
             only_agent=options.only_agent,
             unmetered=host.reasons,
+            on_edge=lambda: self._calls.put(False),
+            boot=boot_id(),
+            resume=state,
+            told=_told(self._notes.values()),
         )
         self._books = Bookkeeper(
             log,
-            lambda: (self._node.take_entries(), {}),
+            self._node.take,
             roll_s=options.roll_s,
             remedy=f"make room in {options.home}, or mend it, while this agent runs.",
         )
         self._exporter = serve(
             AgentCollector(self._snapshot), listen=options.listen, port=options.port, access=options.access
         )
-        self._leases = LeaseServer(self.socket, self._node, flush=self._books.flush)
+        self._leases = LeaseServer(self.socket, self._node, flush=self._books.flush, note=self._books.write)
 
     def describe(self) -> dict[str, object]:
         """The line printed when the agent is ready."""
@@ -151,33 +162,76 @@ class Agent:
     def run(self) -> None:
         """Sample and flush until stopped; then, whatever happened, close leases, restore limits, write the rest."""
         self._leases.start()
+        # What an agent that was killed has left becomes Parquet files now; where the disk refuses, at the next roll.
+        with contextlib.suppress(MeterError):
+            self._books.flush()
         next_flush_s = time.monotonic() + self._options.flush_s
         try:
-            while not self._is_stopped(self._options.interval_s):
+            while not self._is_stopped():
                 self._node.tick()
                 if time.monotonic() >= next_flush_s:
                     next_flush_s = time.monotonic() + self._options.flush_s
                     self._books.write()
+                    self._drop_notes()
         finally:
             self._leases.stop()
+            self._node.close_all()
+            while self._node.look_closely():
+                time.sleep(CLOSELY_S)
             self._node.shutdown()
             self._books.finish()
+            self._drop_notes()
             self._exporter.close()
+
+    def _drop_notes(self) -> None:
+        """Notes that were booked by are of no use any more, once the books that say so are on disk."""
+        if self._notes and not self._node.is_taking_over and not self._books.is_refused:
+            for path in self._notes:
+                path.unlink(missing_ok=True)
+            self._notes = {}
 
     def _snapshot(self) -> NodeSnapshot:
         return replace(self._node.snapshot(), write_errors=self._books.write_errors)
 
     def stop(self) -> None:
         """Make ``run`` return; safe from any thread or signal handler."""
-        self._stop.put(None)
+        self._calls.put(True)
 
-    def _is_stopped(self, timeout_s: float) -> bool:
-        """Wait; whether ``stop`` was called meanwhile."""
-        try:
-            self._stop.get(timeout=timeout_s)
-        except queue.Empty:
-            return False
-        return True
+    def _is_stopped(self) -> bool:
+        """Wait for the next look at everything, looking closely where that helps; whether ``stop`` was called."""
+        due_s = time.monotonic() + self._options.interval_s
+        is_close = self._node.look_closely()
+        while (left_s := due_s - time.monotonic()) > 0:
+            try:
+                if self._calls.get(timeout=min(left_s, CLOSELY_S) if is_close else left_s):
+                    return True
+            except queue.Empty:
+                if not is_close:
+                    break
+            is_close = self._node.look_closely()
+        return False
+
+
+def _state(written: State | None) -> NodeState | None:
+    """The state another agent of this node was killed in; one that cannot be understood is said, and left."""
+    if written is None:
+        return None
+    try:
+        return from_json(written)
+    except (KeyError, TypeError, ValueError) as error:
+        sys.stderr.write(
+            f"the state of the agent before this one cannot be taken up: {error!r}. The books begin anew.\n"
+        )
+        return None
+
+
+def _told(notes: Iterable[Message]) -> dict[tuple[str, int], Told]:
+    """By job and attempt, what attempts have left that could not wait for an agent."""
+    told = {}
+    for note in notes:
+        with contextlib.suppress(KeyError, TypeError, ValueError):
+            told[str(note["job_id"]), int(note["attempt"])] = told_from_json(note)
+    return told
 
 
 def parse(arguments: Sequence[str]) -> tuple[AgentOptions, int | None]:

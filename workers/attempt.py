@@ -39,6 +39,8 @@ REASON_FILE = "reason.txt"
 ENVIRONMENT_FILE = "environment.json"
 UNMETERED = "unmetered"
 """Key of ``ENVIRONMENT_FILE``: kind of device (``cpu``, ``dram``) to why the node does not meter it."""
+UNCONFIRMED = "unconfirmed"
+"""Key of ``ENVIRONMENT_FILE``: why its last joules were not known to be booked when it ended; null when they were."""
 PACKAGES = ("torch", "transformers", "peft", "numpy", "pyarrow")
 
 
@@ -64,10 +66,8 @@ class Options:
     cpu: str = "auto"
 
 
-def run_attempt(spec: JobSpec, options: Options, agent: Path) -> int | None:
-    """Run the job with devices leased from the agent at ``agent``.
-
-    Gives the millijoules booked to it; ``None`` for a job without devices, whose energy nobody meters.
+def run_attempt(spec: JobSpec, options: Options, agent: Path) -> str:
+    """Run the job with devices leased from the agent at ``agent``; gives what was booked to it, in words.
 
     Raises:
         WattledgerError: whatever ended it; its energy is booked all the same.
@@ -77,8 +77,9 @@ def run_attempt(spec: JobSpec, options: Options, agent: Path) -> int | None:
     folder.mkdir(parents=True, exist_ok=True)
     environment = _environment(spec)
     _keep(folder, environment)
-    with AgentConnection(agent) as connection:
-        lease = HeldLease(
+    with (
+        AgentConnection(agent) as connection,
+        HeldLease(
             connection,
             job_id=spec.job_id,
             attempt=options.attempt,
@@ -86,7 +87,8 @@ def run_attempt(spec: JobSpec, options: Options, agent: Path) -> int | None:
             cpus=spec.resources.cpus,
             phase=Phase.LOAD,
             power=spec.power,
-        )
+        ) as lease,
+    ):
         _keep(folder, {**environment, UNMETERED: lease.unmetered})
         with MetricLog(home.metrics(spec.job_id, options.attempt)) as log:
             if lease.cap_watts is not None:
@@ -98,29 +100,31 @@ def run_attempt(spec: JobSpec, options: Options, agent: Path) -> int | None:
             session = Session(lease=lease, log=log, folder=folder, phases=pipeline.phases_of(spec))
             pipeline.run(spec, session, artifacts=folder)
         energy_mj = lease.close()
-        return energy_mj if lease.devices else None
+        _keep(folder, {**environment, UNMETERED: lease.unmetered, UNCONFIRMED: lease.unconfirmed})
+    if not lease.devices:
+        return "no metered device"
+    if energy_mj is None:
+        return f"its last joules are not confirmed: {lease.unconfirmed}"
+    return f"{mj_to_joules(energy_mj):,.1f} J booked"
 
 
 @contextlib.contextmanager
 def own_agent(options: Options) -> Iterator[Path]:
-    """An agent for this attempt alone; gives its socket.
+    """An agent for this attempt alone, started again when it dies; gives its socket.
 
     Raises:
         UnreachableError: it did not start; what it said is on standard error.
     """
     node = f"{platform.node()}-{os.getpid()}"
-    child = lifeline.spawn(
-        "workers.agent",
-        ["--home", str(options.home), "--node", node, "--meter", options.meter, "--cpu", options.cpu],
-        stdout=subprocess.PIPE,
+    arguments = ["--home", str(options.home), "--node", node, "--meter", options.meter, "--cpu", options.cpu]
+    said: list[bytes] = []
+    child = lifeline.KeptChild(
+        lambda: lifeline.spawn("workers.agent", arguments, stdout=subprocess.PIPE), on_ready=said.append
     )
     try:
-        assert child.process.stdout is not None
-        with child.process.stdout as said:
-            line = said.readline()
-        if not line:
+        if not said[0]:
             raise UnreachableError("the job's own agent did not start; it said why above.")
-        yield Path(json.loads(line)["socket"])
+        yield Path(json.loads(said[0])["socket"])
     finally:
         child.release(timeout_s=DEATH_GRACE_S)
 
@@ -165,7 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         model_info(spec.model)
         with contextlib.ExitStack() as stack:
             agent = options.agent or stack.enter_context(own_agent(options))
-            energy_mj = run_attempt(spec, options, agent)
+            booked = run_attempt(spec, options, agent)
     except WattledgerError as error:
         return _fail(options, str(error), error.exit_code)
     except OSError as error:
@@ -177,7 +181,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Cancelled:
         sys.stderr.write("cancelled; what was measured so far is in the ledger.\n")
         return CANCELLED_EXIT_CODE
-    booked = "no metered device" if energy_mj is None else f"{mj_to_joules(energy_mj):,.1f} J booked"
     print(
         f"{spec.job_id}: done, {booked}; logs in {Home(options.home).metrics(spec.job_id, options.attempt)}", flush=True
     )

@@ -23,6 +23,12 @@ from workers.errors import InputError
 JOB_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 """A job id names a folder, a Prometheus label and a Ray actor, so it is kept to what all three take."""
 
+INTENSITY_PATTERN = r"^(yearly|electricitymaps|watttime|uk|.+\.(csv|parquet))$"
+"""Sources of carbon intensity by name; anything else is a file of the user's."""
+
+ZONE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
+"""A grid zone names a folder of the cache as well."""
+
 Names = Annotated[tuple[str, ...], Strict(False)]
 """A list in YAML or JSON, a tuple here."""
 
@@ -93,7 +99,26 @@ class Power(Section):
 class Accounting(Section):
     """How the job's joules become grams."""
 
-    region: str | None = Field(None, description="region of the intensity table; null means the world's average")
+    region: str | None = Field(
+        None,
+        description="country (ISO 3166: USA or US), WORLD, or a cloud's region (aws:us-east-1, gcp:europe-west4, "
+        "azure:westeurope); null means the world's average",
+    )
+    intensity: str = Field(
+        "yearly",
+        pattern=INTENSITY_PATTERN,
+        description="where g/kWh come from: yearly (the region's figure), electricitymaps, watttime or uk (each "
+        "hour's, over HTTP), or a CSV or Parquet file beside the manifest",
+    )
+    zone: str | None = Field(
+        None,
+        pattern=ZONE_PATTERN,
+        description="grid zone as electricitymaps or watttime name it (US-CAL-CISO, CAISO_NORTH); null means the "
+        "region's country",
+    )
+    signal: Literal["average", "marginal"] = Field(
+        "average", description="what watttime is asked for: the grid's average emissions, or the marginal plant's"
+    )
     pue: float | None = Field(None, ge=1, description="power usage effectiveness; null means the 2024 survey average")
     cpu_watts: float | None = Field(
         None,
@@ -256,6 +281,8 @@ class Device:
         method: how its energy is obtained.
         scope: ``module`` where its figures are those of the whole module it sits on, its CPU included (Grace Hopper).
         power_window_ms: what its power readings are averaged over; 0: its sensor's latest sample; ``None``: not known.
+        gap_ms: readings further apart leave unknown what was drawn in between. It is longer for a counter that cannot
+            have wrapped unseen than for a board whose power may have to be followed.
         quality: what is to be known of every figure of it: ``shared`` where slices of it are used apart (MIG).
     """
 
@@ -266,6 +293,7 @@ class Device:
     method: Method
     scope: Literal["board", "module"] = "board"
     power_window_ms: int | None = None
+    gap_ms: int = 2000
     quality: frozenset[Quality] = frozenset()
 
 
@@ -311,6 +339,8 @@ class EnergyEntry:
     Attributes:
         share: the part of the device that was this account's over the span, 0 to 1.
         quality: what to know of the figure; empty is clean.
+        witness_mj: what the power readings make of the same span and share, where the figure is a counter's; ``None``:
+            there is no second opinion.
     """
 
     start_ns: int
@@ -325,3 +355,4 @@ class EnergyEntry:
     share: float
     method: Method
     quality: frozenset[Quality] = field(default=frozenset())
+    witness_mj: int | None = None

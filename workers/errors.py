@@ -30,11 +30,14 @@ class InputError(WattledgerError):
 
 
 class UnknownNameError(InputError):
-    """``name`` is not a known ``what``; the message lists the known ones and the nearest."""
+    """``name`` is not a known ``what``; the message lists the known ones and the nearest.
 
-    def __init__(self, what: str, name: str, known: Iterable[str]) -> None:
+    ``listing`` stands for the known ones in the message where they are too many to write out.
+    """
+
+    def __init__(self, what: str, name: str, known: Iterable[str], *, listing: str | None = None) -> None:
         self.what, self.name, self.known = what, name, tuple(sorted(known))
-        super().__init__(unknown_name(what, name, self.known))
+        super().__init__(unknown_name(what, name, self.known, listing=listing))
 
 
 class UnreachableError(WattledgerError):
@@ -85,9 +88,9 @@ class ManifestError(InputError):
         super().__init__("\n".join([f"{count} {noun} in {source}; nothing was submitted.", *lines]))
 
 
-def unknown_name(what: str, name: str, known: Iterable[str]) -> str:
-    """The sentence for a name that is not known: the fact, the nearest known name, and all of them."""
+def unknown_name(what: str, name: str, known: Iterable[str], *, listing: str | None = None) -> str:
+    """The sentence for a name that is not known: the fact, the nearest known name, and all of them, or ``listing``."""
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    return f"unknown {what} {name!r}.{hint} Known: {', '.join(names)}."
+    near = difflib.get_close_matches(name, names, n=1 if listing is None else 3)
+    hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+    return f"unknown {what} {name!r}.{hint} Known: {listing or ', '.join(names)}."

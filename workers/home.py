@@ -48,6 +48,19 @@ class Home:
         """Files of running processes: sockets, pid files, ports. Worthless after a reboot."""
         return self.root / "run"
 
+    @property
+    def carbon(self) -> Path:
+        """Carbon intensity: hours that were asked for over HTTP, and the files of users' own that runs were given."""
+        return self.root / "carbon"
+
+    def series(self, run_id: str) -> Path:
+        """Folder of the intensity files that a run was given.
+
+        Raises:
+            InputError: the run id does not fit a folder.
+        """
+        return self.carbon / "series" / _job_id(run_id)
+
     def metrics(self, job_id: str, attempt: int) -> Path:
         """Folder of one attempt's metric log.
 

@@ -109,6 +109,7 @@ def read_folder(
     partitions: Sequence[str] = (),
     wanted: Callable[[Mapping[str, str]], bool] = lambda _: True,
     where: Mapping[str, Collection[str]] | None = None,
+    optional: Collection[str] = (),
 ) -> Folder:
     """Every ``*.parquet`` below ``folder``, in the order of their paths; hidden files are skipped.
 
@@ -118,6 +119,7 @@ def read_folder(
         partitions: names of ``name=value`` folders (``folder`` itself and above included) to add as text columns.
         wanted: told all ``name=value`` folders of a file, whether to open it at all.
         where: text column or partition to the values to keep; rows with others, or null, are left out.
+        optional: columns of the schema that a file may lack; they are null there.
     """
     pa = _pyarrow()
     tables, readable, unreadable = [], [], []
@@ -126,7 +128,7 @@ def read_folder(
         if path.name.startswith(".") or not wanted(labels):
             continue
         try:
-            tables.append(_read_file(path, schema, {name: labels[name] for name in partitions}))
+            tables.append(_read_file(path, schema, {name: labels[name] for name in partitions}, optional))
         except (pa.ArrowException, OSError, KeyError):
             unreadable.append(path)
         else:
@@ -135,15 +137,42 @@ def read_folder(
     return Folder(columns=columns, unreadable=tuple(unreadable), readable=tuple(readable))
 
 
+def read_columns(raw: bytes, names: Sequence[str]) -> dict[str, list[Any]]:
+    """Those of the columns ``names`` that a Parquet file of anyone's has, whatever their types.
+
+    A time with a zone is read as integer nanoseconds since the epoch; one without is a naive ``datetime``.
+
+    Raises:
+        ValueError: it is not a Parquet file, or torn.
+    """
+    pa = _pyarrow()
+    try:
+        file = pa.parquet.ParquetFile(pa.BufferReader(raw))
+        table = file.read(columns=[name for name in names if name in file.schema_arrow.names])
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"not a whole Parquet file ({error})") from error
+    return {name: _plain(table[name]) for name in table.column_names}
+
+
+def _plain(column: Any) -> list[Any]:  # noqa: ANN401 (pyarrow has no types)
+    pa = _pyarrow()
+    if pa.types.is_timestamp(column.type) and column.type.tz is not None:
+        column = column.cast(pa.timestamp("ns", tz="UTC")).cast(pa.int64())
+    values: list[Any] = column.to_pylist()
+    return values
+
+
 def partition_labels(path: Path) -> dict[str, str]:
     """The ``name=value`` folders on the way to ``path``."""
     return dict(part.split("=", 1) for part in path.parts[:-1] if "=" in part)
 
 
-def _read_file(path: Path, schema: Schema, labels: Mapping[str, str]) -> Any:  # noqa: ANN401 (pyarrow has no types)
+def _read_file(path: Path, schema: Schema, labels: Mapping[str, str], optional: Collection[str]) -> Any:  # noqa: ANN401 (pyarrow has no types)
     pa = _pyarrow()
-    table = pa.parquet.ParquetFile(path).read(columns=list(schema)).select(list(schema))
-    table = table.cast(pa.schema([(name, _type(kind)) for name, kind in schema.items()]))
+    table = pa.parquet.ParquetFile(path).read(columns=list(schema))
+    for name in set(optional) - set(table.column_names):
+        table = table.append_column(name, pa.nulls(len(table), _type(schema[name])))
+    table = table.select(list(schema)).cast(pa.schema([(name, _type(kind)) for name, kind in schema.items()]))
     for name, label in labels.items():
         table = table.append_column(name, pa.array([label] * len(table), pa.string()))
     return table

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from orchestrator.accounting.carbon import CarbonBasis
+from orchestrator.accounting.embodied import embodied_in
 from orchestrator.accounting.energy import held_s, sum_of, windows
 from orchestrator.accounting.evidence import NOT_RUN, Evidence
 from orchestrator.accounting.unknown import Figures, Unknown, known
 from orchestrator.accounting.witness import Witness
-from orchestrator.carbon.intensity import Intensity, Pue, co2e_kg, facility_pue, intensity_of
-from orchestrator.lifecycle import JobRecord, JobState
+from orchestrator.carbon.intensity import facility_pue
+from orchestrator.lifecycle import JobState
 from workers.contract import Quality
-from workers.errors import UnknownNameError
 from workers.units import mean_power_w
 
 NOT_COMPUTED = "not computed by this version"
@@ -21,31 +20,6 @@ NO_METER = {
     "dram": "no DRAM meter on this node: its energy is not counted",
 }
 """Why a kind of device is null, where the node did not say more."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class CarbonBasis:
-    """What turns a job's energy into grams: kept apart, each with its source."""
-
-    intensity: Intensity
-    pue: Pue
-
-    @classmethod
-    def of(cls, job: JobRecord) -> CarbonBasis | Unknown:
-        """The basis a job's manifest asks for; unknown where its region is not in the table."""
-        wanted = job.spec.accounting
-        try:
-            return cls(intensity=intensity_of(wanted.region), pue=facility_pue(wanted.pue))
-        except UnknownNameError as error:
-            return Unknown(str(error).rstrip("."))
-
-    def kg(self, energy_kwh: float) -> float:
-        """Kilograms of CO2e of IT energy, the facility's overhead included."""
-        return co2e_kg(energy_kwh, self.pue.value, self.intensity.g_per_kwh)
-
-    def grams(self, energy_kwh: float) -> float:
-        """The same in grams."""
-        return 1000 * self.kg(energy_kwh)
 
 
 def energy_figures(evidence: Evidence, witness: Witness) -> Figures:
@@ -65,18 +39,20 @@ def energy_figures(evidence: Evidence, witness: Witness) -> Figures:
 
 
 def carbon_figures(evidence: Evidence, basis: CarbonBasis | Unknown) -> Figures:
-    """Carbon of all attempts, and what it is computed from."""
-    total = evidence.total()
+    """Carbon of all attempts, operational and embodied apart, and what each is computed from."""
+    total, embodied = evidence.total(), embodied_in(evidence)
     figures: dict[str, object] = {
         "pue": facility_pue(evidence.job.spec.accounting.pue).value,
-        "embodied_kg": Unknown(NOT_COMPUTED),
+        "embodied_kg": embodied if isinstance(embodied, Unknown) else embodied.kg,
     }
+    of_hardware = "" if isinstance(embodied, Unknown) else f"embodied: {embodied.provenance}"
     if isinstance(basis, Unknown):
-        return figures | dict.fromkeys(("carbon_intensity_g_per_kwh", "carbon_source", "co2e_kg"), basis)
+        source = {"carbon_source": of_hardware or basis}
+        return figures | source | dict.fromkeys(("carbon_intensity_g_per_kwh", "co2e_kg"), basis)
     return figures | {
-        "carbon_intensity_g_per_kwh": basis.intensity.g_per_kwh,
-        "carbon_source": f"{basis.intensity.region}: {basis.intensity.source}; PUE: {basis.pue.source}",
-        "co2e_kg": total if isinstance(total, Unknown) else basis.kg(total.energy_kwh),
+        "carbon_intensity_g_per_kwh": basis.g_per_kwh(evidence.entries),
+        "carbon_source": "; ".join(filter(None, (basis.source(evidence.entries), of_hardware))),
+        "co2e_kg": total if isinstance(total, Unknown) else basis.kg(total.energy_kwh, evidence.entries),
     }
 
 

@@ -80,6 +80,12 @@ class Evidence:
         """Energy per phase of the last attempt."""
         return by_phase([entry for entry in self.entries if self.last and entry.attempt == self.last.number])
 
+    def entries_of(self, phase: Phase) -> tuple[EnergyEntry, ...]:
+        """Energy booked to a phase of the last attempt, entry by entry."""
+        return tuple(
+            entry for entry in self.entries if self.last and entry.attempt == self.last.number and entry.phase is phase
+        )
+
     def energy_of(self, phase: Phase) -> EnergySum | Unknown:
         """Energy of a phase of the last attempt."""
         if self.last is None:

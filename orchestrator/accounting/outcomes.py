@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from orchestrator.accounting.costs import CarbonBasis
+from orchestrator.accounting.carbon import CarbonBasis
 from orchestrator.accounting.evidence import NOT_RUN, Evidence
 from orchestrator.accounting.phases import last_of
 from orchestrator.accounting.unknown import Figures, Unknown, known
@@ -101,8 +101,12 @@ def _cegi(evidence: Evidence, basis: CarbonBasis | Unknown, gain: Gain, trainabl
     """CEGI counts the last attempt's train phase, or with ``scope: all`` everything the job drew, failures included."""
     scope = evidence.job.spec.accounting.cegi_scope
     energy = evidence.total() if scope == "all" else evidence.energy_of(Phase.TRAIN)
+    entries = evidence.entries if scope == "all" else evidence.entries_of(Phase.TRAIN)
     gap = next((part.reason for part in (basis, energy) if isinstance(part, Unknown)), None)
-    grams = None if isinstance(basis, Unknown) or isinstance(energy, Unknown) else basis.grams(energy.energy_kwh)
+    if isinstance(basis, Unknown) or isinstance(energy, Unknown):
+        grams = None
+    else:
+        grams = basis.grams(energy.energy_kwh, entries)
     found = cegi(grams, gain, None if isinstance(trainable, Unknown) else trainable)
     if found.value is not None:
         return {"cegi_g": found.value, "cegi_reason": Unknown("cegi_g is known")}

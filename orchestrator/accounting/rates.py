@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.accounting.costs import CarbonBasis
+from orchestrator.accounting.carbon import CarbonBasis
 from orchestrator.accounting.energy import EnergySum
 from orchestrator.accounting.evidence import Evidence
 from orchestrator.accounting.phases import PhaseSpan, total_of
@@ -33,7 +33,7 @@ def rate_figures(evidence: Evidence, basis: CarbonBasis | Unknown) -> Figures:
         "joules_per_token": _joules_per(energy, tokens),
         "samples_per_second": _per_second(span, samples),
         "wh_per_1000_inferences": per_1000,
-        "g_per_1000_inferences": _grams(per_1000, basis),
+        "g_per_1000_inferences": _grams(evidence, per_1000, basis),
     }
 
 
@@ -86,7 +86,7 @@ def _wh_per_1000(evidence: Evidence, energy: EnergySum | Unknown) -> float | Unk
     return count if isinstance(count, Unknown) else energy.energy_kwh * 1000 * 1000 / count
 
 
-def _grams(wh: float | Unknown, basis: CarbonBasis | Unknown) -> float | Unknown:
+def _grams(evidence: Evidence, wh: float | Unknown, basis: CarbonBasis | Unknown) -> float | Unknown:
     if isinstance(wh, Unknown):
         return wh
-    return basis if isinstance(basis, Unknown) else basis.grams(wh / 1000)
+    return basis if isinstance(basis, Unknown) else basis.grams(wh / 1000, evidence.entries_of(Phase.INFERENCE))

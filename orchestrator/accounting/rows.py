@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from orchestrator.accounting.costs import CarbonBasis, carbon_figures, energy_figures
+from orchestrator.accounting.carbon import CarbonBasis
+from orchestrator.accounting.costs import carbon_figures, energy_figures
 from orchestrator.accounting.evidence import NOT_RUN, Evidence, gather
 from orchestrator.accounting.outcomes import outcome_figures
 from orchestrator.accounting.prometheus import PrometheusClient
@@ -14,6 +15,7 @@ from orchestrator.accounting.row import ReportRow
 from orchestrator.accounting.testimony import recall, remember
 from orchestrator.accounting.unknown import Figures, Unknown, row_of
 from orchestrator.accounting.witness import Witness, hear
+from orchestrator.carbon.sources import HourlySources
 from orchestrator.lifecycle import JobRecord
 from workers.contract import Adapter
 from workers.home import Home
@@ -29,21 +31,31 @@ class Account:
 
 
 def build_rows(
-    home: Home, jobs: Sequence[JobRecord], *, prometheus: PrometheusClient | None = None
+    home: Home,
+    jobs: Sequence[JobRecord],
+    *,
+    prometheus: PrometheusClient | None = None,
+    sources: HourlySources | None = None,
 ) -> tuple[ReportRow, ...]:
     """One row per job, in the order given. Missing or torn logs, or no server, make figures unknown, not errors."""
-    return tuple(account.row for account in build_accounts(home, jobs, prometheus=prometheus))
+    return tuple(account.row for account in build_accounts(home, jobs, prometheus=prometheus, sources=sources))
 
 
 def build_accounts(
-    home: Home, jobs: Sequence[JobRecord], *, prometheus: PrometheusClient | None = None
+    home: Home,
+    jobs: Sequence[JobRecord],
+    *,
+    prometheus: PrometheusClient | None = None,
+    sources: HourlySources | None = None,
 ) -> tuple[Account, ...]:
-    """The rows, each with its witness, in the order given."""
-    return tuple(_account(home, evidence, prometheus) for evidence in gather(home, jobs))
+    """The rows, each with its witness, in the order given; without ``sources`` every hour has its region's year."""
+    return tuple(_account(home, evidence, prometheus, sources) for evidence in gather(home, jobs))
 
 
-def _account(home: Home, evidence: Evidence, prometheus: PrometheusClient | None) -> Account:
-    basis = CarbonBasis.of(evidence.job)
+def _account(
+    home: Home, evidence: Evidence, prometheus: PrometheusClient | None, sources: HourlySources | None
+) -> Account:
+    basis = CarbonBasis.of(evidence, sources)
     witness = _witness(home, evidence, prometheus)
     row = row_of(
         _identity(evidence),

@@ -8,8 +8,7 @@ import typer
 
 from orchestrator.cli import options
 from orchestrator.cli.terminal import Column, print_table
-from orchestrator.doctor import examine, is_usable
-from orchestrator.report.figures import UNKNOWN
+from orchestrator.doctor import Finding, examine, is_usable
 
 
 def doctor(as_json: options.JsonOption = False, home: options.HomeOption = None) -> None:
@@ -18,12 +17,11 @@ def doctor(as_json: options.JsonOption = False, home: options.HomeOption = None)
     if as_json:
         options.print_json([asdict(finding) for finding in findings])
     else:
-        columns = [
-            Column(heading="what"),
-            Column(heading=""),
-            Column(heading="found", folds=True),
-            Column(heading="remedy", folds=True),
-        ]
-        rows = [[f.what, f.level, f.found, f.remedy or UNKNOWN] for f in findings]
-        print_table("What works here", columns, rows)
+        columns = [Column(heading="what"), Column(heading=""), Column(heading="found  → what mends it", folds=True)]
+        print_table("What works here", columns, [[each.what, each.level, _told(each)] for each in findings])
     raise typer.Exit(0 if is_usable(findings) else 1)
+
+
+def _told(finding: Finding) -> str:
+    """What was found, and below it the remedy, where there is one: most rows have none, so it gets no column."""
+    return finding.found if finding.remedy is None else f"{finding.found}\n→ {finding.remedy}"

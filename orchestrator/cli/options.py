@@ -13,6 +13,7 @@ from orchestrator.client import LOOPBACK, PROMETHEUS_VARIABLE, Target, prometheu
 from orchestrator.cluster.local import local_nodes
 from orchestrator.plan import Plan
 from workers.home import ENVIRONMENT_VARIABLE, Home
+from workers.telemetry.agent_access import UNPROTECTED, AgentAccess
 
 HomeOption = Annotated[
     str | None,
@@ -42,6 +43,16 @@ AgentListenOption = Annotated[
         help="Address on which agents that are started serve metrics; 0.0.0.0 lets Prometheus on other hosts scrape.",
     ),
 ]
+AgentAccessOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--agent-access",
+        envvar="WATTLEDGER_AGENT_ACCESS",
+        metavar="FILE",
+        help="TLS and password of agents that are started: TOML with tls_cert, tls_key, tls_ca, auth_user, "
+        "auth_password_file, which are paths on every node.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 OutOption = Annotated[Path | None, typer.Option("--out", help="Folder for report.html, .json, .parquet, reasons.json.")]
 RunArgument = Annotated[str | None, typer.Argument(help="Run id or manifest name; without it, the latest run.")]
@@ -64,12 +75,26 @@ def target_of(
     simulate: list[str] | None,
     prometheus: str | None = None,
     agent_listen: str = LOOPBACK,
+    agent_access: Path | None = None,
 ) -> Target:
     """Where a run goes."""
     nodes = local_nodes(tuple(simulate or ())) if local or simulate else None
     return Target(
-        address=address or "auto", local=nodes, prometheus_url=prometheus_url(prometheus), agent_listen=agent_listen
+        address=address or "auto",
+        local=nodes,
+        prometheus_url=prometheus_url(prometheus),
+        agent_listen=agent_listen,
+        agent_access=agent_access_of(agent_access),
     )
+
+
+def agent_access_of(file: Path | None) -> AgentAccess:
+    """How agents are to be protected; without a file not at all.
+
+    Raises:
+        InputError: the file cannot be used.
+    """
+    return UNPROTECTED if file is None else AgentAccess.read(file)
 
 
 class Silent:

@@ -18,6 +18,7 @@ def plan(
     local: options.LocalOption = False,
     simulate: options.SimulateOption = None,
     agent_listen: options.AgentListenOption = client.LOOPBACK,
+    agent_access: options.AgentAccessOption = None,
     as_json: options.JsonOption = False,
     home: options.HomeOption = None,
 ) -> None:
@@ -28,7 +29,9 @@ def plan(
     wanted = load_manifest(manifest)
     where = "the cluster"
     if address and not (local or simulate):
-        target = options.target_of(address=address, local=False, simulate=None, agent_listen=agent_listen)
+        target = options.target_of(
+            address=address, local=False, simulate=None, agent_listen=agent_listen, agent_access=agent_access
+        )
         with client.open_site(target, home=options.home_of(home), observer=options.Silent()) as site:
             view = site.cluster.view()
     else:

@@ -20,6 +20,7 @@ def run(
     simulate: options.SimulateOption = None,
     prometheus: options.PrometheusOption = None,
     agent_listen: options.AgentListenOption = client.LOOPBACK,
+    agent_access: options.AgentAccessOption = None,
     out: options.OutOption = None,
     submission_id: Annotated[
         str | None, typer.Option(help="The same manifest and id give the same job ids.", show_default="a new one")
@@ -35,7 +36,12 @@ def run(
         result = client.run(
             manifest,
             options.target_of(
-                address=address, local=local, simulate=simulate, prometheus=prometheus, agent_listen=agent_listen
+                address=address,
+                local=local,
+                simulate=simulate,
+                prometheus=prometheus,
+                agent_listen=agent_listen,
+                agent_access=agent_access,
             ),
             home=ledger,
             observer=display,

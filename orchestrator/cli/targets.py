@@ -33,6 +33,7 @@ def targets(
         str, typer.Option(metavar="ADDRESS", help="With --serve: address to listen on.")
     ] = client.LOOPBACK,
     agent_listen: options.AgentListenOption = client.LOOPBACK,
+    agent_access: options.AgentAccessOption = None,
     as_json: options.JsonOption = False,
     home: options.HomeOption = None,
 ) -> None:
@@ -41,7 +42,11 @@ def targets(
     With --serve, tell Prometheus (http_sd_configs) until interrupted: nodes that come and go are followed unedited.
     """
     target = client.Target(
-        address=address or "auto", agent_listen=agent_listen, targets_listen=listen, targets_port=serve or 0
+        address=address or "auto",
+        agent_listen=agent_listen,
+        agent_access=options.agent_access_of(agent_access),
+        targets_listen=listen,
+        targets_port=serve or 0,
     )
     with sigterm_as_interrupt(), client.open_site(target, home=options.home_of(home), observer=_Notes()) as site:
         if serve is None:

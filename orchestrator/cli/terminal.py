@@ -93,11 +93,11 @@ def print_table(
         padding=(0, 1, 0, 0),
         show_edge=False,
     )
+    # Prose is read from its first line on; figures stand at the foot of a heading of two lines.
+    where: Literal["top", "bottom"] = "top" if any(column.folds for column in kept) else "bottom"
     for column in kept:
         side: Literal["left", "right"] = "right" if column.numeric else "left"
-        table.add_column(
-            Text(column.heading), justify=side, no_wrap=not column.folds, overflow="fold", vertical="bottom"
-        )
+        table.add_column(Text(column.heading), justify=side, no_wrap=not column.folds, overflow="fold", vertical=where)
     places = [columns.index(column) for column in kept]
     for row in rows:
         table.add_row(*(Text(row[place]) for place in places))

@@ -28,28 +28,27 @@ cluster ends; ours hold a lifeline, see its end, and leave in order: limits put 
 class AgentActor:
     """Keeps one node's agent. Detached: it lives until its node or ``stop`` ends it."""
 
-    def __init__(self, home: str, node: str, meter: str, listen: str) -> None:
+    def __init__(self, home: str, node: str, meter: str, listen: str, access: list[str]) -> None:
         self._log = Home(Path(home)).run / f"agent-{node}.log"
-        self._arguments = ["--home", home, "--node", node, "--meter", meter, "--listen", listen]
-        self._start()
+        self._arguments = ["--home", home, "--node", node, "--meter", meter, "--listen", listen, *access]
+        self._child = lifeline.KeptChild(self._start, self._hear)
 
-    def _start(self) -> None:
+    def _start(self) -> lifeline.Child:
         self._log.parent.mkdir(parents=True, exist_ok=True)
         with self._log.open("ab") as log:
-            self._child = lifeline.spawn("workers.agent", self._arguments, stdout=subprocess.PIPE, stderr=log)
-        assert self._child.process.stdout is not None
-        with self._child.process.stdout as said:
-            line = said.readline()
+            return lifeline.spawn("workers.agent", self._arguments, stdout=subprocess.PIPE, stderr=log)
+
+    def _hear(self, line: bytes) -> None:
         self._info = json.loads(line) if line else {"error": _last_words(self._log)}
 
     def info(self) -> dict[str, object]:
-        """What the agent said when it was ready; ``{"error"}`` when it did not start.
+        """What the agent said when it was ready, the last time; ``{"error"}`` when it did not start.
 
-        One that has ended, or never started, is started again: whoever asks is about to need it.
+        One that has ended is started again at once: whoever asks is about to need it.
         """
         if self._child.process.poll() is not None:
             self._child.release(timeout_s=0)
-            self._start()
+            self._child = lifeline.KeptChild(self._start, self._hear)
         return self._info
 
     def flush(self) -> None:

@@ -20,6 +20,7 @@ from workers.agent import DEFAULT_SIMULATED
 from workers.contract import Method
 from workers.errors import UnreachableError
 from workers.home import Home
+from workers.telemetry.agent_access import AgentAccess
 
 NAMESPACE = "wattledger"
 ACCELERATOR_LABEL = "ray.io/accelerator-type"
@@ -41,10 +42,11 @@ class Agents:
     Args:
         home: the ledger; the same path on every node.
         listen: address on which agents that are started serve their metrics; one that runs already keeps its own.
+        access: who may read those, and whether they are encrypted; one that runs already keeps that too.
     """
 
-    def __init__(self, home: Home, *, listen: str) -> None:
-        self._home, self._listen = home, listen
+    def __init__(self, home: Home, *, listen: str, access: AgentAccess) -> None:
+        self._home, self._listen, self._access = home, listen, access
         # Whoever writes holds the lock; others may read meanwhile, so what they read is replaced and never changed.
         self._lock, self._is_over = threading.Lock(), False
         self._known: Mapping[str, AgentInfo] = {}
@@ -177,7 +179,7 @@ class Agents:
             get_if_exists=True,
             runtime_env=IN_ORDER,
             label_selector={NODE_ID_LABEL: node["NodeID"]},
-        ).remote(str(self._home.root), node_name(node), _meter_wish(node), self._listen)
+        ).remote(str(self._home.root), node_name(node), _meter_wish(node), self._listen, self._access.flags())
 
     def _name(self, node_id: str) -> str:
         """One agent per node and ledger."""

@@ -19,6 +19,7 @@ from orchestrator.scheduling.snapshot import ClusterView, NodeView
 from workers.contract import JobSpec
 from workers.errors import UnreachableError
 from workers.home import Home
+from workers.telemetry.agent_access import UNPROTECTED, AgentAccess
 
 REMEDY = (
     "Start one with `ray start --head`, name it with --address or RAY_ADDRESS, "
@@ -41,17 +42,20 @@ class RayCluster:
         address: ``host:port`` of the head, or ``auto``.
         home: the ledger; the same path on every node.
         agent_listen: address on which the agents it starts serve their metrics; one that runs already keeps its own.
+        agent_access: who may read those, and whether they are encrypted.
 
     Raises:
         UnreachableError: no cluster there, or an agent does not start.
     """
 
-    def __init__(self, address: str, *, home: Home, agent_listen: str = LOOPBACK) -> None:
+    def __init__(
+        self, address: str, *, home: Home, agent_listen: str = LOOPBACK, agent_access: AgentAccess = UNPROTECTED
+    ) -> None:
         self._home = home
         _connect(address)
         self._running: dict[Any, _Running] = {}
         self._seen: dict[str, NodeView] = {}
-        self._agents = Agents(home, listen=agent_listen)
+        self._agents = Agents(home, listen=agent_listen, access=agent_access)
         self._agents.start()
 
     def view(self) -> ClusterView:

@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
+from orchestrator.carbon.intensity import intensity_of
+from orchestrator.carbon.series_file import NAMES as INTENSITY_NAMES
 from orchestrator.manifest.document import dotted, shortened
 from orchestrator.manifest.model import (
     ACCELERATOR_TYPES,
@@ -16,9 +18,9 @@ from orchestrator.manifest.model import (
     Manifest,
     section_at,
 )
+from workers.contract import INTENSITY_PATTERN, Section, section_problems
 from workers.contract import Path as KeyPath
-from workers.contract import Section, section_problems
-from workers.errors import unknown_name
+from workers.errors import UnknownNameError, unknown_name
 from workers.tasks import TASKS
 from workers.training.models import MODELS
 
@@ -132,6 +134,20 @@ def _quantization(value: object) -> Found:
         yield (), unsupported(f"quantization {value}")
 
 
+def _region(value: object) -> Found:
+    if isinstance(value, str):
+        try:
+            intensity_of(value)
+        except UnknownNameError as error:
+            yield (), f"accounting.region: {error}"
+
+
+def _intensity(value: object) -> Found:
+    if isinstance(value, str) and not re.fullmatch(INTENSITY_PATTERN, value):
+        listing = f"{', '.join(INTENSITY_NAMES)}, or a file that ends in .csv or .parquet"
+        yield (), unknown_name("source of accounting.intensity", shortened(value), INTENSITY_NAMES, listing=listing)
+
+
 def _seeds(value: object) -> Found:
     if not isinstance(value, list | tuple) or not value:
         yield (), f"seeds: should be a list of at least one integer {given(value)}"
@@ -152,6 +168,8 @@ _VALUE_CHECKS: dict[str, Callable[[object], Found]] = {
     "quantization": _quantization,
     "resources.gpus": _gpus,
     "resources.accelerators": _accelerators,
+    "accounting.region": _region,
+    "accounting.intensity": _intensity,
     "seeds": _seeds,
 }
 """What pydantic cannot say, or says less well; where one of these finds something, pydantic is not asked."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from orchestrator.manifest.document import MAX_BYTES, Document, read_document
 from orchestrator.manifest.fields import Finding, field_findings, given, overlaps
+from orchestrator.manifest.files import file_findings
 from orchestrator.manifest.model import NEEDED, Manifest
 from orchestrator.manifest.sweep import Axes, read_axes, size_problem
 from orchestrator.manifest.together import rule_findings
@@ -38,11 +39,13 @@ def load_manifest(path: Path) -> Manifest:
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise InputError(f"{path} is not UTF-8 text (line {line}). Save it as UTF-8.") from error
-    return parse_manifest(text, source=str(path))
+    return parse_manifest(text, source=str(path), folder=path.parent)
 
 
-def parse_manifest(text: str, *, source: str) -> Manifest:
+def parse_manifest(text: str, *, source: str, folder: Path | None = None) -> Manifest:
     """Read and check a manifest; ``source`` names it in messages.
+
+    The files it names are looked for in ``folder`` and checked too; where none is given, they are left alone.
 
     Raises:
         ManifestError: all that is wrong with it, each problem with its 1-based line.
@@ -53,7 +56,7 @@ def parse_manifest(text: str, *, source: str) -> Manifest:
         raise ManifestError(source, [(1, told)])
     findings = [
         finding
-        for finding in _findings(document.data)
+        for finding in _findings(document.data, folder)
         if not any(overlaps(finding.path, unread) for unread in document.unread)
     ]
     if findings or document.problems:
@@ -61,7 +64,7 @@ def parse_manifest(text: str, *, source: str) -> Manifest:
     return Manifest.model_validate(document.data)
 
 
-def _findings(data: Mapping[str, object]) -> list[Finding]:
+def _findings(data: Mapping[str, object], folder: Path | None) -> list[Finding]:
     body = {key: value for key, value in data.items() if key != "sweep"}
     axes = read_axes(data["sweep"]) if "sweep" in data else Axes()
     findings = [*field_findings(body), *axes.findings]
@@ -74,7 +77,8 @@ def _findings(data: Mapping[str, object]) -> list[Finding]:
         too_large = size_problem(lists, len(seeds))
         if too_large is not None:
             return [*findings, Finding(("sweep",) if lists else ("seeds",), too_large)]
-    return [*findings, *rule_findings(body, axes, findings)]
+    files = file_findings(data, folder) if folder is not None else ()
+    return [*findings, *rule_findings(body, axes, findings), *files]
 
 
 def _listed(document: Document, findings: list[Finding]) -> list[tuple[int, str]]:

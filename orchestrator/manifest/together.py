@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+from orchestrator.carbon.intensity import GREAT_BRITAIN, intensity_of
 from orchestrator.manifest.fields import Finding, overlaps
 from orchestrator.manifest.model import value_at
 from orchestrator.manifest.sweep import Axes
@@ -50,11 +51,34 @@ def _one_cap(percent: object, watts: object) -> str | None:
     return "power: give cap_watts or cap_percent, not both"
 
 
+def _zone_is_used(zone: object, intensity: object) -> str | None:
+    if zone is not None and intensity in ("yearly", "uk"):
+        return f"accounting.zone is not used with intensity {intensity}; remove it"
+    if zone is None and intensity == "watttime":
+        return "intensity watttime needs accounting.zone, a region as WattTime names it"
+    return None
+
+
+def _signal_is_asked(signal: object, intensity: object) -> str | None:
+    if signal == "marginal" and intensity != "watttime":
+        return "accounting.signal marginal is known to intensity watttime alone; remove it"
+    return None
+
+
+def _uk_is_british(region: object, intensity: object) -> str | None:
+    if intensity == "uk" and region is not None and intensity_of(str(region)).country != GREAT_BRITAIN:
+        return f"intensity uk is of Great Britain's grid, and region {region} is not on it"
+    return None
+
+
 RULES: tuple[Rule, ...] = (
     Rule(fields=("adapter.method", "kind"), breach=_finetune_adapts),
     Rule(fields=("dataset", "task"), breach=_dataset_of_task),
     Rule(fields=("evaluation.metric", "task"), breach=_metric_of_task),
     Rule(fields=("power.cap_percent", "power.cap_watts"), breach=_one_cap),
+    Rule(fields=("accounting.zone", "accounting.intensity"), breach=_zone_is_used),
+    Rule(fields=("accounting.signal", "accounting.intensity"), breach=_signal_is_asked),
+    Rule(fields=("accounting.region", "accounting.intensity"), breach=_uk_is_british),
 )
 
 

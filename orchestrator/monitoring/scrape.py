@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from workers.errors import InputError
+from workers.telemetry.agent_access import UNPROTECTED, AgentAccess
 
 JOB_NAME = "wattledger"
 """Prometheus' own ``job`` label on every series; a job of the ledger is ``job_id``."""
@@ -49,25 +50,36 @@ def file_config(targets_file: Path, interval: str) -> str:
     )
 
 
-def http_config(url: str, interval: str, *, refresh: str = "1s") -> str:
+def http_config(url: str, interval: str, *, refresh: str = "1s", access: AgentAccess = UNPROTECTED) -> str:
     """A whole configuration that follows the targets served at ``url`` (see ``discovery``), in JSON.
 
     Args:
         url: asked for the targets every ``refresh``; Prometheus takes up what is new within 5 s more.
         interval: time between scrapes, a Prometheus duration.
         refresh: a Prometheus duration.
+        access: how the agents are protected; Prometheus reads the files itself, again when they change.
 
     Raises:
         InputError: not a duration.
     """
     discovery = {"url": url, "refresh_interval": duration(refresh)}
-    job = {"job_name": JOB_NAME, "honor_labels": True, "http_sd_configs": [discovery]}
+    job = {"job_name": JOB_NAME, "honor_labels": True, "http_sd_configs": [discovery], **_credentials(access)}
     return json.dumps(
         {
             "global": {"scrape_interval": duration(interval), "scrape_timeout": duration(interval)},
             "scrape_configs": [job],
         }
     )
+
+
+def _credentials(access: AgentAccess) -> dict[str, object]:
+    """What a scrape job shows and asks of protected agents; that they speak TLS is told with each target."""
+    found: dict[str, object] = {}
+    if access.tls_ca is not None:
+        found["tls_config"] = {"ca_file": str(access.tls_ca)}
+    if access.auth_user is not None:
+        found["basic_auth"] = {"username": access.auth_user, "password_file": str(access.auth_password_file)}
+    return found
 
 
 def target_list(targets: Sequence[str]) -> str:

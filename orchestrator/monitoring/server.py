@@ -23,6 +23,7 @@ from types import TracebackType
 from orchestrator.keeper import Kept
 from orchestrator.monitoring.scrape import duration, file_config, http_config, target_list
 from workers.errors import InputError, UnreachableError
+from workers.telemetry.agent_access import UNPROTECTED, AgentAccess
 
 HOST = "127.0.0.1"
 NOT_RUNNING = "the Prometheus server is not running; enter it first."
@@ -49,6 +50,7 @@ class LocalPrometheus:
         *,
         targets: Sequence[str] = (),
         discovery_url: str | None = None,
+        access: AgentAccess = UNPROTECTED,
         interval: str = "250ms",
         retention: str = "2d",
         port: int = 0,
@@ -60,6 +62,7 @@ class LocalPrometheus:
             folder: where its data, configuration and log are kept; ``None`` is a temporary folder.
             targets: ``host:port`` to scrape from the start.
             discovery_url: where targets are asked for instead, again and again (see ``discovery``).
+            access: how the targets of the discovery are protected.
             interval: time between scrapes, a Prometheus duration.
             retention: how long samples are kept, a Prometheus duration.
             port: TCP port; 0 takes any that is free.
@@ -69,7 +72,7 @@ class LocalPrometheus:
             InputError: not a duration.
         """
         self._given_folder = folder
-        self._targets, self._discovery_url = tuple(targets), discovery_url
+        self._targets, self._discovery_url, self._access = tuple(targets), discovery_url, access
         self._interval, self._retention = duration(interval), duration(retention)
         self._port, self._program = port, program
         self._running = contextlib.ExitStack()
@@ -128,7 +131,7 @@ class LocalPrometheus:
 
     def _config(self) -> str:
         if self._discovery_url is not None:
-            return http_config(self._discovery_url, self._interval)
+            return http_config(self._discovery_url, self._interval, access=self._access)
         return file_config(self.folder / "targets.json", self._interval)
 
     def set_targets(self, targets: Sequence[str]) -> None:

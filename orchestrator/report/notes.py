@@ -32,7 +32,14 @@ _FORMULAS = (
     Explanation(
         term="CO₂e",
         formula="Σ over hours of energy × PUE × carbon intensity",
-        text="Operational and location-based, without offsets. PUE and intensities are listed below.",
+        text="Operational and location-based, without offsets. PUE and intensities are listed below; an intensity is"
+        " the mean over the hours the job drew in, weighted by energy, or the region's yearly figure.",
+    ),
+    Explanation(
+        term="Embodied carbon",
+        formula="Σ over GPUs of kg made × time reserved / lifetime × share",
+        text="Of making the hardware, apart from CO₂e. What each figure counts, and whose it is, is listed below; of"
+        " one board they differ tenfold by that.",
     ),
     Explanation(
         term="Gain",
@@ -73,37 +80,6 @@ def explanations(rows: Sequence[ReportRow]) -> list[Explanation]:
         + (f" Here, {methods}." if methods else " No job of this report has any."),
     )
     return [energy, *_FORMULAS]
-
-
-def sources_table(rows: Sequence[ReportRow]) -> Table | None:
-    """Carbon intensity with its source, and PUE; ``None`` when no row has either."""
-    groups: dict[tuple[str | None, float | None, float | None], int] = {}
-    for row in rows:
-        key = (row.carbon_source, row.carbon_intensity_g_per_kwh, row.pue)
-        if any(part is not None for part in key):
-            groups[key] = groups.get(key, 0) + 1
-    if not groups:
-        return None
-    return Table(
-        ident="sources",
-        caption="Carbon intensity and PUE used",
-        about="",
-        columns=[
-            Column(title="Source of the intensity", numeric=False),
-            Column(title="Intensity", unit="g/kWh"),
-            Column(title="PUE"),
-            Column(title="Jobs"),
-        ],
-        rows=[
-            [
-                Entry(text=source or "unknown"),
-                Entry(text=format_number(intensity, digits=4)),
-                Entry(text=format_number(pue)),
-                Entry(text=str(number)),
-            ]
-            for (source, intensity, pue), number in groups.items()
-        ],
-    )
 
 
 def unknown_table(rows: Sequence[ReportRow]) -> Table | None:

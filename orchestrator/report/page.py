@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from orchestrator.accounting.row import ReportRow
 from orchestrator.compare.table import Cell, LeftOut, compare, left_out
-from orchestrator.report import headline, jobs, notes, tables
+from orchestrator.report import carbon, headline, jobs, notes, tables
 from orchestrator.report.figures import UNKNOWN, Unit, energy_unit, format_number, split_spread
 from orchestrator.report.plot import Series, energy_score_svg
 from orchestrator.report.view import Comparison, Page, Plot
@@ -40,7 +40,8 @@ def build_page(
         left_out=_left_out(left_out(rows)),
         jobs=jobs.jobs_table(sorted(rows, key=_job_order), witness),
         explanations=notes.explanations(rows),
-        sources=notes.sources_table(rows),
+        sources=carbon.sources_table(rows),
+        sci=carbon.sci_table(rows),
         unknown=notes.unknown_table(rows),
         files=("report.json", "report.parquet", "reasons.json"),
     )

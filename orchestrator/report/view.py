@@ -112,7 +112,8 @@ class Page:
         generated: when, in UTC, for people; ``generated_iso`` for machines.
         lede: the answer in one or two sentences.
         left_out: jobs that no comparison counts, named with their states; empty when there are none.
-        sources: the carbon intensities and PUEs used; ``None`` when no job has any.
+        sources: the carbon intensities, PUEs and embodied figures used; ``None`` when no job has any.
+        sci: SCI per functional unit; ``None`` when it is known of no job.
         unknown: fields without a value and why; ``None`` when there are none.
     """
 
@@ -127,6 +128,7 @@ class Page:
     jobs: Table
     explanations: Sequence[Explanation]
     sources: Table | None = None
+    sci: Table | None = None
     unknown: Table | None = None
     files: Sequence[str] = ()
 

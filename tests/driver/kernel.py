@@ -23,7 +23,7 @@ LOST_SAMPLE_NS = 50 * NS_PER_MS
 """Samples are lost by stretches of this length."""
 SENTINEL = {Op.ENERGY: 2**64 - 1, Op.POWER_USAGE: 2**32 - 1, Op.FIELD: 2**32 - 1, Op.UTILIZATION: 2**32 - 1}
 
-FaultKind = Literal["gone", "lost", "failing", "half", "sentinel", "denied"]
+FaultKind = Literal["gone", "lost", "failing", "forbidden", "half", "sentinel", "denied"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +32,9 @@ class Fault:
 
     Attributes:
         kind: ``gone``: no driver, and whoever used it must initialise again; ``lost``: the board fell off the bus;
-            ``failing``: its sensors answer with an error; ``half``: half of the time they do; ``sentinel``: they give
-            ``value``, or NVML's "not available"; ``denied``: its limit may not be set.
+            ``failing``: its sensors answer with an error; ``forbidden``: not to this user; ``half``: half of the
+            time they fail; ``sentinel``: they give ``value``, or NVML's "not available"; ``denied``: its limit may not
+            be set.
         board: its index; ``None``: every board.
     """
 
@@ -146,7 +147,7 @@ class Kernel:
             raise Refusal(Code.GPU_IS_LOST)
         if op in SENSORS and ("failing" in kinds or "half" in kinds):
             raise Refusal(Code.UNKNOWN)
-        if op is Op.SET_LIMIT and "denied" in kinds:
+        if (op is Op.SET_LIMIT and "denied" in kinds) or (op in SENSORS and "forbidden" in kinds):
             raise Refusal(Code.NO_PERMISSION)
         values = self._facts(op, index) or self._sensors(op, index, first, second, now_ns)
         if op in SENSORS and "sentinel" in kinds:

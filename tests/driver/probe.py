@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, is_dataclass
 from types import TracebackType
 from typing import Any, Self
 
@@ -120,6 +120,27 @@ class _Worker:
 
     def do_set_limit(self, device: str, limit_mw: int) -> None:
         self._meter.set_limit(device, limit_mw)
+
+    def do_call(self, function: str, *arguments: object) -> object:
+        """A call of the meter's port; a lease is its fields."""
+        from workers.contract import Lease
+
+        if function == "count":
+            return len(self._meter.devices())
+        given = [Lease(**each) if isinstance(each, dict) else each for each in arguments]
+        said = getattr(self._meter, function)(*given)
+        return asdict(said) if is_dataclass(said) and not isinstance(said, type) else said
+
+    def do_refresh(self, device: str) -> object:
+        """What the doctor measures, on the driver's clock, which passes a millisecond at every look."""
+        from orchestrator.doctor.refresh import measure_refresh
+
+        def pause(_: float) -> None:
+            self._control.write(b'{"op": "advance", "ns": 1000000}\n')
+            self._control.readline()
+
+        measured = measure_refresh(self._meter, device, clock_ns=self.clock_ns, pause_s=pause)
+        return None if measured is None else asdict(measured)
 
     def do_nvml(self, function: str, *arguments: object) -> object:
         """A function of ``pynvml`` as it is; ``["board", index]`` stands for a handle."""

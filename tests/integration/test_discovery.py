@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
 from orchestrator.cluster.port import AgentInfo
 from orchestrator.monitoring.discovery import serve_targets
 from orchestrator.monitoring.server import LocalPrometheus
+from tests.certificates import self_signed
 from tests.prometheus_server import ask, read_url, settles_on, values, wait_until
 from workers.contract import Device, Method
 from workers.errors import UnreachableError
+from workers.telemetry.access import OPEN, Access
+from workers.telemetry.agent_access import AgentAccess
 from workers.telemetry.exporter import AgentCollector, serve
 from workers.telemetry.snapshot import DeviceStatus, NodeSnapshot
 
@@ -22,14 +27,14 @@ pytestmark = pytest.mark.prometheus
 class Site:
     """Agents that come and go, each with a real exporter; ``lost`` makes the cluster unreachable."""
 
-    def __init__(self, stack: ExitStack) -> None:
-        self._stack = stack
+    def __init__(self, stack: ExitStack, access: Access = OPEN) -> None:
+        self._stack, self._access = stack, access
         self.present: dict[str, AgentInfo] = {}
         self.lost = False
 
     def join(self, node: str) -> str:
         """Start an agent of this name, in place of any other; gives the ``host:port`` it is scraped at."""
-        exporter = self._stack.enter_context(serve(AgentCollector(lambda: snapshot(node))))
+        exporter = self._stack.enter_context(serve(AgentCollector(lambda: snapshot(node)), access=self._access))
         self.present[node] = AgentInfo(
             node_id=node, node=node, socket="", metrics_url=exporter.url, simulated=True, accelerator="H100"
         )
@@ -81,6 +86,29 @@ def test_a_server_whose_discovery_is_gone_says_what_it_waits_for() -> None:
         pytest.raises(UnreachableError, match=r"the targets' server at http://127\.0\.0\.1:1 does not answer"),
     ):
         server.wait_for_targets(timeout_s=0.1)
+
+
+def test_agents_behind_tls_and_a_password_are_scraped_by_who_has_both(tmp_path: Path) -> None:
+    cert, key = self_signed(tmp_path)
+    (tmp_path / "password").write_text("geheim\n")
+    access = AgentAccess(
+        tls_cert=cert, tls_key=key, tls_ca=cert, auth_user="prometheus", auth_password_file=tmp_path / "password"
+    )
+    with ExitStack() as stack:
+        site = Site(stack, Access(cert=cert, key=key, user="prometheus", password="geheim"))
+        site.join("secured")
+        url = f"{stack.enter_context(serve_targets(site.agents)).url}/"
+        stranger = stack.enter_context(LocalPrometheus(discovery_url=url, interval="200ms"))
+        friend = stack.enter_context(LocalPrometheus(discovery_url=url, interval="200ms", access=access))
+        friend.wait_for_targets()
+        assert set(up(friend, "secured")) == {"secured"}
+        told = wait_until(lambda: [t["lastError"] for t in targets(stranger) if t["lastError"]])
+        assert "certificate" in told[0]
+
+
+def targets(server: LocalPrometheus) -> list[dict[str, str]]:
+    found: list[dict[str, str]] = json.loads(read_url(f"{server.url}/api/v1/targets"))["data"]["activeTargets"]
+    return found
 
 
 def test_agents_that_come_move_and_go_are_followed_without_an_edit(followed: tuple[Site, LocalPrometheus]) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -175,6 +176,15 @@ class TestFaults:
         reading = probe.ask("read", h100)
         assert (reading["power_mw"], reading["utilization"]) == (70_000, 0.0)
         assert reading["energy_mj"] == driver.order("counter", board=0, at_ns=reading["time_ns"])
+
+    def test_sensors_this_user_may_not_read_are_an_error_until_it_may(
+        self, driver: Driver, probe: Probe, h100: str
+    ) -> None:
+        driver.order("fault", kind="forbidden", board=0)
+        with pytest.raises(ProbeError, match=r"tells neither energy nor power\. Check `nvidia-smi -q -d POWER -i GPU-"):
+            probe.ask("read", h100)
+        driver.order("clear")
+        assert probe.ask("read", h100)["power_mw"] == 70_000
 
     def test_a_limit_that_may_not_be_set_is_a_cap_error_and_nothing_changes(
         self, driver: Driver, probe: Probe, h100: str
@@ -350,6 +360,26 @@ class TestBoards:
             with pytest.raises(ProbeError, match=r"shows no board \(CUDA_VISIBLE_DEVICES='MIG-cccc'\)"):
                 probe.ask("open", "MIG-cccc")
 
+    def test_slices_of_several_boards_make_those_boards_visible_once_each(self, nvml_library: Path) -> None:
+        boards = [{"slices": ["MIG-aaaa", "MIG-bbbb"]}, {}, {"slices": ["MIG-cccc"]}]
+        with Driver(nvml_library, boards, clock="manual") as driver, Probe(driver) as probe:
+            first, _, third = driver.order("uuids")
+            visible = probe.ask("open", "MIG-bbbb,MIG-aaaa,MIG-cccc")
+            assert [(device["uuid"], device["index"]) for device in visible] == [(first, 0), (third, 2)]
+
+    @pytest.mark.parametrize("chosen", ["", "-1", "NoDevFiles", "GPU-0000", "2", "MIG-aaaa"])
+    def test_where_no_board_is_visible_the_error_says_what_hides_them(
+        self, driver: Driver, probe: Probe, chosen: str
+    ) -> None:
+        with pytest.raises(ProbeError, match=rf"shows no board \(CUDA_VISIBLE_DEVICES='{chosen}'\)"):
+            probe.ask("open", chosen)
+
+    def test_visible_devices_may_be_the_beginning_of_a_uuid_or_an_index(self, driver: Driver, probe: Probe) -> None:
+        first, second = driver.order("uuids")
+        assert [device["uuid"] for device in probe.ask("open", first[:12])] == [first]
+        assert [device["uuid"] for device in probe.ask("open", "1")] == [second]
+        assert [device["uuid"] for device in probe.ask("open", f" {second[:12]} , 0 ")] == [first, second]
+
     def test_visible_devices_may_be_uuids(self, driver: Driver, probe: Probe) -> None:
         first, second = driver.order("uuids")
         assert [device["uuid"] for device in probe.ask("open", second)] == [second]
@@ -358,26 +388,72 @@ class TestBoards:
             probe.ask("open", second) and probe.ask("read", first)
 
 
-def test_doctor_tells_how_each_board_is_metered(nvml_library: Path) -> None:
-    code = (
-        "import json\nfrom dataclasses import replace\nfrom pathlib import Path\nfrom workers.home import Home\n"
-        "from orchestrator.doctor import Machine, examine\n"
-        "found = examine(Home(Path('.')), replace(Machine(), has_nvidia=lambda: True))\n"
-        "print(json.dumps({f.what.split(' GPU-')[0]: [f.level, f.found] for f in found}))"
-    )
-    boards = [{"model": "H200", "slices": ["MIG-a"]}, {"model": "GH200"}, {"model": "P100"}]
-    with Driver(nvml_library, boards) as driver:
-        said = subprocess.run(
-            [sys.executable, "-c", code], env=driver.environment, cwd=ROOT, capture_output=True, check=True, timeout=60
+DOCTOR = (
+    "import json, sys\nfrom dataclasses import asdict, replace\nfrom pathlib import Path\n"
+    "from workers.home import Home\nfrom orchestrator.doctor import Machine, examine\n"
+    "root = sys.argv[1] == 'root'\n"
+    "machine = replace(Machine(), has_nvidia=lambda: True, is_root=lambda: root)\n"
+    "print(json.dumps([asdict(finding) for finding in examine(Home(Path('.')), machine)]))"
+)
+
+
+def doctor(driver: Driver, *, user: str = "root") -> dict[str, dict[str, str]]:
+    """What ``wattledger doctor --json`` finds of the GPUs, by what it is about."""
+    command = [sys.executable, "-c", DOCTOR, user]
+    said = subprocess.run(command, env=driver.environment, cwd=ROOT, capture_output=True, check=True, timeout=60)
+    return {each["what"]: each for each in json.loads(said.stdout) if each["what"].startswith("GPU")}
+
+
+class TestDoctor:
+    def test_a_driver_without_boards_and_one_that_is_gone_come_with_the_command(self, nvml_library: Path) -> None:
+        with Driver(nvml_library, []) as driver:
+            found = doctor(driver)
+            assert list(found) == ["GPU"]
+            assert (found["GPU"]["level"], found["GPU"]["found"][:19]) == ("missing", "NVML shows no board")
+            driver.kill()
+            assert doctor(driver)["GPU"]["remedy"] == "`sudo modprobe nvidia`"
+
+    def test_a_counters_refresh_is_measured_exactly_and_a_board_without_one_has_none(self, nvml_library: Path) -> None:
+        boards = [{"model": "H100"}, {"model": "V100"}, {"model": "P100"}]
+        with Driver(nvml_library, boards, clock="manual") as driver, Probe(driver) as probe:
+            measured = [probe.ask("refresh", device["uuid"]) for device in probe.ask("open")]
+        assert measured == [{"interval_ms": 100, "look_ms": 1}, {"interval_ms": 20, "look_ms": 1}, None]
+
+    def test_eight_boards_are_each_told(self, nvml_library: Path) -> None:
+        with Driver(nvml_library, [{"model": model} for model in ALL]) as driver:
+            found = doctor(driver)
+            uuids = driver.order("uuids")
+        assert len(found) == 3 * len(ALL)
+        for index, (model, uuid) in enumerate(zip(ALL, uuids, strict=True)):
+            board = found[f"GPU {index}, {model}"]
+            assert board["level"] == "ok"
+            # How often depends on how busy the machine is that runs the test, up to not at all.
+            assert re.fullmatch(
+                rf"{uuid}, method counter: hardware energy counter, mJ, refresh[^;]+; "
+                "power is its sensor's latest sample",
+                board["found"],
+            )
+            assert "not held back" in found[f"GPU {index} state"]["found"]
+
+    def test_who_may_not_set_limits_and_a_board_that_may_not_be_read_are_told(self, nvml_library: Path) -> None:
+        with Driver(nvml_library, [{}, {}]) as driver:
+            driver.order("fault", kind="forbidden", board=0)
+            found = doctor(driver, user="somebody")
+        assert found["GPU 0, H100"]["level"] == "missing"
+        assert "tells neither energy nor power" in found["GPU 0, H100"]["found"]
+        assert found["GPU 1, H100"]["level"] == "ok"
+        assert found["GPU 1 power cap"]["found"] == "200 to 700 W, default 700 W; only root may set it"
+
+    def test_slices_modules_and_old_boards_say_what_to_know(self, nvml_library: Path) -> None:
+        boards = [{"model": "H200", "slices": ["MIG-a"]}, {"model": "GH200"}, {"model": "P100"}]
+        with Driver(nvml_library, boards) as driver:
+            found = doctor(driver)
+        assert {found[what]["level"] for what in ("GPU 0, H200", "GPU 1, GH200-480GB", "GPU 2, P100")} == {"note"}
+        assert found["GPU 0, H200"]["found"].endswith(
+            "; MIG is on: the whole board is metered, and its figures are marked shared"
         )
-    found = json.loads(said.stdout)
-    counted = "method counter: hardware energy counter, mJ; power is its sensor's latest sample; "
-    assert found["H200"] == [
-        "note",
-        counted + "MIG is on: the whole board is metered, and its figures are marked shared",
-    ]
-    assert found["GH200-480GB"] == ["note", counted + "figures are the whole module's, its CPU included"]
-    assert found["P100"][0] == "note"
+        assert found["GPU 1, GH200-480GB"]["found"].endswith("; figures are the whole module's, its CPU included")
+        assert "method integrated: no energy counter" in found["GPU 2, P100"]["found"]
 
 
 NOTHING = [(1, 0, 0)]

@@ -13,8 +13,10 @@ import pytest
 
 from orchestrator.cluster.local import LocalCluster, LocalNode, local_cluster, local_node
 from orchestrator.monitoring.server import LocalPrometheus
+from tests.certificates import self_signed
 from tests.clusters import processes_with, quick_manifest, start, wait_until, wattledger
 from tests.prometheus_server import read_url, values
+from workers.telemetry.agent_access import AgentAccess
 
 pytestmark = [pytest.mark.cluster, pytest.mark.prometheus]
 
@@ -161,3 +163,36 @@ def test_agents_listen_where_they_are_told_and_one_that_runs_keeps_its_address(
     assert wattledger("targets", *where).stderr == ""
     kept = wattledger("targets", *where, "--agent-listen", "0.0.0.0")
     assert "was started before and is reached from its own host alone" in kept.stderr
+
+
+def test_agents_that_ray_starts_serve_over_tls_to_who_knows_the_password_and_show_it_nowhere(
+    cluster: LocalCluster, tmp_path: Path
+) -> None:
+    cert, _ = self_signed(tmp_path)
+    (tmp_path / "password").write_text("geheim-123\n")
+    access = tmp_path / "access.toml"
+    access.write_text(
+        f'tls_cert = "{cert.name}"\ntls_key = "agent.key"\ntls_ca = "{cert.name}"\n'
+        'auth_user = "prometheus"\nauth_password_file = "password"\n'
+    )
+    where = ("--address", cluster.address, "--home", str(tmp_path / "secured"))
+    with ExitStack() as stack:
+        process = start("targets", *where, "--agent-access", str(access), "--serve", "0")
+        stack.callback(process.communicate, timeout=60)
+        stack.callback(process.terminate)
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        (group,) = json.loads(read_url(url))
+        assert group["labels"]["__scheme__"] == "https"
+        server = stack.enter_context(
+            LocalPrometheus(discovery_url=url, interval="500ms", access=AgentAccess.read(access))
+        )
+        server.wait_for_targets()
+        assert scraped(server) == ["H100"]
+        assert processes_with(str(tmp_path / "password"))
+        assert not processes_with("geheim-123")
+    assert "geheim-123" not in agent_logs(tmp_path / "secured")
+    plain = ("--address", cluster.address, "--home", str(tmp_path / "plain"))
+    assert wattledger("targets", *plain).stderr == ""
+    kept = wattledger("targets", *plain, "--agent-access", str(access))
+    assert "was started before and serves without TLS" in kept.stderr

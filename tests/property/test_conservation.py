@@ -14,8 +14,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from tests.metering import START_NS, Clock, Processes, assert_covered_once, claim, device, energy_by_job, simulated
 from workers.contract import EnergyEntry, Lease, Method, Phase, Power, Quality, Reading
 from workers.errors import CapError, InputError
-from workers.telemetry.booking import GAP_NS, REFRESH_NS, Claim, DeviceBook, merge
-from workers.telemetry.node import LeaseRequest, NodeMeter
+from workers.telemetry.booking import CLOSELY_NS, Claim, DeviceBook, merge
+from workers.telemetry.node import KEEP_CLOSED_NS, LeaseRequest, NodeMeter
+from workers.telemetry.refresh import SLOWEST_NS
 from workers.units import MW_PER_W, NS_PER_S, PJ_PER_MJ
 
 
@@ -47,6 +48,7 @@ class Reset:
 
 
 Step = Look | Edge | Reset
+GAP_NS = device().gap_ms * 1_000_000
 
 NANOSECONDS = st.integers(0, 300_000_000) | st.sampled_from([0, 1, GAP_NS, GAP_NS + 1, 3600 * NS_PER_S])
 MOMENTS = st.integers(0, GAP_NS // 50)
@@ -70,13 +72,20 @@ QUICK_STEPS = st.lists(
 class Told:
     """A book that was told a story, and what the device itself would say of it."""
 
-    def __init__(self, steps: Sequence[Step], *, method: Method = Method.COUNTER, take_each: bool = False) -> None:
-        self.book = DeviceBook(device(method))
+    def __init__(
+        self,
+        steps: Sequence[Step],
+        *,
+        method: Method = Method.COUNTER,
+        take_each: bool = False,
+        is_watched: bool = False,
+    ) -> None:
+        self.book = DeviceBook(device(method), is_watched=is_watched)
         self.entries: list[EnergyEntry] = []
         self.now_ns, self.counter_mj = START_NS, 5_000_000
-        self.looks: list[tuple[bool, Reading]] = []
-        """Each reading, and whether the device changed hands since the one before it."""
-        self.turned = False
+        self.looks: list[tuple[int | None, Reading]] = []
+        """Each reading, and when the device first changed hands since the one before it."""
+        self.turned_ns: int | None = None
         self._read(0, silent=False)
         for step in steps:
             self.now_ns += step.passed_ns
@@ -88,7 +97,7 @@ class Told:
     def _live(self, step: Step) -> None:
         if isinstance(step, Edge):
             self.book.edge(self.now_ns, step.claims)
-            self.turned = True
+            self.turned_ns = self.now_ns if self.turned_ns is None else self.turned_ns
             return
         self.counter_mj = self.counter_mj + step.grown_mj if isinstance(step, Look) else step.kept_mj
         self._read(step.power_mw, silent=isinstance(step, Look) and step.silent)
@@ -100,8 +109,9 @@ class Told:
             energy_mj=None if silent else self.counter_mj,
             power_mw=power_mw,
         )
-        self.looks.append((self.turned, reading))
-        self.turned = False
+        self.looks.append((self.turned_ns, reading))
+        if len(self.looks) > 1 and reading.time_ns > self.looks[-2][1].time_ns:
+            self.turned_ns = None
         self.book.observe(reading)
 
     @property
@@ -128,7 +138,7 @@ def test_entries_fill_the_time_between_the_first_and_the_last_movement_once(step
     told = Told(steps)
     if told.entries:
         last = next(reading for reading in told.readings if reading.energy_mj == told.counter_mj)
-        assert last.time_ns - REFRESH_NS // 2 <= told.book.settled_ns <= last.time_ns
+        assert last.time_ns - SLOWEST_NS // 2 <= told.book.settled_ns <= last.time_ns
         if last.time_ns > START_NS:
             assert_covered_once(told.entries, START_NS, told.book.settled_ns)
 
@@ -162,11 +172,38 @@ def test_a_reset_touches_no_joule_before_or_after_it(steps: list[Step]) -> None:
 def test_without_a_counter_no_part_of_a_millijoule_is_lost(steps: list[Step]) -> None:
     told = Told([Look(0, 0, 0, silent=True), *steps], method=Method.INTEGRATED)
     drawn_pj = 0
-    for (_, a), (turned, b) in itertools.pairwise(told.looks[1:]):
+    for (_, a), (turned_ns, b) in itertools.pairwise(told.looks[1:]):
         assert a.power_mw is not None
         assert b.power_mw is not None
-        drawn_pj += ((b if turned else a).power_mw + b.power_mw) * (b.time_ns - a.time_ns) // 2
+        if turned_ns is None:
+            drawn_pj += (a.power_mw + b.power_mw) * (b.time_ns - a.time_ns) // 2
+        else:
+            drawn_pj += a.power_mw * (turned_ns - a.time_ns) + b.power_mw * (b.time_ns - turned_ns)
     assert told.energy_mj() == drawn_pj // PJ_PER_MJ
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(LOOKS | EDGES | RESETS, max_size=50))
+def test_a_watched_book_owes_nothing_once_an_edge_is_a_while_ago(steps: list[Step]) -> None:
+    later = [Look(CLOSELY_NS, 1000, 100), Look(CLOSELY_NS, 1000, 100)]
+    told, watched = Told([*steps, *later]), Told([*steps, *later], is_watched=True)
+    assert not watched.book.wants_look(watched.now_ns)
+    assert watched.energy_mj() == watched.book.booked_mj
+    if not any(isinstance(step, Reset) for step in steps):
+        assert watched.energy_mj() == told.energy_mj() == told.counter_mj - 5_000_000
+
+
+@settings(max_examples=100, deadline=None)
+@given(STEPS)
+def test_a_counters_entries_are_witnessed_by_all_the_power_that_was_read(steps: list[Step]) -> None:
+    told = Told([step for step in steps if isinstance(step, Edge) or step.power_mw is not None])
+    clean = [entry for entry in told.entries if entry.witness_mj is not None]
+    assert all(entry.witness_mj >= 0 for entry in clean)
+    drawn_mj = sum(
+        max(a.power_mw or 0, b.power_mw or 0) * (b.time_ns - a.time_ns) // PJ_PER_MJ + 1
+        for a, b in itertools.pairwise(told.readings)
+    )
+    assert sum(entry.witness_mj for entry in clean) <= drawn_mj
 
 
 @settings(max_examples=100, deadline=None)
@@ -191,7 +228,7 @@ def accounts(entries: Sequence[EnergyEntry]) -> tuple[Counter[object], Counter[o
     energy: Counter[object] = Counter()
     time: Counter[object] = Counter()
     for entry in entries:
-        kind = replace(entry, start_ns=0, end_ns=0, energy_mj=0)
+        kind = replace(entry, start_ns=0, end_ns=0, energy_mj=0, witness_mj=None)
         energy[kind] += entry.energy_mj
         time[kind] += entry.end_ns - entry.start_ns
     return energy, time
@@ -222,11 +259,17 @@ class NodeLife(RuleBasedStateMachine):
         super().__init__()
         self.clock, self.processes = Clock(), Processes()
         self.meter = simulated(self.clock, "H100", "V100", processes=self.processes)
-        self.node = NodeMeter(self.meter, node="n1", clock_ns=self.clock)
+        self.node = NodeMeter(self.meter, node="n1", clock_ns=self.clock, started=self.started)
         self.open: dict[str, tuple[Lease, Power]] = {}
+        self.phases: dict[str, list[tuple[int, Phase | None]]] = {}
         self.job_of: dict[str, str] = {}
+        self.left: dict[str, tuple[Lease, Power]] = {}
+        self.left_ns: dict[str, int] = {}
         self.entries: list[EnergyEntry] = []
         self.opened = 0
+
+    def started(self, pid: int) -> int | None:
+        return pid if pid in self.processes.used_s else None
 
     @rule(milliseconds=st.integers(0, 300) | st.sampled_from([2500, 70_000]))
     def time_passes(self, milliseconds: int) -> None:
@@ -260,37 +303,41 @@ class NodeLife(RuleBasedStateMachine):
             assert watts == 5000.0
             return
         self.open[lease.lease_id] = (lease, power)
+        self.phases[lease.lease_id] = [(self.clock(), phase)]
         self.job_of[lease.lease_id] = lease.job_id
 
     @precondition(lambda self: self.open)
     @rule(data=st.data(), phase=st.none() | st.sampled_from(Phase))
     def an_attempt_changes_phase(self, data: st.DataObject, phase: Phase | None) -> None:
-        self.node.set_phase(data.draw(st.sampled_from(sorted(self.open))), phase)
+        lease_id = data.draw(st.sampled_from(list(self.open)))
+        self.phases[lease_id].append((self.clock(), phase))
+        self.node.set_phase(lease_id, phase)
 
     @precondition(lambda self: self.open)
     @rule(data=st.data(), seconds=st.floats(0, 0.5))
     def a_process_works(self, data: st.DataObject, seconds: float) -> None:
-        lease, _ = self.open[data.draw(st.sampled_from(sorted(self.open)))]
+        lease, _ = self.open[data.draw(st.sampled_from(list(self.open)))]
         if lease.pid in self.processes.used_s:
             self.processes.work(lease.pid, seconds)
 
     @precondition(lambda self: self.open)
     @rule(data=st.data())
     def a_process_dies(self, data: st.DataObject) -> None:
-        lease, _ = self.open[data.draw(st.sampled_from(sorted(self.open)))]
+        lease, _ = self.open[data.draw(st.sampled_from(list(self.open)))]
         self.processes.used_s.pop(lease.pid, None)
 
     @precondition(lambda self: self.open)
     @rule(data=st.data())
     def an_attempt_leaves(self, data: st.DataObject) -> None:
-        lease_id = data.draw(st.sampled_from(sorted(self.open)))
+        lease_id = data.draw(st.sampled_from(list(self.open)))
         self.node.close(lease_id)
-        del self.open[lease_id]
+        self.left[lease_id] = self.open.pop(lease_id)
+        self.left_ns[lease_id] = self.clock()
 
     @precondition(lambda self: self.open)
     @rule(data=st.data())
     def nobody_opens_twice(self, data: st.DataObject) -> None:
-        lease, _ = self.open[data.draw(st.sampled_from(sorted(self.open)))]
+        lease, _ = self.open[data.draw(st.sampled_from(list(self.open)))]
         again = LeaseRequest(job_id=lease.job_id, attempt=1, devices=("0",), pid=1, cpus=1.0)
         try:
             self.node.open(again)
@@ -309,9 +356,14 @@ class NodeLife(RuleBasedStateMachine):
             shown_pj = status.energy_mj * PJ_PER_MJ
             assert shown_pj <= self.meter.boards[status.device.uuid].true_energy_pj
         booked = energy_by_job(self.entries)
-        for lease_id, job_id in self.job_of.items():
-            assert self.node.lease_energy_mj(lease_id) == booked.get(job_id, 0)
         assert all(s.energy_mj == booked.get(s.lease.job_id, 0) for s in snapshot.leases)
+
+    @invariant()
+    def leases_are_forgotten_a_minute_after_their_end(self) -> None:
+        known = {status.lease.lease_id for status in self.node.snapshot().leases}
+        assert self.open.keys() <= known
+        horizon_ns = self.clock() - KEEP_CLOSED_NS
+        assert all(self.left_ns.get(lease_id, horizon_ns) >= horizon_ns for lease_id in known - self.open.keys())
 
     @invariant()
     def the_lowest_cap_holds_and_no_cap_outlives_its_lease(self) -> None:

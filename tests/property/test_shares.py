@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 
 from tests.metering import START_NS, energy_by_job, lease
 from workers.contract import Device, EnergyEntry, Method, Phase, Quality, Reading
-from workers.telemetry.booking import GAP_NS, Claim, DeviceBook
+from workers.telemetry.booking import Claim, DeviceBook
 from workers.telemetry.sharing import use_by_lease
-from workers.units import apportion
+from workers.units import NS_PER_S, apportion
+
+GAP_NS = 2 * NS_PER_S
 
 
 @dataclass(frozen=True)

@@ -125,6 +125,38 @@ def test_the_certificate_is_the_one_given(secured: Exporter, tmp_path: Path) -> 
         request(secured.url, cert=other)
 
 
+def test_a_certificate_renewed_on_disk_is_taken_up_and_half_of_one_is_not(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    for folder in (old, new):
+        folder.mkdir()
+        self_signed(folder)
+    cert, key = tmp_path / "agent.crt", tmp_path / "agent.key"
+    renew(old, cert, key)
+    with serve(AgentCollector(lambda: EVERYTHING), access=Access(cert=cert, key=key)) as exporter:
+        assert request(exporter.url, cert=old / "agent.crt")[0] == 200
+        renew(new, cert)
+        for _ in range(2):
+            assert request(exporter.url, cert=old / "agent.crt")[0] == 200
+        assert capfd.readouterr().err.count("The certificate from before stays in use.") == 1
+        renew(new, key)
+        assert request(exporter.url, cert=new / "agent.crt")[0] == 200
+        with pytest.raises(urllib.error.URLError, match="CERTIFICATE_VERIFY_FAILED"):
+            request(exporter.url, cert=old / "agent.crt")
+        key.unlink()
+        assert request(exporter.url, cert=new / "agent.crt")[0] == 200
+    assert capfd.readouterr().err.count("No such file") == 1
+
+
+def renew(source: Path, *files: Path) -> None:
+    """Put the source's files in place, each in one step, as those who renew certificates do."""
+    for file in files:
+        draft = file.with_suffix(".new")
+        draft.write_bytes((source / file.name).read_bytes())
+        draft.replace(file)
+
+
 def test_a_client_that_says_nothing_holds_up_nobody(
     secured: Exporter, pem: tuple[Path, Path], capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -32,7 +32,13 @@ READERS = ("status", "report", "compare")
 QUICKSTART = str(ROOT / "manifests" / "quickstart.yaml")
 MARKUP = "[red]tiny[/red] [nothing] :rocket:"
 """What rich would paint, drop and replace."""
-OURS = ("WATTLEDGER_HOME", "WATTLEDGER_PROMETHEUS_URL", "RAY_ADDRESS")
+OURS = (
+    "WATTLEDGER_HOME",
+    "WATTLEDGER_PROMETHEUS_URL",
+    "WATTLEDGER_AGENT_LISTEN",
+    "WATTLEDGER_AGENT_ACCESS",
+    "RAY_ADDRESS",
+)
 
 
 @dataclass(frozen=True)
@@ -188,6 +194,17 @@ class TestHelp:
         self, call: Call, verb: str, option: str, variable: str
     ) -> None:
         assert re.search(rf"{option} .*?\[env var: {variable}\]", words(call(verb, "--help").out))
+
+    def test_agents_that_cannot_be_protected_as_asked_are_not_started(self, call: Call, tmp_path: Path) -> None:
+        where = ("run", QUICKSTART, "--local", "--simulate", "H100", "--home", tmp_path / "home", "--agent-access")
+        missing = call(*where, tmp_path / "none")
+        assert (missing.code, missing.out) == (2, "")
+        assert f"{tmp_path / 'none'} cannot be read" in words(missing.err)
+        access = tmp_path / "access.toml"
+        access.write_text('auth_user = "prometheus"\nauth_password_file = "password"\n')
+        clear = call(*where, access, "--agent-listen", "0.0.0.0")
+        assert (clear.code, clear.out) == (2, "")
+        assert "the password of prometheus would travel over the network in clear" in words(clear.err)
 
     def test_run_lists_its_exit_codes(self, call: Call) -> None:
         assert "0 done, 1 a job failed, 2 bad input, 3 no cluster, 130 cancelled" in words(call("run", "--help").out)

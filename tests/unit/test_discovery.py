@@ -16,6 +16,7 @@ from orchestrator.monitoring.discovery import serve_targets, target_groups
 from orchestrator.monitoring.scrape import http_config
 from tests.prometheus_server import DIRECT, read_url
 from workers.errors import InputError, UnreachableError
+from workers.telemetry.agent_access import AgentAccess
 
 
 def agent(node: str, metrics_url: str, accelerator: str = "H100") -> AgentInfo:
@@ -110,6 +111,19 @@ def test_the_configuration_that_follows_a_discovery_is_exactly_this() -> None:
             }
         ],
     }
+
+
+def test_protected_agents_are_scraped_with_their_authority_and_their_password_file() -> None:
+    access = AgentAccess(
+        tls_cert=Path("/etc/agent.crt"),
+        tls_key=Path("/etc/agent.key"),
+        tls_ca=Path("/etc/ca.crt"),
+        auth_user="prometheus",
+        auth_password_file=Path("/etc/password"),
+    )
+    (job,) = yaml.safe_load(http_config("http://head:9110/", "1s", access=access))["scrape_configs"]
+    assert job["tls_config"] == {"ca_file": "/etc/ca.crt"}
+    assert job["basic_auth"] == {"username": "prometheus", "password_file": "/etc/password"}
 
 
 @pytest.mark.parametrize(("interval", "refresh"), [("fast", "1s"), ("1s", "often")])

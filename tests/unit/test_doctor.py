@@ -10,6 +10,7 @@ import pynvml
 import pytest
 
 from orchestrator.doctor import PACKAGES, Finding, Machine, examine, installed_version, is_usable
+from orchestrator.doctor.refresh import LOOK_NS, Refresh, measure_refresh
 from tests.fake_host import FakeHost, forbid
 from tests.fake_nvml import Board, FakeNvml
 from workers.home import Home
@@ -23,6 +24,7 @@ HEALTHY = Machine(
     has_nvidia=lambda: False,
     is_root=lambda: True,
     host=HostMeters,
+    refresh=lambda _meter, _device: Refresh(interval_ms=100.4, look_ms=1.1),
     prometheus=lambda: Path("/usr/bin/prometheus"),
     free_bytes=lambda _: 50_000_000_000,
 )
@@ -32,7 +34,7 @@ BOARD = Board(uuid="GPU-a", range_mw=(200_000, 700_000), default_mw=700_000)
 def machine_with(*boards: Board, **more: object) -> Machine:
     """A healthy machine with these boards."""
 
-    def open_() -> PowerMeter:
+    def open_() -> NvmlMeter:
         return NvmlMeter(nvml=FakeNvml(*boards), environ={})
 
     return replace(HEALTHY, has_nvidia=lambda: True, nvml=open_, **more)
@@ -74,13 +76,13 @@ class TestMissing:
         assert not is_usable(tuple(found.values()))
 
     def test_a_driver_that_does_not_answer_is_told_and_never_simulated_away(self, tmp_path: Path) -> None:
-        def dead() -> PowerMeter:
+        def dead() -> NvmlMeter:
             return NvmlMeter(nvml=FakeNvml(BOARD, driver=False), environ={})
 
         found = look(tmp_path, replace(HEALTHY, has_nvidia=lambda: True, nvml=dead))
         assert found["GPU"].level == "missing"
         assert found["GPU"].found.startswith("NVML does not answer: Driver Not Loaded")
-        assert found["GPU"].remedy == "install the driver; see `nvidia-smi`"
+        assert found["GPU"].remedy == "`sudo modprobe nvidia`"
         assert "simulated" not in found["GPU"].found
         assert not is_usable(tuple(found.values()))
 
@@ -88,9 +90,9 @@ class TestMissing:
         gone = {"nvmlDeviceGetPowerManagementLimitConstraints": pynvml.NVML_ERROR_GPU_IS_LOST}
         boards = Board(uuid="GPU-x", name="Tesla T4", errors=gone), BOARD
         found = look(tmp_path, machine_with(*boards))
-        assert found["T4 power cap"].level == "missing"
-        assert "GPU is lost" in found["T4 power cap"].found
-        assert found["H100 power cap"].level == "ok"
+        assert found["GPU 0 power cap"].level == "missing"
+        assert "GPU is lost" in found["GPU 0 power cap"].found
+        assert found["GPU 1 power cap"].level == "ok"
 
     def test_a_folder_that_cannot_be_written_comes_with_the_remedy(self, tmp_path: Path) -> None:
         found = look(tmp_path / "ledger", replace(HEALTHY, may_write=lambda _: False))
@@ -120,8 +122,50 @@ class TestMissing:
         )
         assert not is_usable(tuple(found.values()))
 
+    def test_a_board_that_cannot_be_read_is_missing_with_why(self, tmp_path: Path) -> None:
+        failing = {
+            "nvmlDeviceGetTotalEnergyConsumption": pynvml.NVML_ERROR_NO_PERMISSION,
+            "nvmlDeviceGetFieldValues": pynvml.NVML_ERROR_NO_PERMISSION,
+            "nvmlDeviceGetPowerUsage": pynvml.NVML_ERROR_NO_PERMISSION,
+            "nvmlDeviceGetMemoryInfo": pynvml.NVML_ERROR_UNKNOWN,
+        }
+        found = look(tmp_path, machine_with(replace(BOARD, errors=failing), replace(BOARD, uuid="GPU-b")))
+        assert found["GPU 0, H100"] == Finding(
+            what="GPU 0, H100",
+            level="missing",
+            found="GPU-a cannot be read: GPU-a tells neither energy nor power. "
+            "Check `nvidia-smi -q -d POWER -i GPU-a`.",
+            remedy="`nvidia-smi -q -i GPU-a` says more",
+        )
+        assert found["GPU 0 state"].level == "missing"
+        assert found["GPU 1, H100"].level == "ok"
+        assert not is_usable(tuple(found.values()))
+
+    def test_a_machine_whose_boards_are_hidden_is_told_what_hides_them(self, tmp_path: Path) -> None:
+        def hidden() -> NvmlMeter:
+            return NvmlMeter(nvml=FakeNvml(BOARD), environ={"CUDA_VISIBLE_DEVICES": ""})
+
+        found = look(tmp_path, replace(HEALTHY, has_nvidia=lambda: True, nvml=hidden))["GPU"]
+        assert found.level == "missing"
+        assert "`unset CUDA_VISIBLE_DEVICES`" in str(found.remedy)
+
 
 class TestNotes:
+    def test_a_board_that_is_slowed_by_heat_says_so(self, tmp_path: Path) -> None:
+        found = look(tmp_path, machine_with(replace(BOARD, reasons=0x44, temperature_c=94)))["GPU 0 state"]
+        assert found == Finding(
+            what="GPU 0 state",
+            level="note",
+            found="2.0 of 80.0 GiB used; 94 °C; SM clock 1980 MHz; held back by power cap, heat, by hardware",
+            remedy="`nvidia-smi -q -d PERFORMANCE,TEMPERATURE -i GPU-a`",
+        )
+
+    def test_what_a_board_does_not_tell_of_its_state_is_left_out(self, tmp_path: Path) -> None:
+        silent = replace(BOARD, used_gib=None, temperature_c=None, reasons=None)
+        assert look(tmp_path, machine_with(silent))["GPU 0 state"].found == "SM clock 1980 MHz"
+        mute = replace(silent, sm_clock_mhz=None)
+        assert look(tmp_path, machine_with(mute))["GPU 0 state"].found == "nothing told"
+
     def test_no_gpu_is_no_fault_and_says_what_is_simulated(self, tmp_path: Path) -> None:
         found = examine(Home(tmp_path), HEALTHY)
         (board,) = [finding for finding in found if finding.what == "GPU"]
@@ -135,22 +179,22 @@ class TestNotes:
         assert "the energy log alone serves" in found.found
 
     def test_who_is_not_root_is_told_that_caps_need_it(self, tmp_path: Path) -> None:
-        found = look(tmp_path, machine_with(BOARD, is_root=lambda: False))["H100 power cap"]
+        found = look(tmp_path, machine_with(BOARD, is_root=lambda: False))["GPU 0 power cap"]
         assert (found.level, found.found) == ("note", "200 to 700 W, default 700 W; only root may set it")
-        assert found.remedy == "start the node's Ray as root, or leave power out of manifests"
+        assert found.remedy == "`sudo ray start …` on this node, or leave power out of manifests"
 
     def test_a_board_without_a_settable_limit_says_so(self, tmp_path: Path) -> None:
-        found = look(tmp_path, machine_with(replace(BOARD, range_mw=None)))["H100 power cap"]
+        found = look(tmp_path, machine_with(replace(BOARD, range_mw=None)))["GPU 0 power cap"]
         assert (found.level, found.found) == (
             "note",
             "GPU-a has no settable power limit. Remove power from the manifest.",
         )
 
     def test_a_board_without_a_counter_is_sampled_and_says_so(self, tmp_path: Path) -> None:
-        found = look(tmp_path, machine_with(replace(BOARD, energy_mj=None)))["H100 GPU-a"]
+        found = look(tmp_path, machine_with(replace(BOARD, energy_mj=None)))["GPU 0, H100"]
         assert (found.level, found.found) == (
             "note",
-            "method integrated: no energy counter; power is sampled and integrated; "
+            "GPU-a, method integrated: no energy counter; power is sampled and integrated; "
             "power is its sensor's latest sample",
         )
 
@@ -178,7 +222,7 @@ class TestNotes:
             what="CPU energy, cpu-package-0",
             level="note",
             found="method modelled: AMD EPYC 7742 64-Core Processor, 225 W by its maker × utilisation, "
-            "24 % of it idle (assumed)",
+            "24 % of it idle (assumed); averaged over the time between two looks",
             remedy=permission(host.powercap),
         )
         assert found["DRAM energy"].remedy == permission(host.powercap)
@@ -196,17 +240,20 @@ class TestGood:
         found = look(tmp_path, on(counted_host(tmp_path)))
         for what in ("CPU energy, cpu-package-0", "DRAM energy, dram-package-0"):
             assert (found[what].level, found[what].remedy) == ("ok", None)
-            assert found[what].found == "method counter: RAPL of AMD EPYC 7742 64-Core Processor"
+            assert found[what].found == (
+                "method counter: RAPL of AMD EPYC 7742 64-Core Processor, refreshed every 100 ms (measured)"
+            )
 
     def test_a_board_shows_how_it_is_metered_and_the_range_of_its_cap(self, tmp_path: Path) -> None:
         found = look(tmp_path, machine_with(BOARD))
-        assert found["H100 GPU-a"] == Finding(
-            what="H100 GPU-a",
+        assert found["GPU 0, H100"] == Finding(
+            what="GPU 0, H100",
             level="ok",
-            found="method counter: hardware energy counter, mJ; power is its sensor's latest sample",
+            found="GPU-a, method counter: hardware energy counter, mJ, refreshed every 100 ms (measured); "
+            "power is its sensor's latest sample",
         )
-        assert found["H100 power cap"] == Finding(
-            what="H100 power cap", level="ok", found="200 to 700 W, default 700 W"
+        assert found["GPU 0 power cap"] == Finding(
+            what="GPU 0 power cap", level="ok", found="200 to 700 W, default 700 W"
         )
         assert is_usable(tuple(found.values()))
 
@@ -225,6 +272,60 @@ class TestGood:
         found = [asdict(finding) for finding in examine(Home(tmp_path), HEALTHY)]
         assert json.loads(json.dumps(found)) == found
         assert found[1] == {"what": "ray", "level": "ok", "found": "1.2.3", "remedy": None}
+
+
+class Counting:
+    """A board whose counter shows a new value every ``every_ms`` on a clock that passes 2 ms per look."""
+
+    def __init__(self, every_ms: int | None) -> None:
+        self._every_ms, self._now_ms = every_ms, 0
+
+    def clock_ns(self) -> int:
+        return self._now_ms * 1_000_000
+
+    def pause(self, seconds: float) -> None:
+        self._now_ms += 2 * round(1000 * seconds)
+
+    def measured(self) -> Refresh | None:
+        board = Board(uuid="GPU-a")
+        meter = NvmlMeter(nvml=FakeNvml(board), environ={})
+
+        def pause(seconds: float) -> None:
+            self.pause(seconds)
+            board.energy_mj = 1_000_000 + (self._now_ms // self._every_ms if self._every_ms else 0)
+
+        return measure_refresh(meter, "GPU-a", clock_ns=self.clock_ns, pause_s=pause)
+
+
+class TestRefresh:
+    def test_a_counter_that_stands_still_or_cannot_be_read_tells_nothing(self, tmp_path: Path) -> None:
+        assert Counting(None).measured() is None
+        assert Counting(every_ms=LOOK_NS).measured() is None
+        assert measure_refresh(NvmlMeter(nvml=FakeNvml(BOARD), environ={}), "GPU-b") is None
+        unseen = machine_with(BOARD, refresh=lambda _meter, _device: None)
+        assert "refresh not seen while it was watched" in look(tmp_path, unseen)["GPU 0, H100"].found
+
+    @pytest.mark.parametrize("every_ms", [20, 50, 100])
+    def test_the_time_between_two_moves_is_the_refresh(self, every_ms: int) -> None:
+        assert Counting(every_ms).measured() == Refresh(interval_ms=every_ms, look_ms=2)
+
+    def test_a_counter_that_moves_at_every_look_is_bounded_only(self, tmp_path: Path) -> None:
+        measured = Counting(every_ms=1).measured()
+        assert measured == Refresh(interval_ms=2, look_ms=2)
+        fast = machine_with(BOARD, refresh=lambda _meter, _device: measured)
+        assert "refreshed every 2 ms or less (measured)" in look(tmp_path, fast)["GPU 0, H100"].found
+
+    def test_boards_of_one_type_are_measured_once(self, tmp_path: Path) -> None:
+        asked = []
+
+        def measure(_: PowerMeter, device: str) -> Refresh:
+            asked.append(device)
+            return Refresh(interval_ms=20, look_ms=1)
+
+        boards = BOARD, replace(BOARD, uuid="GPU-b"), replace(BOARD, uuid="GPU-c", name="NVIDIA L4")
+        found = look(tmp_path, machine_with(*boards, refresh=measure))
+        assert asked == ["GPU-a", "GPU-c"]
+        assert "refreshed every 20 ms (measured)" in found["GPU 1, H100"].found
 
 
 class TestVersions:

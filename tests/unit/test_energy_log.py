@@ -114,7 +114,15 @@ def test_the_columns_on_disk_are_the_contracts(home: Home) -> None:
         "share": "double",
         "method": "string",
         "quality": "list<element: string>",
+        "witness_mj": "int64",
     }
+
+
+def test_a_log_from_before_the_witness_reads_as_one_that_has_none(home: Home) -> None:
+    (path,) = EnergyLog(home.energy("n"), boot="b").write([dataclasses.replace(entry(), witness_mj=7)])
+    table = pq.ParquetFile(path).read()
+    pq.write_table(table.drop_columns(["witness_mj"]), path)
+    assert read_energy(home) == (entry(),)
 
 
 def test_entries_read_back_with_flags_and_idle_and_times_to_the_microsecond(home: Home) -> None:

@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.manifest import ACCELERATOR_TYPES, Manifest, expand, load_manifest, manifest_schema, parse_manifest
+from orchestrator.manifest import (
+    ACCELERATOR_TYPES,
+    Manifest,
+    expand,
+    files_of,
+    load_manifest,
+    manifest_schema,
+    parse_manifest,
+)
 from orchestrator.manifest.document import MAX_BYTES, MAX_NODES
 from orchestrator.manifest.expand import short_ids
 from orchestrator.manifest.model import SWEEPABLE
@@ -280,6 +288,91 @@ class TestValues:
             "seeds",
             "sweep",
         }
+
+
+class TestCarbon:
+    @pytest.mark.parametrize(
+        ("accounting", "problem"),
+        [
+            (
+                "region: gcp:europe-west44",
+                "accounting.region: unknown region 'gcp:europe-west44'. Did you mean 'gcp:europe-west4' or ",
+            ),
+            (
+                "region: France",
+                "accounting.region: unknown region 'France'. Known: ISO 3166 codes of countries (USA or",
+            ),
+            (
+                "intensity: electricitymap",
+                "unknown source of accounting.intensity 'electricitymap'. Did you mean 'electricitymaps'? Known: "
+                "yearly, electricitymaps, watttime, uk, or a file that ends in .csv or .parquet.",
+            ),
+            ("{intensity: electricitymaps, zone: ../DE}", "accounting.zone: string should match pattern"),
+            ("intensity: watttime", "intensity watttime needs accounting.zone, a region as WattTime names it"),
+            ("zone: DE", "accounting.zone is not used with intensity yearly; remove it"),
+            (
+                "{intensity: electricitymaps, signal: marginal}",
+                "accounting.signal marginal is known to intensity watttime alone; remove it",
+            ),
+            (
+                "{intensity: uk, region: aws:us-east-1}",
+                "intensity uk is of Great Britain's grid, and region aws:us-east-1 is not on it",
+            ),
+        ],
+    )
+    def test_what_cannot_be_accounted_is_told_before_anything_runs(self, accounting, problem):
+        braced = accounting if accounting.startswith("{") else f"{{{accounting}}}"
+        (found,) = problems(f"{GOOD}accounting: {braced}\n")
+        assert found.startswith(f"6: {problem}")
+
+    def test_a_bad_region_in_a_sweep_is_told_where_it_stands(self):
+        found = problems(GOOD + "sweep:\n  accounting.region:\n    - FRA\n    - FRX\n")
+        assert [line.partition(" Did")[0] for line in found] == ["9: accounting.region: unknown region 'FRX'."]
+
+    @pytest.mark.parametrize(
+        "accounting",
+        [
+            "region: us",
+            "{region: aws:eu-west-2, intensity: uk}",
+            "{region: USA, intensity: electricitymaps, zone: US-CAL-CISO}",
+            "{intensity: watttime, zone: CAISO_NORTH, signal: marginal}",
+        ],
+    )
+    def test_what_can_be_accounted_is_taken(self, accounting):
+        braced = accounting if accounting.startswith("{") else f"{{{accounting}}}"
+        assert parse_manifest(f"{GOOD}accounting: {braced}\n", source="m.yaml").accounting.pue is None
+
+    def test_a_file_is_looked_for_beside_the_manifest_and_checked_line_by_line(self, tmp_path):
+        (tmp_path / "grid.csv").write_text("time,g_per_kwh\n2024-01-01T12:00,1\nnever,2\n")
+        (tmp_path / "m.yaml").write_text(
+            GOOD
+            + "accounting:\n  intensity: grid.csv\nsweep:\n  accounting.intensity:\n    - other.csv\n    - yearly\n"
+        )
+        with pytest.raises(ManifestError) as caught:
+            load_manifest(tmp_path / "m.yaml")
+        assert list(caught.value.problems) == [
+            (
+                7,
+                "accounting.intensity: grid.csv, line 2: time '2024-01-01T12:00' has no zone; write 2024-01-01T12:00Z "
+                "if it is UTC",
+            ),
+            (
+                7,
+                "accounting.intensity: grid.csv, line 3: time 'never' is neither ISO 8601 nor seconds since the epoch",
+            ),
+            (
+                10,
+                "accounting.intensity: other.csv cannot be read beside the manifest: No such file or directory; "
+                "check its name",
+            ),
+        ]
+
+    def test_the_files_of_a_run_are_those_its_jobs_name(self, tmp_path):
+        (tmp_path / "grid.csv").write_text("time,g_per_kwh\n0,1\n")
+        (tmp_path / "m.yaml").write_text(GOOD + "seeds: [0, 1]\nsweep: {accounting.intensity: [grid.csv, yearly]}\n")
+        specs = expand(load_manifest(tmp_path / "m.yaml"), accelerator_types=[], submission_id="s")
+        assert len(specs) == 4
+        assert files_of(specs) == ("grid.csv",)
 
 
 class TestSweeps:

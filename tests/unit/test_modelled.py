@@ -132,8 +132,10 @@ class TestPower:
 class TestPackages:
     def test_each_package_is_a_device_that_says_modelled(self, tmp_path: Path, clock: Clock) -> None:
         assert modelled(FakeHost(tmp_path / "host", packages=2), clock).devices() == (
-            Device(uuid=PACKAGE, index=0, model=EPYC_7742, kind="cpu", method=Method.MODELLED),
-            Device(uuid="cpu-package-1@n1", index=1, model=EPYC_7742, kind="cpu", method=Method.MODELLED),
+            Device(uuid=PACKAGE, index=0, model=EPYC_7742, kind="cpu", method=Method.MODELLED, gap_ms=60_000),
+            Device(
+                uuid="cpu-package-1@n1", index=1, model=EPYC_7742, kind="cpu", method=Method.MODELLED, gap_ms=60_000
+            ),
         )
 
     def test_each_package_draws_its_own_power_at_the_hosts_utilisation(self, tmp_path: Path, clock: Clock) -> None:
@@ -168,7 +170,7 @@ class TestTable:
             ("Intel(R) Xeon(R) CPU E5-2698 v4 @ 2.20GHz", 135, 40),
             ("Intel(R) Xeon(R) W-2295 CPU @ 3.00GHz", 165, 36),
             ("Intel(R) Core(TM) i9-9900K CPU @ 3.60GHz", 95, 16),
-            ("13th Gen Intel(R) Core(TM) i9-13900K", 125, 32),
+            ("11th Gen Intel(R) Core(TM) i9-11900K @ 3.50GHz", 125, 16),
         ],
     )
     def test_a_cpu_is_found_by_the_name_the_kernel_shows(self, name: str, tdp_w: int, threads: int) -> None:
@@ -179,5 +181,9 @@ class TestTable:
         for row in rated_cpus().values():
             assert 35 <= row.tdp_w <= 500
             assert 4 <= row.threads <= 384
-            assert row.source.startswith((f"{row.model.split()[0]} product specifications",))
+            maker = row.model.split()[0]
+            assert row.source.startswith(
+                (f"{maker} product specifications", "Intel ARK, by its copy", "mlco2/codecarbon")
+            )
+            assert "memory" not in row.source
         assert len(rated_cpus()) > 150

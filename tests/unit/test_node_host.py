@@ -74,7 +74,10 @@ class TestTrouble:
         )
         assert node.meter.cap_watts(lease.lease_id) == 300
 
-    def test_a_zone_that_vanishes_is_counted_as_down_and_its_energy_comes_back_flagged(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(("away_ms", "flags"), [(1500, set()), (70_000, {Quality.GAP})])
+    def test_a_zone_that_vanishes_is_counted_as_down_and_its_energy_comes_back_flagged_after_a_minute(
+        self, tmp_path: Path, away_ms: int, flags: set[Quality]
+    ) -> None:
         node = Node(tmp_path)
         node.open("a", 7)
         node.host.vanish(PACKAGE)
@@ -84,10 +87,10 @@ class TestTrouble:
         up = {status.device.kind: (status.up, status.read_errors) for status in node.meter.snapshot().devices}
         assert up == {"gpu": (True, 0), "cpu": (False, 1), "dram": (True, 0)}
         node.host.come_back(PACKAGE)
-        node.draw(5_000, milliseconds=1500)
+        node.draw(5_000, milliseconds=away_ms)
         node.meter.tick()
         (entry,) = node.entries()
-        assert (entry.job_id, entry.energy_mj, entry.quality) == ("a", 10_000, {Quality.SHARED, Quality.GAP})
+        assert (entry.job_id, entry.energy_mj, entry.quality) == ("a", 10_000, {Quality.SHARED} | flags)
 
     def test_a_host_whose_processor_time_cannot_be_read_is_down_until_it_can(self, tmp_path: Path) -> None:
         node = Node(tmp_path)

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fake_host import EPYC_7742, RANGE_UJ, FakeHost, forbid
-from tests.metering import START_NS, Clock, energy_by_job
+from tests.metering import MS, START_NS, Clock, energy_by_job
 from workers.contract import Device, Method, Quality
 from workers.errors import CapError, MeterError, UnmeteredError
-from workers.telemetry.booking import GAP_NS, DeviceBook
-from workers.telemetry.rapl import PLAUSIBLE_W, RaplMeter, growth_uj, permission
+from workers.telemetry.booking import DeviceBook
+from workers.telemetry.rapl import PLAUSIBLE_W, RaplMeter, growth_uj, once_around_ms, permission
 
 PACKAGE = "cpu-package-0@n1"
 SECOND_NS = 1_000_000_000
@@ -89,8 +89,10 @@ class TestZones:
         self, host: FakeHost, clock: Clock
     ) -> None:
         assert rapl(host, clock).devices() == (
-            Device(uuid=PACKAGE, index=0, model=EPYC_7742, kind="cpu", method=Method.COUNTER),
-            Device(uuid="dram-package-0@n1", index=0, model=EPYC_7742, kind="dram", method=Method.COUNTER),
+            Device(uuid=PACKAGE, index=0, model=EPYC_7742, kind="cpu", method=Method.COUNTER, gap_ms=60_000),
+            Device(
+                uuid="dram-package-0@n1", index=0, model=EPYC_7742, kind="dram", method=Method.COUNTER, gap_ms=60_000
+            ),
         )
 
     def test_two_packages_are_in_the_order_of_their_numbers_whatever_their_zones_are_called(
@@ -189,6 +191,19 @@ class TestCounter:
         possible = drawn <= PLAUSIBLE_W * elapsed_ns // 1000
         assert grown == (drawn if now >= before or possible else None)
 
+    @pytest.mark.parametrize(("range_uj", "gap_ms"), [(RANGE_UJ, 60_000), (65_532_610_987, 32_766), (999_999, 0)])
+    def test_looks_may_be_a_minute_apart_unless_the_counter_could_go_around_meanwhile(
+        self, tmp_path: Path, clock: Clock, range_uj: int, gap_ms: int
+    ) -> None:
+        host = FakeHost(tmp_path / "host")
+        host.zone("intel-rapl:0", "package-0", range_uj=range_uj)
+        assert rapl(host, clock).devices()[0].gap_ms == gap_ms
+
+    @given(range_uj=st.integers(1, 2**48), watts=st.integers(0, PLAUSIBLE_W))
+    def test_no_wrap_is_missed_between_looks_that_are_near_enough(self, range_uj: int, watts: int) -> None:
+        drawn_uj = watts * once_around_ms(range_uj) * 1000
+        assert drawn_uj <= range_uj
+
 
 class TestTrouble:
     def test_a_zone_that_vanishes_is_an_error_and_counts_on_when_it_is_back(self, host: FakeHost, clock: Clock) -> None:
@@ -237,7 +252,7 @@ class TestTrouble:
         meter = rapl(host, clock)
         book = DeviceBook(meter.devices()[0])
         book.observe(meter.read(PACKAGE))
-        clock.now_ns += GAP_NS + 1
+        clock.now_ns += meter.devices()[0].gap_ms * MS + 1
         host.draw("intel-rapl:0", 9_000_000)
         book.observe(meter.read(PACKAGE))
         (entry,) = book.take()

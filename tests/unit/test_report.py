@@ -238,6 +238,32 @@ def test_sources_of_carbon_are_shown_with_intensity_and_pue():
     ]
 
 
+def test_a_source_that_gave_each_job_its_own_mean_is_one_line_with_their_range():
+    hourly = [row(job_id=f"j{i}", carbon_intensity_g_per_kwh=figure) for i, figure in enumerate((300.0, 56.0, 60.0))]
+    assert read(hourly).tables["sources"][1:] == [
+        ["world, Our World in Data / Ember 2023", "56.00 – 300.0", "1.56", "3"]
+    ]
+
+
+def test_sci_is_left_out_where_a_part_of_it_is_unknown():
+    assert "sci" not in read([row()]).tables
+    assert "sci" not in read([row(embodied_kg=0.001, samples_per_second=None)]).tables
+
+
+def test_sci_is_electricity_and_hardware_per_thousand_samples():
+    # 3.6 J a sample at PUE 1.5 and 400 g/kWh: 0.6 g for 1,000. 1 kWh at 1,000 W is an hour: 36 g of hardware in it, of
+    # which each of 3,600,000 samples, 1,000 a second, has 10 ug.
+    known = row(
+        accelerator="H100", embodied_kg=0.036, joules_per_sample=3.6, pue=1.5, carbon_intensity_g_per_kwh=400.0,
+        samples_per_second=1000.0, energy_kwh=1.0, power_mean_w=1000.0, energy_method="simulated",
+    )  # fmt: skip
+    page = read([known, row(job_id="other")])
+    assert page.tables["sci"] == [
+        ["Job", "Accelerator", "SCI g", "of it electricity g", "of it embodied g"],
+        ["digits-vit-t4-0", "H100 simulated", "0.610", "0.600", "0.0100"],
+    ]
+
+
 def test_formulas_are_on_the_page():
     text = read([row()]).text
     assert "gCO₂e / (gain in % × trainable parameters in millions)" in text

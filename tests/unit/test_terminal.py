@@ -103,3 +103,12 @@ def test_a_long_figure_is_not_folded_in_a_log(capsys: pytest.CaptureFixture[str]
     assert "9" * 60 in out
     assert out.count("because") == 30
     assert max(map(len, out.splitlines())) <= 200
+
+
+def test_prose_of_several_lines_begins_in_the_line_of_what_it_is_about(capsys: pytest.CaptureFixture[str]) -> None:
+    columns = [Column(heading="what"), Column(heading="found", folds=True)]
+    print_table("Title", columns, [["GPU", "lost\n→ reset it"]])
+    assert [line.split() for line in capsys.readouterr().out.splitlines()[-2:]] == [
+        ["GPU", "lost"],
+        ["→", "reset", "it"],
+    ]

@@ -10,6 +10,8 @@ import hmac
 import ipaddress
 import os
 import ssl
+import sys
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,6 +98,44 @@ class Access:
 
 OPEN = Access()
 """No protection."""
+
+
+class ServedCertificate:
+    """What secures connections now: the certificate on disk, which may be renewed at any time.
+
+    Renewed files that cannot be used, as while only one of the two is written, are told once on standard error, and the
+    certificate before them stays in use. May be used from several threads.
+
+    Raises:
+        InputError: the first ones cannot be used.
+    """
+
+    def __init__(self, access: Access) -> None:
+        self._access, self._lock = access, threading.Lock()
+        self._files = [file for file in (access.cert, access.key) if file is not None]
+        self._stamps, self._context = self._stamp(), access.tls_context()
+
+    def context(self) -> ssl.SSLContext | None:
+        """For the next connection; ``None`` without a certificate."""
+        with self._lock:
+            if (stamps := self._stamp()) != self._stamps:
+                self._stamps = stamps
+                try:
+                    self._context = self._access.tls_context()
+                except InputError as error:
+                    sys.stderr.write(f"{error} The certificate from before stays in use.\n")
+            return self._context
+
+    def _stamp(self) -> list[tuple[int, int, int]]:
+        """What changes with a file; a file that is not there has nothing."""
+        stamps = []
+        for file in self._files:
+            try:
+                found = file.stat()
+            except OSError:
+                continue
+            stamps.append((found.st_ino, found.st_mtime_ns, found.st_size))
+        return stamps
 
 
 def _credentials(authorization: str) -> bytes:

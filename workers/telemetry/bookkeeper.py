@@ -37,7 +37,7 @@ class Bookkeeper:
         remedy: what to do about a disk that refuses, as a sentence.
 
     Attributes:
-        write_errors: times the disk refused.
+        write_errors: times the disk refused; ``is_refused``: whether it did the last time.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Bookkeeper:
         self._lock = threading.Lock()
         self._unwritten: list[EnergyEntry] = []
         self._rolled_s, self._date = monotonic_s(), utc_date(clock_ns())
-        self._is_refused = False
+        self.is_refused = False
         self.write_errors = 0
 
     def write(self) -> None:
@@ -67,7 +67,7 @@ class Bookkeeper:
             except MeterError as error:
                 self._say_once(str(error))
                 return
-            self._is_refused = False
+            self.is_refused = False
             if self._monotonic_s() - self._rolled_s >= self._roll_s or utc_date(self._clock_ns()) != self._date:
                 self._roll()
             else:
@@ -121,9 +121,9 @@ class Bookkeeper:
             self._say_once(f"the energy log's journal cannot become a Parquet file, and stays: {error}.")
 
     def _say_once(self, sentence: str) -> None:
-        if not self._is_refused:
+        if not self.is_refused:
             _say(sentence)
-        self._is_refused = True
+        self.is_refused = True
 
 
 def bounded(entries: Sequence[EnergyEntry], limit: int) -> list[EnergyEntry]:

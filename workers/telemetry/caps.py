@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from workers.contract import Lease, Power
-from workers.errors import MeterError, WattledgerError
+from workers.errors import CapError, MeterError, WattledgerError
 from workers.powercap.notes import LimitNotes
 from workers.powercap.policy import check_limit, effective_limit_mw, wanted_limit_mw
 from workers.telemetry.meter import PowerMeter
@@ -21,6 +23,32 @@ class Caps:
         devices = [device.uuid for device in meter.devices()]
         notes.adopt(devices)
         self._owed = {device for device in devices if notes.original_mw(device) is not None}
+
+    @property
+    def originals_mw(self) -> dict[str, int]:
+        """Device to the limit to go back to, mW, of those that are capped."""
+        found = {device.uuid: self._notes.original_mw(device.uuid) for device in self._meter.devices()}
+        return {device: limit_mw for device, limit_mw in found.items() if limit_mw is not None}
+
+    def resume(self, originals_mw: Mapping[str, int], held: Sequence[tuple[Lease, Power]]) -> list[str]:
+        """Take over the caps of an agent that was killed: ``held`` keep theirs, and ``originals_mw`` come back after.
+
+        Gives the devices of leases whose cap cannot be held any more.
+        """
+        for device in self._meter.devices():
+            if device.uuid in originals_mw:
+                try:
+                    self._notes.keep(device.uuid, originals_mw[device.uuid])
+                except CapError:
+                    continue  # Another agent has capped it since, and will put it back.
+                self._owed.add(device.uuid)
+        refused: list[str] = []
+        for lease, power in held:
+            try:
+                self.hold(lease, power)
+            except WattledgerError:
+                refused += lease.devices
+        return refused
 
     def hold(self, lease: Lease, power: Power) -> None:
         """Set what ``power`` asks for on each device of the lease.

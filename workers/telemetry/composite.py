@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from workers.contract import Device, Lease, Reading
 from workers.errors import MeterError
-from workers.telemetry.meter import LimitRange, PowerMeter
+from workers.telemetry.meter import LimitRange, PowerMeter, RemembersMeter
 
 
 class CompositeMeter:
@@ -56,6 +57,21 @@ class CompositeMeter:
         """Each meter is told of its own devices in the lease."""
         for meter in self._meters:
             meter.detach(_part(lease, meter))
+
+    def memory(self) -> Mapping[str, Any]:
+        """What those that remember do, all together: their devices differ."""
+        return {
+            key: value
+            for meter in self._meters
+            if isinstance(meter, RemembersMeter)
+            for key, value in meter.memory().items()
+        }
+
+    def recall(self, memory: Mapping[str, Any], leases: Sequence[Lease]) -> None:
+        """Each takes what it knows."""
+        for meter in self._meters:
+            if isinstance(meter, RemembersMeter):
+                meter.recall(memory, [_part(lease, meter) for lease in leases])
 
     def speed(self, device: str) -> float | None:
         """As its meter does."""

@@ -48,7 +48,10 @@ _SCHEMA = {
     "share": Column.FLOAT64,
     "method": Column.TEXT,
     "quality": Column.TEXTS,
+    "witness_mj": Column.INT64,
 }
+_LATER = ("witness_mj",)
+"""Columns that logs of earlier versions lack; there they read as null."""
 
 
 TAKEOVER_TIMEOUT_S = 2.0
@@ -269,6 +272,7 @@ def _write_date(path: Path, entries: Sequence[EnergyEntry]) -> Path:
         "share": [entry.share for entry in entries],
         "method": [entry.method for entry in entries],
         "quality": [sorted(entry.quality) for entry in entries],
+        "witness_mj": [entry.witness_mj for entry in entries],
     }
     write_atomically(path, columns, _SCHEMA)
     return path
@@ -340,7 +344,7 @@ def read_energy_logs(
     folder = home.energy(node)
     # Journals first: what becomes a Parquet file while we look is then seen in both, and never in neither.
     journals = _read_journals(folder)
-    read = read_folder(folder, _SCHEMA, partitions=("node", "date"), wanted=wanted, where=where)
+    read = read_folder(folder, _SCHEMA, partitions=("node", "date"), wanted=wanted, where=where, optional=_LATER)
     node_of = dict(zip(read.columns["device"], read.columns["node"], strict=True))
     entries = _entries(read.columns)
     for path, date, entry in _not_in(read, journals):
@@ -362,7 +366,7 @@ class FolderRead:
 def read_energy_folder(folder: Path) -> FolderRead:
     """Every entry below any folder, wherever it came from; one that is not there reads as empty."""
     journals = _read_journals(folder)
-    read = read_folder(folder, _SCHEMA)
+    read = read_folder(folder, _SCHEMA, optional=_LATER)
     entries = [*_entries(read.columns), *(entry for _, _, entry in _not_in(read, journals))]
     entries.sort(key=lambda entry: (entry.start_ns, entry.device))
     return FolderRead(entries=tuple(entries), unreadable=(*read.unreadable, *journals.unreadable))
@@ -404,25 +408,40 @@ def _to_us(time_ns: int) -> int:
 
 
 def _entries(columns: Mapping[str, Sequence[Any]]) -> list[EnergyEntry]:
-    return [
-        EnergyEntry(
-            start_ns=start,
-            end_ns=end,
-            device=device,
-            model=model,
-            kind=kind,
-            energy_mj=energy_mj,
-            job_id=job_id,
-            attempt=attempt,
-            phase=None if phase is None else Phase(phase),
-            share=share,
-            method=Method(method),
-            quality=frozenset(map(Quality, quality)),
-        )
-        for start, end, device, model, kind, energy_mj, job_id, attempt, phase, share, method, quality in zip(
-            *(columns[name] for name in _SCHEMA), strict=True
-        )
-    ]
+    return [_entry(*row) for row in zip(*(columns[name] for name in _SCHEMA), strict=True)]
+
+
+def _entry(
+    start: int,
+    end: int,
+    device: str,
+    model: str,
+    kind: str,
+    energy_mj: int,
+    job_id: str | None,
+    attempt: int | None,
+    phase: str | None,
+    share: float,
+    method: str,
+    quality: Sequence[str],
+    witness_mj: int | None,
+) -> EnergyEntry:
+    """A row, in the order of the schema."""
+    return EnergyEntry(
+        start_ns=start,
+        end_ns=end,
+        device=device,
+        model=model,
+        kind=kind,
+        energy_mj=energy_mj,
+        job_id=job_id,
+        attempt=attempt,
+        phase=None if phase is None else Phase(phase),
+        share=share,
+        method=Method(method),
+        quality=frozenset(map(Quality, quality)),
+        witness_mj=witness_mj,
+    )
 
 
 def _lost(unreadable: Sequence[Path]) -> frozenset[tuple[str, str]]:

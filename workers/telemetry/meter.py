@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from workers.contract import Device, Lease, Reading
-from workers.errors import UnknownNameError
+from workers.errors import CapError, MeterError, UnknownNameError
+
+HOST_GAP_MS = 60_000
+"""How far apart readings of the host's own devices may be: what they count or model is exact whenever it is read, and a
+look a minute loses nothing but resolution."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,6 +93,64 @@ class PowerMeter(Protocol):
     def close(self) -> None:
         """Let go of the driver. Nothing else may be called afterwards."""
         ...
+
+
+@runtime_checkable
+class RemembersMeter(Protocol):
+    """A meter whose counters live in this process, and would start anew with the next one, unless they are told."""
+
+    def memory(self) -> Mapping[str, Any]:
+        """Where its counters stand, and what they stand on, as JSON."""
+        ...
+
+    def recall(self, memory: Mapping[str, Any], leases: Sequence[Lease]) -> None:
+        """Go on from ``memory``, of a meter of the same devices on this host since its last boot; call before reading.
+
+        ``leases`` are those still held: what their processes did meanwhile counts. Devices it does not know are left
+        out.
+        """
+        ...
+
+
+class UncappedMeter(ABC):
+    """What is the same in all meters of devices that take no limit and follow nobody: a CPU's counters, a recording."""
+
+    @abstractmethod
+    def devices(self) -> tuple[Device, ...]:
+        """As the port says."""
+
+    def process_use(self, device: str) -> Mapping[int, int] | None:
+        """Not known: a host's devices are shared out by processor time (``HostUsage``), a recording by nobody's."""
+        if all(known.uuid != device for known in self.devices()):
+            raise self.unknown(device)
+        return None
+
+    def limit_range(self, device: str) -> LimitRange:
+        """There is none."""
+        if all(known.uuid != device for known in self.devices()):
+            raise self.unknown(device)
+        raise CapError(f"{device} has no power limit that a job may set. Cap its GPUs instead.")
+
+    def set_limit(self, device: str, limit_mw: int) -> None:  # noqa: ARG002 - the port's signature
+        """Never."""
+        self.limit_range(device)
+
+    def attach(self, lease: Lease) -> None:  # noqa: B027 - nothing is what these meters do
+        """They see whoever works."""
+
+    def detach(self, lease: Lease) -> None:  # noqa: B027
+        """They see whoever works."""
+
+    def speed(self, device: str) -> float | None:  # noqa: ARG002 - the port's signature
+        """Real devices set their own pace."""
+        return None
+
+    def close(self) -> None:  # noqa: B027
+        """Nothing is held open."""
+
+    def unknown(self, device: str) -> MeterError:
+        """The error for a device that this meter does not have."""
+        return MeterError(f"{device} is not a device of this node: {', '.join(d.uuid for d in self.devices())}.")
 
 
 def find_device(devices: Sequence[Device], token: str) -> Device:

@@ -17,13 +17,14 @@ import csv
 import functools
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from workers.contract import Device, Lease, Method, Reading
-from workers.errors import CapError, MeterError, UnmeteredError
-from workers.telemetry.meter import LimitRange
+from workers.errors import UnmeteredError
+from workers.telemetry.meter import HOST_GAP_MS, UncappedMeter
 from workers.telemetry.procfs import ROOT as PROC
 from workers.telemetry.procfs import CpuInfo, HostTicks, cpu_info, host_ticks
 from workers.units import MW_PER_W, PJ_PER_MJ
@@ -63,7 +64,7 @@ class _Package:
     utilization: float | None = field(default=None)
 
 
-class ModelledCpuMeter:
+class ModelledCpuMeter(UncappedMeter):
     """The CPU packages of this host, modelled. Behaves as ``PowerMeter`` says.
 
     Args:
@@ -88,6 +89,7 @@ class ModelledCpuMeter:
                 model=info.model or "unknown",
                 kind="cpu",
                 method=Method.MODELLED,
+                gap_ms=HOST_GAP_MS,
             )
             for index, number in enumerate(numbers)
         ]
@@ -120,36 +122,28 @@ class ModelledCpuMeter:
             utilization=package.utilization,
         )
 
-    def process_use(self, device: str) -> Mapping[int, int] | None:
-        """What processes draw is shared out by processor time, see ``HostUsage``."""
-        self._package(device)
-        return None
+    def memory(self) -> Mapping[str, Any]:
+        """Of each package its energy so far, and the look it reaches up to."""
+        return {
+            uuid: {
+                "since_ns": package.since_ns,
+                "busy": package.ticks.busy,
+                "total": package.ticks.total,
+                "energy_pj": package.energy_pj,
+            }
+            for uuid, package in self._packages.items()
+        }
 
-    def limit_range(self, device: str) -> LimitRange:
-        """A model has no limit."""
-        self._package(device)
-        raise CapError(f"{device} has no power limit that a job may set. Cap its GPUs instead.")
-
-    def set_limit(self, device: str, limit_mw: int) -> None:  # noqa: ARG002 - the port's signature
-        """Never."""
-        self.limit_range(device)
-
-    def attach(self, lease: Lease) -> None:
-        """The model sees the whole host."""
-
-    def detach(self, lease: Lease) -> None:
-        """The model sees the whole host."""
-
-    def speed(self, device: str) -> float | None:  # noqa: ARG002 - the port's signature
-        """The CPU is real, only its power is not known."""
-        return None
-
-    def close(self) -> None:
-        """Nothing is held open."""
+    def recall(self, memory: Mapping[str, Any], leases: Sequence[Lease]) -> None:  # noqa: ARG002 - it sees the whole host
+        """The kernel counted on meanwhile, so the next look covers that time too."""
+        for uuid in self._packages.keys() & memory.keys():
+            package, known = self._packages[uuid], memory[uuid]
+            package.since_ns, package.energy_pj = known["since_ns"], known["energy_pj"]
+            package.ticks = HostTicks(busy=known["busy"], total=known["total"])
 
     def _package(self, device: str) -> _Package:
         if device not in self._packages:
-            raise MeterError(f"{device} is not a CPU package of this node: {', '.join(self._packages)}.")
+            raise self.unknown(device)
         return self._packages[device]
 
 

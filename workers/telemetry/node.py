@@ -11,21 +11,26 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NoReturn
 
 from workers.contract import Device, EnergyEntry, Lease, Method, Phase, Power, Reading
 from workers.errors import InputError, MeterError
 from workers.powercap.notes import LimitNotes
-from workers.telemetry.booking import Claim, DeviceBook
+from workers.telemetry.booking import Claim, DeviceBook, Standing
 from workers.telemetry.caps import Caps
-from workers.telemetry.meter import PowerMeter, find_device
-from workers.telemetry.procfs import lineage
+from workers.telemetry.journal import State
+from workers.telemetry.meter import PowerMeter, RemembersMeter, find_device
+from workers.telemetry.procfs import lineage, started_ticks
 from workers.telemetry.sharing import use_by_lease
 from workers.telemetry.snapshot import DeviceStatus, LeaseStatus, NodeSnapshot
+from workers.telemetry.state import HeldLease, NodeState, Takeover, Told, to_json
 from workers.telemetry.usage import HostUsage
-from workers.units import MW_PER_W, NS_PER_S
+from workers.units import MW_PER_W, NS_PER_S, apportion
 
 KEEP_CLOSED_NS = 60 * NS_PER_S
 """How long a closed lease's counter stays in the snapshot, so that the last scrape sees its final value."""
+RETURN_NS = 5 * NS_PER_S
+"""How long a restarted agent waits for the attempts that hold leases to tell their phases; they try twice a second."""
 HOST_EVERY_NS = NS_PER_S
 """Time between looks at the host's own devices, edges apart: whose processor time it was takes many small files."""
 
@@ -77,6 +82,12 @@ class NodeMeter:
         only_agent: no other agent meters this host, so what no attempt used of it may be written down.
         lineage: a process and those it descends from, by pid; whose lease a process is under.
         unmetered: why a kind of device (``cpu``, ``dram``) is not metered here; attempts are told.
+        on_edge: called when close looks would help, by somebody who then calls ``look_closely`` until they no longer
+            do; without it nobody does.
+        boot: which boot of the host this is.
+        resume: the state in which an agent of this node was killed; one of another boot is of no use.
+        told: by job and attempt, what attempts have left that could not wait for this agent.
+        started: what makes a process number this process and no other; ``None`` when it is gone.
     """
 
     def __init__(
@@ -90,13 +101,21 @@ class NodeMeter:
         only_agent: bool = False,
         lineage: Callable[[int], Iterable[int]] = lineage,
         unmetered: Mapping[str, str] | None = None,
+        on_edge: Callable[[], None] | None = None,
+        boot: str | None = None,
+        resume: NodeState | None = None,
+        told: Mapping[tuple[str, int], Told] | None = None,
+        started: Callable[[int], int | None] = started_ticks,
     ) -> None:
         self.node = node
+        self._on_edge = on_edge
         self.unmetered = dict(unmetered or {})
         self._meter = meter
         self._clock_ns = clock_ns
         self._lock = threading.RLock()
-        self._states = {d.uuid: _DeviceState(device=d, book=DeviceBook(d)) for d in meter.devices()}
+        self._states = {
+            d.uuid: _DeviceState(device=d, book=DeviceBook(d, is_watched=on_edge is not None)) for d in meter.devices()
+        }
         self._host = tuple(d.uuid for d in meter.devices() if d.kind != "gpu")
         self._usage, self._only_agent = usage, only_agent
         self._lineage = lineage
@@ -105,6 +124,15 @@ class NodeMeter:
         self._closed: dict[str, tuple[Lease, int]] = {}
         self._caps = Caps(meter, notes or LimitNotes())
         self._read_seconds = 0.0
+        self._boot, self._started = boot, started
+        self._wishes: dict[str, tuple[Power, int | None]] = {}
+        self._takeover: Takeover | None = None
+        self._resumed = NodeState(time_ns=0, boot=boot)
+        # Books of devices that are not there now, and leases whose holders have not been heard of since the restart.
+        self._absent: dict[str, Standing] = {}
+        self._unheard: set[str] = set()
+        if resume is not None and resume.boot == boot:
+            self._resume(resume, told or {})
         self.tick()
 
     def tick(self) -> None:
@@ -116,11 +144,22 @@ class NodeMeter:
                 self._read_host()
             self._read_seconds = time.perf_counter() - started
             self._count_errors(self._caps.restore())
-            horizon_ns = self._clock_ns() - KEEP_CLOSED_NS
-            self._closed = {key: value for key, value in self._closed.items() if value[1] >= horizon_ns}
+            if self._takeover is not None and self._takeover.is_over(self._clock_ns()):
+                self._finish_takeover()
+            for lease_id in [key for key in self._unheard if not self._is_alive(key)]:
+                self.close(lease_id)
+            self._forget_closed()
 
-    def open(self, request: LeaseRequest) -> Lease:
-        """Open a lease: from now on the devices' joules are this attempt's.
+    def look_closely(self) -> bool:
+        """Read the devices around whose edges every millisecond tells; whether there are any."""
+        with self._lock:
+            now_ns = self._clock_ns()
+            wanting = [device for device, state in self._states.items() if state.book.wants_look(now_ns)]
+            self._read_all(wanting)
+            return bool(wanting)
+
+    def open(self, request: LeaseRequest, *, lease_id: str | None = None) -> Lease:
+        """Open a lease: from now on the devices' joules are this attempt's. ``lease_id``: open that one again.
 
         Raises:
             UnknownNameError: no such device.
@@ -131,8 +170,9 @@ class NodeMeter:
             found = [find_device(self._meter.devices(), token).uuid for token in request.devices]
             devices = tuple(dict.fromkeys(found))
             self._refuse_twice(request)
+            self._finish_takeover()
             lease = Lease(
-                lease_id=uuid.uuid4().hex,
+                lease_id=lease_id or uuid.uuid4().hex,
                 job_id=request.job_id,
                 attempt=request.attempt,
                 devices=devices,
@@ -148,34 +188,89 @@ class NodeMeter:
             if self._usage is not None:
                 self._usage.attach(lease)
             self._leases[lease.lease_id] = lease
+            self._wishes[lease.lease_id] = request.power, self._started(request.pid)
+            self._closed.pop(lease.lease_id, None)
             self._mark_edge((*devices, *self._host))
             return lease
+
+    def resume(self, request: LeaseRequest, told: Told) -> Lease:
+        """An attempt is back that was without an agent: take up its lease where it is, or open it again.
+
+        Raises:
+            InputError: another process holds that lease.
+            Everything ``open`` raises.
+        """
+        with self._lock:
+            attempt = request.job_id, request.attempt
+            closed = [lease for lease, _ in self._closed.values() if (lease.job_id, lease.attempt) == attempt]
+            held = [lease for lease in self._leases.values() if (lease.job_id, lease.attempt) == attempt]
+            known = next(iter([*held, *closed]), None)
+            if known is not None and known.pid != request.pid:
+                self._refuse(known)
+            if not held and (told.closed_ns is None or known is None):
+                return self.open(request, lease_id=known.lease_id if known else None)
+            assert known is not None
+            self._unheard.discard(known.lease_id)
+            if held:
+                self._take_in(known, request.phase, told)
+            return known
+
+    def _take_in(self, lease: Lease, phase: Phase | None, told: Told) -> None:
+        """What the holder of an open lease tells, which is in ``phase`` now."""
+        if self._takeover is not None:
+            self._takeover.tell(lease.lease_id, told)
+            self._leases[lease.lease_id] = replace(lease, phase=phase)
+            self.tick()
+        elif lease.phase != phase:
+            self.set_phase(lease.lease_id, phase)
+        if told.closed_ns is not None and lease.lease_id in self._leases and self._takeover is None:
+            self.close(lease.lease_id)
 
     def set_phase(self, lease_id: str, phase: Phase | None) -> None:
         """From now on the lease's joules are of ``phase``."""
         with self._lock:
             lease = self._held(lease_id)
+            self._leases[lease_id] = replace(lease, phase=phase)
+            if self._takeover is not None:
+                self._takeover.tell(lease_id, Told(phases=((self._clock_ns(), phase),)))
+                return
             self._read_all(lease.devices)
             self._read_host()
-            self._leases[lease_id] = replace(lease, phase=phase)
             self._mark_edge((*lease.devices, *self._host))
 
     def close(self, lease_id: str) -> None:
         """End the lease and put back the power limits; closing one that is closed is harmless."""
         with self._lock:
+            self._finish_takeover()
             lease = self._leases.pop(lease_id, None)
             if lease is None:
                 return
             self._read_all(lease.devices)
             self._read_host()
             self._mark_edge((*lease.devices, *self._host))
-            self._meter.detach(lease)
-            if self._usage is not None:
-                self._usage.detach(lease)
-            # The next tick looks again, so that the lease's last joules are booked without waiting.
-            self._host_read_ns = None
-            self._closed[lease_id] = (lease, self._clock_ns())
-            self._count_errors(self._caps.drop(lease_id))
+            self._end(lease, self._clock_ns())
+
+    def _end(self, lease: Lease, closed_ns: int) -> None:
+        """What else ends with a lease than its claims."""
+        self._meter.detach(lease)
+        if self._usage is not None:
+            self._usage.detach(lease)
+        # The next tick looks again, so that the lease's last joules are booked without waiting.
+        self._host_read_ns = None
+        self._closed[lease.lease_id] = (lease, closed_ns)
+        self._wishes.pop(lease.lease_id, None)
+        self._unheard.discard(lease.lease_id)
+        self._count_errors(self._caps.drop(lease.lease_id))
+
+    @property
+    def is_taking_over(self) -> bool:
+        """Whether what happened since the state this agent took up is still to be booked."""
+        return self._takeover is not None
+
+    def is_open(self, lease_id: str) -> bool:
+        """Whether the lease is open."""
+        with self._lock:
+            return lease_id in self._leases
 
     def is_settled(self, lease_id: str) -> bool:
         """Whether all joules of a closed lease are booked: its devices' counters moved since, or cannot be read."""
@@ -209,6 +304,30 @@ class NodeMeter:
             taken = [entry for state in self._states.values() for entry in state.book.take()]
             return [entry for entry in taken if entry.job_id is not None or self._is_told(entry.device)]
 
+    def take(self) -> tuple[list[EnergyEntry], State]:
+        """The entries booked since the last call, and the state in which another agent can go on from them."""
+        with self._lock:
+            if self._takeover is not None:
+                # Nothing is booked yet since the state that is being taken over.
+                return [], to_json(self._resumed)
+            return self.take_entries(), to_json(self._state())
+
+    def _state(self) -> NodeState:
+        books = {uuid: state.book.standing() for uuid, state in self._states.items()}
+        return NodeState(
+            time_ns=self._clock_ns(),
+            boot=self._boot,
+            held=tuple(
+                HeldLease(lease=lease, power=self._wishes[key][0], started=self._wishes[key][1])
+                for key, lease in self._leases.items()
+            ),
+            closed=tuple(self._closed.values()),
+            books={**self._absent, **{uuid: standing for uuid, standing in books.items() if standing is not None}},
+            limits_mw=self._caps.originals_mw,
+            meter=self._meter.memory() if isinstance(self._meter, RemembersMeter) else {},
+            usage=None if self._usage is None else self._usage.memory(),
+        )
+
     def snapshot(self) -> NodeSnapshot:
         """Read the devices now and say everything known."""
         with self._lock:
@@ -227,11 +346,17 @@ class NodeMeter:
                 read_seconds=self._read_seconds,
             )
 
+    def close_all(self) -> None:
+        """End every lease. Looking closely for as long as that helps then books their last joules."""
+        with self._lock:
+            self._finish_takeover()
+            for lease_id in list(self._leases):
+                self.close(lease_id)
+
     def shutdown(self) -> None:
         """Close every lease, book the rest, restore every limit, let go of the driver."""
         with self._lock:
-            for lease_id in list(self._leases):
-                self.close(lease_id)
+            self.close_all()
             self._host_read_ns = None
             self.tick()
             self._meter.close()
@@ -245,9 +370,12 @@ class NodeMeter:
             state.last = None
             return
         state.last = reading
-        if state.sharers:
-            state.book.weigh(use_by_lease(self._process_use(device), state.sharers, self._lineage))
-        state.book.observe(reading)
+        if self._takeover is None:
+            if state.sharers:
+                state.book.weigh(use_by_lease(self._process_use(device), state.sharers, self._lineage))
+            state.book.observe(reading)
+        elif device not in self._host:
+            self._takeover.readings.append(reading)
 
     def _process_use(self, device: str) -> Mapping[int, int]:
         """Busy ns by pid since the last time; empty where that is not known, so that sharers have equal parts."""
@@ -264,6 +392,10 @@ class NodeMeter:
     def _read_host(self) -> None:
         """Read the host's own devices, with who used them since the last time."""
         self._host_read_ns = self._clock_ns()
+        if self._takeover is not None:
+            # Who used them is known once it is known who held what.
+            self._read_all(self._host)
+            return
         try:
             used = self._usage.since() if self._usage is not None else {}
         except MeterError:
@@ -297,13 +429,10 @@ class NodeMeter:
     def _mark_edge(self, devices: Sequence[str]) -> None:
         now_ns = self._clock_ns()
         for device in devices:
-            claims = [
-                Claim(lease_id=lease.lease_id, job_id=lease.job_id, attempt=lease.attempt, phase=lease.phase)
-                for lease in self._leases.values()
-                if device in lease.devices or device in self._host
-            ]
-            self._states[device].book.edge(now_ns, claims)
+            self._states[device].book.edge(now_ns, self._claims(device, self._leases.values()))
             self._note_sharers(self._states[device])
+        if self._on_edge is not None:
+            self._on_edge()
 
     def _note_sharers(self, state: _DeviceState) -> None:
         """From now on the device is weighed if several hold it; what its processes used before is not asked."""
@@ -311,6 +440,100 @@ class NodeMeter:
         if len(holders) > 1 and not state.sharers:
             self._process_use(state.device.uuid)
         state.sharers = holders if len(holders) > 1 else ()
+
+    def _claims(self, device: str, leases: Iterable[Lease]) -> tuple[Claim, ...]:
+        return tuple(
+            Claim(lease_id=lease.lease_id, job_id=lease.job_id, attempt=lease.attempt, phase=lease.phase)
+            for lease in leases
+            if device in lease.devices or device in self._host
+        )
+
+    def _resume(self, state: NodeState, told: Mapping[tuple[str, int], Told]) -> None:
+        """Stand where the agent stood whose state this is; what happened since is booked once it is known."""
+        for device, standing in state.books.items():
+            if device in self._states:
+                self._states[device].book.resume(standing)
+            else:
+                self._absent[device] = standing
+        self._resumed = state
+        self._closed = {lease.lease_id: (lease, closed_ns) for lease, closed_ns in state.closed}
+        leases = [
+            replace(held.lease, devices=tuple(device for device in held.lease.devices if device in self._states))
+            for held in state.held
+        ]
+        self._leases = {lease.lease_id: lease for lease in leases}
+        self._wishes = {held.lease.lease_id: (held.power, held.started) for held in state.held}
+        living = [lease for lease in leases if self._is_alive(lease.lease_id)]
+        if isinstance(self._meter, RemembersMeter):
+            self._meter.recall(state.meter, living)
+        if self._usage is not None and state.usage is not None:
+            self._usage.recall(state.usage, living)
+        wishes = [(lease, self._wishes[lease.lease_id][0]) for lease in living]
+        self._count_errors(self._caps.resume(state.limits_mw, wishes))
+        self._takeover = Takeover(
+            since_ns=state.time_ns,
+            held=leases,
+            waiting={lease.lease_id for lease in living},
+            deadline_ns=self._clock_ns() + RETURN_NS,
+        )
+        for lease in leases:
+            left = told.get((lease.job_id, lease.attempt))
+            if left is not None:
+                self._takeover.tell(lease.lease_id, left)
+            elif lease not in living:
+                self._takeover.end(lease.lease_id, state.time_ns)
+
+    def _finish_takeover(self) -> None:
+        """Book what was drawn since the state that is taken over, by what has been told of the leases since."""
+        takeover, self._takeover = self._takeover, None
+        if takeover is None:
+            return
+        steps = takeover.steps()
+        for device, state in self._states.items():
+            if device not in self._host:
+                edges = [(time_ns, self._claims(device, leases)) for time_ns, leases in steps]
+                _play(state.book, edges, [reading for reading in takeover.readings if reading.device == device])
+        self._play_host(steps)
+        is_open = {lease.lease_id: lease for lease in steps[-1][1]}
+        for lease in list(self._leases.values()):
+            if lease.lease_id not in is_open:
+                del self._leases[lease.lease_id]
+                self._end(lease, takeover.ended_ns(lease.lease_id) or takeover.since_ns)
+        self._leases = is_open
+        for state in self._states.values():
+            self._note_sharers(state)
+        self._unheard = takeover.waiting & is_open.keys()
+
+    def _play_host(self, steps: Sequence[tuple[int, tuple[Lease, ...]]]) -> None:
+        """Share out the host's own devices: what was used since the state, evenly over the time since."""
+        times = [time_ns for time_ns, _ in steps]
+        spans = [max(0, end - begin) for begin, end in zip(times, [*times[1:], self._clock_ns()], strict=True)]
+        try:
+            used = self._usage.since() if self._usage is not None else {}
+        except MeterError:
+            used = {}
+        weights = spans if any(spans) else [1] * len(spans)
+        parts = {lease_id: apportion(amount, weights) for lease_id, amount in used.items()}
+        for device in self._host:
+            for number, (time_ns, leases) in enumerate(steps):
+                self._states[device].book.edge(time_ns, self._claims(device, leases))
+                self._states[device].book.weigh({lease_id: part[number] for lease_id, part in parts.items()})
+            self._read(device)
+
+    def _is_alive(self, lease_id: str) -> bool:
+        """Whether the very process that opened the lease still runs."""
+        started = self._wishes[lease_id][1]
+        return started is not None and self._started(self._leases[lease_id].pid) == started
+
+    def _forget_closed(self) -> None:
+        """Leases that ended a while ago are in the log; nobody asks for them any more."""
+        horizon_ns = self._clock_ns() - KEEP_CLOSED_NS
+        kept = {key: value for key, value in self._closed.items() if value[1] >= horizon_ns}
+        if len(kept) < len(self._closed):
+            self._closed = kept
+            for state in self._states.values():
+                for lease_id in state.book.booked_by_lease.keys() - self._leases.keys() - kept.keys():
+                    del state.book.booked_by_lease[lease_id]
 
     def _held(self, lease_id: str) -> Lease:
         if lease_id not in self._leases:
@@ -320,14 +543,32 @@ class NodeMeter:
     def _refuse_twice(self, request: LeaseRequest) -> None:
         for lease in self._leases.values():
             if (lease.job_id, lease.attempt) == (request.job_id, request.attempt):
-                raise InputError(
-                    f"attempt {request.attempt} of {request.job_id} already holds a lease on {self.node} "
-                    f"(process {lease.pid}). Wait for it to end, or use another job id."
-                )
+                self._refuse(lease)
+
+    def _refuse(self, lease: Lease) -> NoReturn:
+        raise InputError(
+            f"attempt {lease.attempt} of {lease.job_id} already holds a lease on {self.node} "
+            f"(process {lease.pid}). Wait for it to end, or use another job id."
+        )
 
     def _count_errors(self, devices: Iterable[str]) -> None:
         for device in devices:
             self._states[device].errors += 1
+
+
+def _play(book: DeviceBook, edges: Sequence[tuple[int, Sequence[Claim]]], readings: Sequence[Reading]) -> None:
+    """Tell a book what happened, in the order in which it did; an edge that changes nothing is none."""
+    standing = book.standing()
+    claims = standing.stretches[-1][1] if standing else ()
+    for time_ns, held in edges:
+        while readings and readings[0].time_ns <= time_ns:
+            book.observe(readings[0])
+            readings = readings[1:]
+        if tuple(held) != claims:
+            book.edge(time_ns, held)
+            claims = tuple(held)
+    for reading in readings:
+        book.observe(reading)
 
 
 def _status(state: _DeviceState, *, is_told: bool) -> DeviceStatus:

@@ -17,6 +17,8 @@ from workers.units import NS_PER_S, NS_PER_US
 
 HOLD_NS = 2 * NS_PER_S
 """Samples come at least every second, so when twice that has brought none, nobody is busy."""
+ASK_EVERY_NS = NS_PER_S // 20
+"""There are no more than six samples a second, so looks that are close together need not ask each time."""
 _WHOLE = 100
 """Per cent; the driver has been seen to hand out entries it never filled in, with more."""
 
@@ -36,12 +38,21 @@ class ProcessUse:
     Attributes:
         shares: the latest samples: pid to per cent of the board, as a mean over the samples that came together.
         sampled_ns: when they came.
+        is_told: whether the board took samples when it was asked last.
     """
 
     asked_ns: int
     shares: Mapping[int, float] = field(default_factory=dict)
     sampled_ns: int = 0
+    is_told: bool = False
     _seen_us: int = 0
+    _polled_ns: int = 0
+
+    def is_due(self, now_ns: int) -> bool:
+        """Whether there may be new samples; once they are asked for it is not, for a while."""
+        is_due = not 0 <= now_ns - self._polled_ns < ASK_EVERY_NS
+        self._polled_ns = now_ns if is_due else self._polled_ns
+        return is_due
 
     def since_us(self, now_ns: int) -> int:
         """The time after which samples are new, µs; a clock that was set back must not make all of them old."""

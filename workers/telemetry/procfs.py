@@ -23,6 +23,12 @@ _USED_BY_PROCESS = slice(11, 15)
 """Its parent, and utime, stime, cutime, cstime of ``/proc/PID/stat``, counted after the command's parenthesis."""
 
 
+_STARTED = 19
+"""starttime of ``/proc/PID/stat``, counted likewise."""
+_ENDED = "ZXx"
+"""States of a process that runs no more."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CpuInfo:
     """The host's CPU.
@@ -110,6 +116,23 @@ def lineage(pid: int, root: Path = ROOT) -> Iterator[int]:
         yield pid
         fields = _stat(pid, root)
         pid = int(fields[_PARENT]) if fields else 0
+
+
+def started_ticks(pid: int, root: Path = ROOT) -> int | None:
+    """When a process began, in ticks since boot: with its number, what makes it this process and no other.
+
+    ``None`` when it is gone, or has ended and only waits for its parent to notice.
+    """
+    fields = _stat(pid, root)
+    return None if not fields or fields[0] in _ENDED else int(fields[_STARTED])
+
+
+def boot_id(root: Path = ROOT) -> str | None:
+    """Names the time since the host's last boot, which counters and process numbers are of; ``None``: not told."""
+    try:
+        return (root / "sys/kernel/random/boot_id").read_text(encoding="utf-8").strip() or None
+    except OSError:
+        return None
 
 
 def _own_ticks(pid: int, root: Path) -> int | None:

@@ -1,9 +1,9 @@
 """What is known of accelerator models, as data: the physics of a simulated board of each type.
 
-``tdp_w``, ``min_limit_w`` and ``fp32_tflops`` are the maker's published figures (the source is named per row).
-``idle_w`` is what an idle board with a loaded driver commonly reports; boards differ by several watts, so it is an
-assumption of the simulation, not a fact about your board. ``refresh_ms`` is the sensors' refresh (20 to 100 ms on
-measured boards).
+``tdp_w`` and ``fp32_tflops`` are the maker's published figures (the source is named per row). ``idle_w`` and
+``min_limit_w`` are not: they are what idle boards with a loaded driver commonly report, and the lowest limit boards
+take by ``nvidia-smi -q -d POWER``. Boards differ by several watts and by firmware, so both are assumptions of the
+simulation, not facts about your board. ``refresh_ms`` is the sensors' refresh (20 to 100 ms on measured boards).
 
 ``sample_window_ms``: A100 and H100 sample power for 25 of every 100 ms (Yang, Adamek, Armour, "Part-time Power
 Measurements", arXiv 2312.02741); the H200, of the H100's architecture, is assumed to do the same, and the others to

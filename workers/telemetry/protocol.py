@@ -7,9 +7,16 @@ That makes death exact: however the attempt ends, the kernel closes its connecti
 | ``{"op": "open", "job_id", "attempt", "devices", "cpus", "phase", "power"}`` | ``{"devices", "speed", "cap_watts"}`` |
 | ``{"op": "phase", "phase"}`` | ``{"speed"}`` |
 | ``{"op": "pace"}`` | ``{"speed"}`` |
+| ``{"op": "resume", ..., "phases", "closed_ns"}`` | as ``open`` |
 | ``{"op": "close"}`` | ``{"energy_mj"}`` once all is booked and on disk |
 | ``{"op": "flush"}`` | ``{}`` once everything booked so far is on disk |
 | ``{"op": "describe"}`` | ``{"node", "devices": [...]}`` |
+
+A ``resume`` comes from an attempt whose agent has gone and is back, or another in its place. It has the fields of an
+``open``, ``phase`` being the present one, and tells what the new agent cannot know: each phase since the lease was
+opened as ``[time_ns, phase]``, and when the work was done (null while it goes on). The kernel says whether it is the
+process that opened the lease. An attempt that cannot wait for an agent any longer leaves the same as a *note*, a file
+beside the socket.
 
 An ``open`` is also told ``"unmetered"``: for each kind of device (``cpu``, ``dram``) that is not metered here, why.
 
@@ -32,6 +39,7 @@ from workers.errors import InputError, UnreachableError
 MAX_LINE = 64 * 1024
 """Bytes; a longer request is no request of ours."""
 
+NOTE_SUFFIX = ".note"
 Message = dict[str, Any]
 
 
@@ -46,6 +54,29 @@ def socket_path(home: Path, node: str) -> Path:
     if folder.stat().st_uid != os.getuid() or folder.is_symlink():
         raise InputError(f"{folder} belongs to somebody else. Remove it, or set TMPDIR to a folder of yours.")
     return folder / f"{hashlib.sha256(f'{home.resolve()}/{node}'.encode()).hexdigest()[:16]}.sock"
+
+
+def leave_note(socket: Path, message: Message) -> None:
+    """Write down beside the socket what a ``resume`` would have told; a reader finds it whole, or not at all.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    path = socket.with_name(f"{socket.stem}.{message['job_id']}.{message['attempt']}{NOTE_SUFFIX}")
+    hidden = path.with_name(f".{path.name}.{os.getpid()}")
+    hidden.write_bytes(encode(message))
+    hidden.replace(path)
+
+
+def find_notes(socket: Path) -> dict[Path, Message]:
+    """The notes left beside a socket; one that cannot be read tells nothing."""
+    found: dict[Path, Message] = {}
+    for path in sorted(socket.parent.glob(f"{socket.stem}.*{NOTE_SUFFIX}")):
+        try:
+            found[path] = decode(path.read_bytes())
+        except (OSError, InputError):
+            found[path] = {}
+    return found
 
 
 def encode(message: Message) -> bytes:

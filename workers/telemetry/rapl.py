@@ -9,7 +9,8 @@ A counter is microjoules in ``energy_uj`` and goes back to 0 after ``max_energy_
 Its increments are added up here in integers, so that what is exposed only grows and no part of a millijoule is lost.
 The step from the highest value to 0 is one unit of the hardware (15 or 61 µJ) that sysfs does not tell: that much is
 missing per wrap, 0.2 parts in a thousand million. Two looks so far apart that a counter may have wrapped more than once
-cannot tell how often: one wrap at most is assumed, and the books flag the span ``gap``.
+cannot tell how often: one wrap at most is assumed, and a device's ``gap_ms`` is short enough that the books flag such a
+span ``gap``.
 
 RAPL has no power reading; power is its energy over time. Refreshes come about every millisecond.
 """
@@ -18,14 +19,14 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from workers.contract import Device, Lease, Method, Reading
-from workers.errors import CapError, MeterError, UnmeteredError
-from workers.telemetry.meter import LimitRange
+from workers.errors import MeterError, UnmeteredError
+from workers.telemetry.meter import HOST_GAP_MS, UncappedMeter
 from workers.telemetry.procfs import ROOT as PROC
 from workers.telemetry.procfs import cpu_info
 
@@ -51,7 +52,7 @@ class _Zone:
     seen_ns: int
 
 
-class RaplMeter:
+class RaplMeter(UncappedMeter):
     """The RAPL zones of this host. Behaves as ``PowerMeter`` says; a zone that vanishes is an error until it is back.
 
     Args:
@@ -91,6 +92,7 @@ class RaplMeter:
             self._zones[uuid] = self._open(device, folder, root)
 
     def _open(self, device: Device, folder: Path, root: Path) -> _Zone:
+        """The zone of a device, which is told for how long its counter tells a wrap."""
         try:
             first_uj, range_uj = _number(folder / "energy_uj"), _number(folder / "max_energy_range_uj")
         except PermissionError as error:
@@ -100,7 +102,7 @@ class RaplMeter:
                 f"the RAPL zone {folder} cannot be read: {error}", "Check `sudo dmesg | grep -i rapl`."
             ) from error
         return _Zone(
-            device=device,
+            device=replace(device, gap_ms=min(HOST_GAP_MS, once_around_ms(range_uj))),
             folder=folder,
             range_uj=range_uj,
             last_uj=first_uj,
@@ -128,36 +130,22 @@ class RaplMeter:
         zone.last_uj, zone.seen_ns = now_uj, seen_ns
         return Reading(device=device, time_ns=time_ns, energy_mj=zone.total_uj // 1000, power_mw=None)
 
-    def process_use(self, device: str) -> Mapping[int, int] | None:
-        """What processes draw is shared out by processor time, see ``HostUsage``."""
-        self._zone(device)
-        return None
+    def memory(self) -> Mapping[str, Any]:
+        """Of each zone its last look, and what it has counted."""
+        return {
+            uuid: {"last_uj": zone.last_uj, "total_uj": zone.total_uj, "seen_ns": zone.seen_ns}
+            for uuid, zone in self._zones.items()
+        }
 
-    def limit_range(self, device: str) -> LimitRange:
-        """A package's limit is the machine's own business."""
-        self._zone(device)
-        raise CapError(f"{device} has no power limit that a job may set. Cap its GPUs instead.")
-
-    def set_limit(self, device: str, limit_mw: int) -> None:  # noqa: ARG002 - the port's signature
-        """Never."""
-        self.limit_range(device)
-
-    def attach(self, lease: Lease) -> None:
-        """The counter counts whoever works."""
-
-    def detach(self, lease: Lease) -> None:
-        """The counter counts whoever works."""
-
-    def speed(self, device: str) -> float | None:  # noqa: ARG002 - the port's signature
-        """A real CPU sets its own pace."""
-        return None
-
-    def close(self) -> None:
-        """Nothing is held open."""
+    def recall(self, memory: Mapping[str, Any], leases: Sequence[Lease]) -> None:  # noqa: ARG002 - it counts whoever works
+        """The hardware counted on meanwhile; the monotonic clock is the host's, so that a wrap is told from a reset."""
+        for uuid in self._zones.keys() & memory.keys():
+            zone, known = self._zones[uuid], memory[uuid]
+            zone.last_uj, zone.total_uj, zone.seen_ns = known["last_uj"], known["total_uj"], known["seen_ns"]
 
     def _zone(self, device: str) -> _Zone:
         if device not in self._zones:
-            raise MeterError(f"{device} is not a RAPL zone of this node: {', '.join(self._zones)}.")
+            raise self.unknown(device)
         return self._zones[device]
 
 
@@ -168,6 +156,15 @@ def growth_uj(before_uj: int, now_uj: int, *, range_uj: int, elapsed_ns: int) ->
     wrapped_uj = range_uj - before_uj + now_uj
     # W x ns = nJ
     return wrapped_uj if 0 <= wrapped_uj <= PLAUSIBLE_W * elapsed_ns // 1000 else None
+
+
+def once_around_ms(range_uj: int) -> int:
+    """How long a counter takes, at the least, to count through its range: looks closer than this miss no wrap.
+
+    A range of 262 kJ lasts for 131 s at ``PLAUSIBLE_W``, one of 66 kJ for 33 s.
+    """
+    # µJ / W = µs
+    return range_uj // PLAUSIBLE_W // 1000
 
 
 def permission(root: Path = ROOT) -> str:

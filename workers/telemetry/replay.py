@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 from workers.contract import Device, Lease, Reading
 from workers.errors import CapError, InputError, MeterError
-from workers.telemetry.meter import LimitRange
+from workers.telemetry.meter import LimitRange, UncappedMeter
 from workers.telemetry.recording import RecordedDevice, Recording, read_recording
 from workers.units import NS_PER_S
 
@@ -28,7 +29,7 @@ class _Player:
     ended: bool = False
 
 
-class ReplayMeter:
+class ReplayMeter(UncappedMeter):
     """A node of recorded devices.
 
     Args:
@@ -112,38 +113,26 @@ class ReplayMeter:
             utilization=sample.utilization if sample else None,
         )
 
-    def process_use(self, device: str) -> Mapping[int, int] | None:
-        """The processes of a recording are not here."""
-        self._player(device)
-        return None
+    def memory(self) -> Mapping[str, Any]:
+        """When each device's recording began to play."""
+        return {uuid: {"began_ns": self._began_ns} for uuid in self._players}
+
+    def recall(self, memory: Mapping[str, Any], leases: Sequence[Lease]) -> None:  # noqa: ARG002 - it follows nobody
+        """The recordings played on meanwhile."""
+        for uuid in self._players.keys() & memory.keys():
+            self._began_ns = memory[uuid]["began_ns"]
 
     def limit_range(self, device: str) -> LimitRange:
         """A recording has none."""
-        raise self._uncappable(device)
-
-    def set_limit(self, device: str, limit_mw: int) -> None:  # noqa: ARG002 - the port's signature
-        """A recording takes none."""
-        raise self._uncappable(device)
-
-    def attach(self, lease: Lease) -> None:
-        """A recording follows nobody."""
-
-    def detach(self, lease: Lease) -> None:
-        """A recording follows nobody."""
+        source = self._player(device).recording.source
+        raise CapError(f"{device} is played back from {source} and takes no power limit. Remove power.")
 
     def speed(self, device: str) -> float | None:
         """This host's own pace: a replayed device is no real one, so that no work may land on a board beside it."""
         self._player(device)
         return 1.0
 
-    def close(self) -> None:
-        """Nothing to let go of."""
-
     def _player(self, device: str) -> _Player:
         if device not in self._players:
-            raise MeterError(f"{device} is not a device of this node: {', '.join(self._players)}.")
+            raise self.unknown(device)
         return self._players[device]
-
-    def _uncappable(self, device: str) -> CapError:
-        source = self._player(device).recording.source
-        return CapError(f"{device} is played back from {source} and takes no power limit. Remove power.")

@@ -13,11 +13,12 @@ from typing import Annotated
 
 from pydantic import Field, Strict
 
-from workers.contract import JOB_ID_PATTERN, Names, Phase, Power, Section, section_problems
+from workers.contract import JOB_ID_PATTERN, Lease, Names, Phase, Power, Section, section_problems
 from workers.errors import InputError, UnknownNameError, UnreachableError, WattledgerError
 from workers.telemetry.node import LeaseRequest, NodeMeter
 from workers.telemetry.protocol import MAX_LINE, Message, connect, decode, encode
 from workers.telemetry.serving import Serving
+from workers.telemetry.state import told_from_json
 
 Flush = Callable[[], None]
 """Puts on disk what is booked so far, or raises ``MeterError`` when the disk refuses."""
@@ -39,13 +40,22 @@ class Opening(Section):
 
 
 class LeaseServer(socketserver.ThreadingUnixStreamServer):
-    """Listens on a socket only this user can open. ``flush`` puts what is booked so far on disk."""
+    """Listens on a socket only this user can open.
+
+    Args:
+        path: the socket.
+        meter: what it is the door of.
+        flush: puts on disk what is booked so far, or raises.
+        note: puts on disk which leases are open, or does not: a lease that is not on disk is lost with the agent.
+    """
 
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, path: Path, meter: NodeMeter, *, flush: Flush) -> None:
-        self.meter, self.flush = meter, flush
+    def __init__(self, path: Path, meter: NodeMeter, *, flush: Flush, note: Callable[[], None] = lambda: None) -> None:
+        self.meter, self.flush, self.note = meter, flush, note
+        # Lease to the connection it ends with: the last one that opened or resumed it.
+        self.holders: dict[str, _Connection] = {}
         self._path = path
         with contextlib.suppress(FileNotFoundError):
             path.unlink()
@@ -81,8 +91,9 @@ class _Connection(socketserver.StreamRequestHandler):
             return
 
     def finish(self) -> None:
-        if self._lease_id is not None:
+        if self._lease_id is not None and self.server.holders.get(self._lease_id) is self:
             self.server.meter.close(self._lease_id)
+            self.server.holders.pop(self._lease_id, None)
         with contextlib.suppress(OSError):
             super().finish()
 
@@ -91,6 +102,7 @@ class _Connection(socketserver.StreamRequestHandler):
             request = decode(line)
             operation = {
                 "open": self._open,
+                "resume": self._resume,
                 "phase": self._phase,
                 "pace": self._pace,
                 "close": self._close,
@@ -106,6 +118,13 @@ class _Connection(socketserver.StreamRequestHandler):
             return {"error": f"the request cannot be used: {error!r}.", "exit_code": InputError.exit_code}
 
     def _open(self, request: Message) -> Message:
+        return self._hold(self.server.meter.open(self._wanted(request)))
+
+    def _resume(self, request: Message) -> Message:
+        told = told_from_json({name: request.pop(name, None) for name in ("phases", "closed_ns")})
+        return self._hold(self.server.meter.resume(self._wanted(request), told))
+
+    def _wanted(self, request: Message) -> LeaseRequest:
         if self._lease_id is not None:
             raise InputError("this connection already holds a lease; close it, or open another connection.")
         fields = {name: value for name, value in request.items() if name != "op"}
@@ -113,21 +132,25 @@ class _Connection(socketserver.StreamRequestHandler):
             listed = "; ".join(f"{'.'.join(map(str, path))} {message}" for path, message in problems)
             raise InputError(f"no lease can be opened like that: {listed}.")
         wanted = Opening.model_validate(fields)
-        lease = self.server.meter.open(
-            LeaseRequest(
-                job_id=wanted.job_id,
-                attempt=wanted.attempt,
-                devices=wanted.devices,
-                pid=_peer_pid(self.connection),
-                cpus=wanted.cpus,
-                phase=wanted.phase,
-                power=wanted.power,
-            )
+        return LeaseRequest(
+            job_id=wanted.job_id,
+            attempt=wanted.attempt,
+            devices=wanted.devices,
+            pid=_peer_pid(self.connection),
+            cpus=wanted.cpus,
+            phase=wanted.phase,
+            power=wanted.power,
         )
+
+    def _hold(self, lease: Lease) -> Message:
+        """The lease ends with this connection from now on."""
         self._lease_id = lease.lease_id
+        self.server.holders[lease.lease_id] = self
+        self.server.note()
+        is_open = self.server.meter.is_open(lease.lease_id)
         return {
             "devices": list(lease.devices),
-            "speed": self.server.meter.speed(lease.lease_id),
+            "speed": self.server.meter.speed(lease.lease_id) if is_open else None,
             "cap_watts": self.server.meter.cap_watts(lease.lease_id),
             "unmetered": self.server.meter.unmetered,
         }
@@ -141,6 +164,7 @@ class _Connection(socketserver.StreamRequestHandler):
 
     def _close(self, _: Message) -> Message:
         lease_id, self._lease_id = self._lease(), None
+        self.server.holders.pop(lease_id, None)
         self.server.meter.close(lease_id)
         self._settle(lease_id)
         self.server.flush()

@@ -13,26 +13,31 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from workers.contract import Device, Lease, Method, Reading
 from workers.errors import CapError, MeterError
 from workers.telemetry.board import Board
 from workers.telemetry.meter import LimitRange
 from workers.telemetry.profiles import BoardProfile, board_profile
-from workers.units import MW_PER_W, NS_PER_S
+from workers.units import MW_PER_W, NS_PER_S, PJ_PER_MJ
 
 SENSOR_MEMORY_NS = 2 * NS_PER_S
 """How long a board's course of power is kept: what its slowest sensor looks back on, with room."""
 
 
 class SimulatedBoard:
-    """One board, advanced from outside to ``now_ns``, which never goes back; the truth is ``true_energy_pj``."""
+    """One board, advanced from outside to ``now_ns``, which never goes back; the truth is ``true_energy_pj``.
 
-    def __init__(self, profile: BoardProfile, *, now_ns: int) -> None:
+    ``drawn_pj`` is what it drew before ``now_ns``.
+    """
+
+    def __init__(self, profile: BoardProfile, *, now_ns: int, drawn_pj: int = 0) -> None:
         self.profile = profile
         self.now_ns = self._born_ns = now_ns
-        self._board = Board(profile, now_ns=now_ns)
+        self._before_pj = drawn_pj
+        self._board = Board(profile, now_ns=now_ns, counted_mj=drawn_pj // PJ_PER_MJ)
         self._utilization = 0.0
 
     @property
@@ -46,8 +51,8 @@ class SimulatedBoard:
 
     @property
     def true_energy_pj(self) -> int:
-        """What the board drew since it was made, pJ."""
-        return self._board.true_energy_pj(self._born_ns, self.now_ns)
+        """What the board drew so far, pJ."""
+        return self._before_pj + self._board.true_energy_pj(self._born_ns, self.now_ns)
 
     @property
     def speed(self) -> float:
@@ -174,6 +179,31 @@ class SimulatedMeter:
         """The boards forget the process."""
         for device in lease.devices:
             self._holders[device].pop(lease.lease_id, None)
+
+    def memory(self) -> Mapping[str, Any]:
+        """Of each board when it was advanced last, what it drew, its limit, and its holders' processor time."""
+        return {
+            uuid: {
+                "now_ns": board.now_ns,
+                "drawn_pj": board.true_energy_pj,
+                "limit_mw": board.limit_mw,
+                "used_s": {lease_id: used_s for lease_id, (_, used_s) in self._holders[uuid].items()},
+            }
+            for uuid, board in self.boards.items()
+        }
+
+    def recall(self, memory: Mapping[str, Any], leases: Sequence[Lease]) -> None:
+        """The boards go on, busy meanwhile with what the processes that still hold them did."""
+        for uuid in self.boards.keys() & memory.keys():
+            known = memory[uuid]
+            board = SimulatedBoard(self.boards[uuid].profile, now_ns=known["now_ns"], drawn_pj=known["drawn_pj"])
+            board.limit_mw = known["limit_mw"]
+            self.boards[uuid] = board
+            for lease in leases:
+                if uuid in lease.devices:
+                    used_s = known["used_s"].get(lease.lease_id)
+                    since_s = self._cpu_seconds(lease.pid) or 0.0 if used_s is None else used_s
+                    self._holders[uuid][lease.lease_id] = (lease, since_s)
 
     def speed(self, device: str) -> float | None:
         """The board's pace under its present limit."""

@@ -19,7 +19,9 @@ balance, but written to the energy log and exported only by an agent that is tol
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from workers.contract import Lease
 from workers.telemetry.procfs import ROOT, host_ticks, tree_ticks
@@ -49,6 +51,15 @@ class HostUsage:
     def detach(self, lease: Lease) -> None:
         """The opposite of ``attach``; unknown leases are ignored."""
         self._trees.pop(lease.lease_id, None)
+
+    def memory(self) -> Mapping[str, Any]:
+        """What the last look saw, as JSON."""
+        return {"busy": self._busy, "trees": {lease_id: ticks for lease_id, (_, ticks) in self._trees.items()}}
+
+    def recall(self, memory: Mapping[str, Any], leases: Sequence[Lease]) -> None:
+        """Go on from the last look of another process since this host's last boot; ``leases`` are those still held."""
+        self._busy = memory["busy"]
+        self._trees = {lease.lease_id: (lease.pid, memory["trees"].get(lease.lease_id)) for lease in leases}
 
     def since(self) -> dict[str | None, int]:
         """Ticks used since the last call by each lease, and by everyone else (``None``).

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import socket
 import socketserver
-import ssl
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from workers.errors import InputError
-from workers.telemetry.access import OPEN, Access
+from workers.telemetry.access import OPEN, Access, ServedCertificate
 from workers.telemetry.serving import Serving
 
 if TYPE_CHECKING:
@@ -42,9 +41,9 @@ class _Server(socketserver.ThreadingMixIn, WSGIServer):
     # Closing waits for no request that is still being answered.
     block_on_close = False
 
-    def __init__(self, address: tuple[str, int], family: socket.AddressFamily, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, address: tuple[str, int], family: socket.AddressFamily, served: ServedCertificate) -> None:
         self.address_family = family
-        self._tls = tls
+        self._served = served
         super().__init__(address, _Handler)
 
     def server_bind(self) -> None:
@@ -56,10 +55,11 @@ class _Server(socketserver.ThreadingMixIn, WSGIServer):
 
     def finish_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - as the base class
         request.settimeout(REQUEST_S)
-        if self._tls is None:
+        tls = self._served.context()
+        if tls is None:
             super().finish_request(request, client_address)
             return
-        with self._tls.wrap_socket(request, server_side=True) as secured:
+        with tls.wrap_socket(request, server_side=True) as secured:
             super().finish_request(secured, client_address)
             with contextlib.suppress(OSError):
                 secured.unwrap()
@@ -112,16 +112,16 @@ def serve_app(app: WSGIApplication, *, what: str, listen: str, port: int, access
         what: what is served, for messages (``metrics``).
         listen: address or host name to bind.
         port: TCP port; 0 takes any that is free.
-        access: who may read, and whether it is encrypted.
+        access: who may read, and whether it is encrypted; a certificate that is renewed on disk is taken up.
 
     Raises:
         InputError: the address or port cannot be bound, or the certificate cannot be used.
     """
-    tls = access.tls_context()
+    served = ServedCertificate(access)
     guarded = app if access.user is None else _guarded(app, access)
     try:
         family, *_, address = socket.getaddrinfo(listen, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        server = _Server((str(address[0]), port), family, tls)
+        server = _Server((str(address[0]), port), family, served)
     except (OSError, OverflowError) as error:
         raise InputError(
             f"{what} cannot be served on {listen}:{port}: {str(error).rstrip('.')}. "
