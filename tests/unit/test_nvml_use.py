@@ -140,3 +140,13 @@ def test_looks_that_are_close_together_do_not_ask_each_time_and_miss_nothing() -
         bench.clock.pass_ms(3)
         used.append(bench.use())
     assert used == [{7: 40 * MS}] + [{7: 3 * MS * 40 // 100}] * 10
+
+
+def test_the_same_samples_give_exactly_the_same_shares_whatever_the_time_between() -> None:
+    bench = Bench()
+    bench.sample((7, 61), (8, 22), after_ms=100)
+    for milliseconds in (0, 33.333333, 0.000777, 100.000001):
+        bench.clock.pass_ms(milliseconds)
+        used = bench.use()
+        assert used is not None
+        assert used[7] * 22 == used[8] * 61
