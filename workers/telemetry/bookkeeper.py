@@ -59,6 +59,11 @@ class Bookkeeper:
         self.is_refused = False
         self.write_errors = 0
 
+    def begin(self) -> None:
+        """Have Parquet files made of what an agent that was killed has left; where the disk refuses, at a roll."""
+        with self._lock:
+            self._settle(self._log.begin)
+
     def write(self) -> None:
         """Put what was booked into the journal, and that into Parquet files when it is time; a refusal is said once."""
         with self._lock:
