@@ -12,7 +12,7 @@ from orchestrator.accounting.carbon import CarbonBasis
 from orchestrator.accounting.energy import EnergySum, held_s, sum_of, windows, within
 from orchestrator.accounting.evidence import Evidence
 from orchestrator.accounting.phases import PhaseSpan, is_count, total_of
-from orchestrator.accounting.unknown import Unknown
+from orchestrator.accounting.unknown import Unknown, known
 from workers.contract import EnergyEntry, Phase
 from workers.metric_log import (
     DECODE_SECONDS,
@@ -98,29 +98,39 @@ def _steady(evidence: Evidence, own: Sequence[MetricSample], basis: CarbonBasis 
 
 
 def _figures(window: _Window, basis: CarbonBasis | Unknown) -> dict[str, object]:
-    energy, seconds = window.energy, window.seconds
-    known = None if isinstance(energy, Unknown) else energy
-    unknown = energy if isinstance(energy, Unknown) else None
-    watts = None if known is None else mean_power_w(known.energy_kwh, seconds)
-    figures: dict[str, object] = {
-        "duration_s": seconds,
-        "energy_kwh": unknown or (known and known.energy_kwh),
-        "energy_method": unknown or (known and known.method.value),
-        "energy_quality": unknown or (known and sorted(flag.value for flag in known.quality)),
-        "co2e_g": unknown or (known and _grams(known, window.entries, basis)),
-        "power_mean_w": unknown or (Unknown("it took no time") if watts is None else watts),
-    }
+    figures = {"duration_s": window.seconds, **_energy(window, basis)}
     for name, unit in ((SAMPLES, "sample"), (TOKENS, "token"), ("steps", "step")):
-        if name not in window.counts:
-            continue
-        count = window.counts[name] or None
-        none = Unknown(f"no {name} were counted")
-        if count is not None and not is_count(count):
-            count, none = None, Unknown(f"what was logged as {name} is no count")
-        figures[name] = none if count is None else int(count)
-        figures[f"joules_per_{unit}"] = unknown or (none if count is None or known is None else known.energy_j / count)
-        figures[f"{name}_per_second"] = none if count is None or not seconds else count / seconds
+        if name in window.counts:
+            figures |= _counted(window, name, unit)
     return figures
+
+
+def _energy(window: _Window, basis: CarbonBasis | Unknown) -> dict[str, object]:
+    energy = window.energy
+    if isinstance(energy, Unknown):
+        return dict.fromkeys(("energy_kwh", "energy_method", "energy_quality", "co2e_g", "power_mean_w"), energy)
+    watts = mean_power_w(energy.energy_kwh, window.seconds)
+    return {
+        "energy_kwh": energy.energy_kwh,
+        "energy_method": energy.method.value,
+        "energy_quality": sorted(flag.value for flag in energy.quality),
+        "co2e_g": _grams(energy, window.entries, basis),
+        "power_mean_w": known(watts, "it took no time"),
+    }
+
+
+def _counted(window: _Window, name: str, unit: str) -> dict[str, object]:
+    """What was counted, and energy and time of each."""
+    count = window.counts[name]
+    keys = (name, f"joules_per_{unit}", f"{name}_per_second")
+    if not count:
+        return dict.fromkeys(keys, Unknown(f"no {name} were counted"))
+    if not is_count(count):
+        return dict.fromkeys(keys, Unknown(f"what was logged as {name} is no count"))
+    energy = window.energy
+    per_second = count / window.seconds if window.seconds else None
+    each = energy if isinstance(energy, Unknown) else energy.energy_j / count
+    return dict(zip(keys, (int(count), each, known(per_second, "it took no time")), strict=True))
 
 
 def _grams(energy: EnergySum, entries: Sequence[EnergyEntry], basis: CarbonBasis | Unknown) -> object:

@@ -87,8 +87,7 @@ def test_every_null_has_a_reason_and_only_nulls_do(ledger: Ledger) -> None:
     ledger.log_standard()
     for record in (job(), job(attempt()), job(attempt(), kind="inference", accounting={"region": "ATLANTIS"})):
         found = details(ledger, record)
-        plain = {name: value for name, value in found.figures.items() if name != "interval"}
-        assert nulls(plain, "") == {path for path in found.reasons if not path.startswith("interval")}
+        assert nulls(dict(found.figures), "") == set(found.reasons)
         assert all(found.reasons.values())
 
 
@@ -230,8 +229,10 @@ def test_parity_is_training_over_an_inference(ledger: Ledger) -> None:
 def test_without_a_second_meter_there_is_no_interval_and_it_says_why(ledger: Ledger) -> None:
     ledger.book(*standard_entries())
     ledger.log_standard()
-    interval = figures(details(ledger, job(attempt())), "interval")
+    found = details(ledger, job(attempt()))
+    interval = figures(found, "interval")
     assert (interval["co2e_kg"], interval["cegi_g"]) == (None, None)
+    assert found.reasons["interval.co2e_kg"] == "how far off it may be is not known by any of its parts"
     assert [(part["part"], part["reason"]) for part in interval["parts"]] == [
         ("metering", "no second meter: Prometheus gave no figure, and no counter has power readings beside it"),
         ("carbon intensity", "a yearly average has no range; the hours of it are not known"),
