@@ -146,6 +146,23 @@ def test_a_window_that_cuts_an_entry_takes_its_power_for_even_and_says_so(ledger
     assert steady["energy_quality"] == ["fallback"]
 
 
+def test_samples_of_prometheus_tell_when_a_long_entry_was_drawn(ledger: Ledger) -> None:
+    # One entry of 1,800 J over ten seconds, of which the first drew 900 J by the counter that Prometheus sampled.
+    ledger.book(entry(0, 10, 1800, Phase.TRAIN))
+    ledger.log_phase(Phase.TRAIN, 0, 10)
+    steps(ledger, Phase.TRAIN, [float(s) for s in range(1, 11)], samples=10)
+    server = FakePrometheus()
+    server.add(
+        "GPU-a",
+        *((START_S + s, joules) for s, joules in [(-5, 0), (0, 0), *((s, 800 + 100 * s) for s in range(1, 16))]),
+    )
+    prometheus = PrometheusClient("http://p", transport=server.transport())
+    steady = figures(account(ledger, job(attempt()), prometheus).details, "phases", "train", "steady")
+    assert (steady["joules_per_sample"], steady["resolution_s"], steady["energy_quality"]) == (10.0, 0.0, [])
+    blind = figures(details(ledger, job(attempt())), "phases", "train", "steady")
+    assert (blind["joules_per_sample"], blind["resolution_s"], blind["energy_quality"]) == (18.0, 10.0, ["fallback"])
+
+
 # Generation
 
 
