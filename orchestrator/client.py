@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import secrets
 import socket
 import time
@@ -16,8 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from orchestrator.accounting.budgets import BudgetStatus, budget_statuses
+from orchestrator.accounting.clocks import note_clocks
 from orchestrator.accounting.prometheus import PrometheusClient
 from orchestrator.accounting.rows import Account, build_accounts
+from orchestrator.accounting.server_access import OPEN, ServerAccess
 from orchestrator.carbon.series_file import keep_series
 from orchestrator.carbon.sources import HourlySources
 from orchestrator.cluster.local import LocalNode, local_cluster
@@ -72,6 +76,7 @@ class Target:
         address: ``host:port`` of a Ray head, or ``auto``; not used with ``local``.
         local: nodes of a local cluster to start for this run; ``None`` joins one that runs.
         prometheus_url: a server that scrapes the agents; with ``local`` a private one is started instead.
+        prometheus_access: the secrets and certificates that server wants.
         agent_listen: address on which agents that are started serve their metrics; ``agent_access``: who may read them.
         targets_listen: address on which Prometheus is told the agents; ``targets_port``: its port, 0 takes any.
     """
@@ -79,6 +84,7 @@ class Target:
     address: str = "auto"
     local: tuple[LocalNode, ...] | None = None
     prometheus_url: str | None = None
+    prometheus_access: ServerAccess = OPEN
     agent_listen: str = LOOPBACK
     agent_access: AgentAccess = UNPROTECTED
     targets_listen: str = LOOPBACK
@@ -121,6 +127,7 @@ def run(path: Path, target: Target, *, home: Home, observer: Observer, submissio
             settle_orphans(store, home)
             record = _record(manifest, path)
             keep_series(home, record.run_id, path.parent, files_of(specs))
+            note_clocks(home, site.cluster.clocks())
             with custody(home, record.run_id):
                 new = store.submit(record, specs)
                 if not new:
@@ -130,6 +137,7 @@ def run(path: Path, target: Target, *, home: Home, observer: Observer, submissio
                 cancelled = _see_through(store, site.cluster, record.run_id, home, observer)
             observer.say("accounting")
             site.cluster.flush()
+            note_clocks(home, site.cluster.clocks())
             rows = site.accounts(home, store, record.run_id)
             return RunResult(run_id=record.run_id, accounts=rows, cancelled=cancelled)
 
@@ -181,24 +189,40 @@ class Site:
     cluster: Cluster
     targets_url: str
     prometheus_url: str | None
+    prometheus_access: ServerAccess = OPEN
 
     def accounts(self, home: Home, store: Store, run_id: str) -> tuple[Account, ...]:
         """The books of a run, with Prometheus as the witness."""
         if self.prometheus_url is not None:
             _wait_until(_last_end_ns(store.jobs(run_id=run_id)) + SETTLE_NS)
-        return accounts(home, store.jobs(run_id=run_id), prometheus_url=self.prometheus_url)
+        jobs = store.jobs(run_id=run_id)
+        return accounts(home, jobs, prometheus_url=self.prometheus_url, access=self.prometheus_access)
 
 
-def accounts(home: Home, jobs: Sequence[JobRecord], *, prometheus_url: str | None) -> tuple[Account, ...]:
+def accounts(
+    home: Home, jobs: Sequence[JobRecord], *, prometheus_url: str | None, access: ServerAccess = OPEN
+) -> tuple[Account, ...]:
     """Rows of ``jobs`` from the logs; Prometheus, if named, is asked as the witness."""
     with contextlib.ExitStack() as stack:
         prometheus = None
         if prometheus_url is not None:
-            prometheus = PrometheusClient(prometheus_url)
+            prometheus = PrometheusClient(prometheus_url, access=access)
             stack.callback(prometheus.close)
         sources = HourlySources(home)
         stack.callback(sources.close)
         return build_accounts(home, jobs, prometheus=prometheus, sources=sources)
+
+
+def budgets(home: Home) -> tuple[BudgetStatus, ...]:
+    """Every budget of the ledger as it stands now.
+
+    Raises:
+        InputError: there is no ledger yet.
+    """
+    with contextlib.closing(open_store(home)) as store:
+        given, jobs = store.budgets(), store.jobs()
+    with contextlib.closing(HourlySources(home)) as sources:
+        return budget_statuses(home, jobs, given, now_ns=time.time_ns(), sources=sources)
 
 
 @contextlib.contextmanager
@@ -222,10 +246,16 @@ def open_site(target: Target, *, home: Home, observer: Observer) -> Iterator[Sit
         _tell_unheard(cluster, target, observer)
         serving = serve_targets(cluster.agents, listen=target.targets_listen, port=target.targets_port)
         targets_url = f"{stack.enter_context(serving).url}/"
-        prometheus_url = target.prometheus_url
         if target.local is not None:
-            prometheus_url = _watch(stack, targets_url, target.agent_access, observer)
-        yield Site(cluster=cluster, targets_url=targets_url, prometheus_url=prometheus_url)
+            watched = _watch(stack, targets_url, target.agent_access, observer)
+            yield Site(cluster=cluster, targets_url=targets_url, prometheus_url=watched)
+            return
+        yield Site(
+            cluster=cluster,
+            targets_url=targets_url,
+            prometheus_url=target.prometheus_url,
+            prometheus_access=target.prometheus_access,
+        )
 
 
 def _join(stack: contextlib.ExitStack, address: str, home: Home, target: Target) -> RayCluster:
@@ -275,7 +305,16 @@ def _record(manifest: Manifest, path: Path) -> RunRecord:
         submitted_ns=now_ns,
         host=socket.gethostname(),
         pid=os.getpid(),
+        user=_user(),
     )
+
+
+def _user() -> str | None:
+    """Who submits: the account this process runs as; ``None`` where it has a number and no name."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return None
 
 
 def _submitted_before(store: Store, site: Site, specs: Sequence[JobSpec], home: Home, observer: Observer) -> RunResult:

@@ -101,6 +101,7 @@ class JobRecord:
         run_id: the submission it came with.
         sequence: its place in that submission, from 0.
         reason: why it is in its state, for people; ``None`` where the state says it all.
+        user: who submitted it; ``None`` in ledgers from before it was noted.
     """
 
     spec: JobSpec
@@ -110,6 +111,7 @@ class JobRecord:
     reason: str | None
     submitted_ns: int
     attempts: tuple[AttemptRecord, ...] = ()
+    user: str | None = None
 
     @property
     def job_id(self) -> str:

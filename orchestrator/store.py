@@ -11,14 +11,15 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from orchestrator.lifecycle import AttemptRecord, IllegalTransitionError, JobRecord, JobState, check_transition
 from workers.contract import JobSpec
 from workers.errors import InputError, UnknownNameError
 
-SCHEMA_VERSION = 1
-_SCHEMA = """
+SCHEMA_VERSION = 2
+_MIGRATIONS = {
+    0: """
 CREATE TABLE runs (
     run_id TEXT PRIMARY KEY, name TEXT NOT NULL, manifest TEXT NOT NULL, submitted_ns INTEGER NOT NULL,
     host TEXT NOT NULL, pid INTEGER NOT NULL
@@ -37,7 +38,16 @@ CREATE TABLE events (
 );
 CREATE INDEX jobs_by_run ON jobs (run_id, sequence);
 CREATE INDEX events_by_job ON events (job_id, event_id);
-"""
+""",
+    1: """
+ALTER TABLE runs ADD COLUMN user TEXT;
+CREATE TABLE budgets (
+    scope TEXT NOT NULL, name TEXT NOT NULL, period TEXT NOT NULL, energy_kwh REAL, co2e_kg REAL,
+    set_ns INTEGER NOT NULL, PRIMARY KEY (scope, name, period)
+);
+""",
+}
+"""What makes the next version of a version; a new file goes through all of them, so that the two cannot differ."""
 _TABLES = frozenset({"runs", "jobs", "attempts", "events"})
 
 
@@ -52,6 +62,7 @@ class RunRecord:
     Attributes:
         manifest: the manifest's text, as submitted.
         host: where its controller runs, ``pid`` as what process.
+        user: who submitted it; ``None`` in runs from before it was noted.
     """
 
     run_id: str
@@ -60,6 +71,29 @@ class RunRecord:
     submitted_ns: int
     host: str
     pid: int
+    user: str | None = None
+
+
+BudgetScope = Literal["user", "team", "project", "job"]
+BudgetPeriod = Literal["day", "week", "month", "total"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetRecord:
+    """What somebody may use in a period.
+
+    Attributes:
+        name: of the user, team, project or job.
+        period: ``day``, ``week`` (from Monday) or ``month``, by UTC; or ``total``.
+        energy_kwh: IT energy, kWh; ``co2e_kg``: operational, PUE included. ``None`` is no limit.
+    """
+
+    scope: BudgetScope
+    name: str
+    period: BudgetPeriod
+    energy_kwh: float | None
+    co2e_kg: float | None
+    set_ns: int
 
 
 class Store:
@@ -90,12 +124,13 @@ class Store:
         with contextlib.suppress(sqlite3.OperationalError):
             self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA foreign_keys=ON")
-        if self._version(path) == 0:
+        if self._version(path) < SCHEMA_VERSION:
             with self._transaction():
-                if self._version(path) == 0:  # nobody else has made it in the meantime
-                    for statement in _SCHEMA.split(";"):
+                # Asked again: somebody else may have made it in the meantime.
+                for version in range(self._version(path), SCHEMA_VERSION):
+                    for statement in _MIGRATIONS[version].split(";"):
                         self._db.execute(statement)
-                    self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+                self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
 
     def _version(self, path: Path) -> int:
         """The file's schema, which this version reads; 0 when there is nothing in it yet."""
@@ -128,8 +163,9 @@ class Store:
             known = {spec.job_id for spec in specs if self._find_state(spec.job_id) is not None}
             if len(known) < len(specs):
                 self._db.execute(
-                    "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (run_id) DO NOTHING",
-                    (run.run_id, run.name, run.manifest, run.submitted_ns, run.host, run.pid),
+                    "INSERT INTO runs (run_id, name, manifest, submitted_ns, host, pid, user) "
+                    "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (run_id) DO NOTHING",
+                    (run.run_id, run.name, run.manifest, run.submitted_ns, run.host, run.pid, run.user),
                 )
             for sequence, spec in enumerate(specs):
                 if spec.job_id not in known:
@@ -143,13 +179,14 @@ class Store:
     def runs(self, *, unfinished: bool = False) -> tuple[RunRecord, ...]:
         """All runs, or those with a job that is not in a final state; the latest first."""
         rows = self._rows(
-            "SELECT run_id, name, manifest, submitted_ns, host, pid FROM runs WHERE NOT ? OR EXISTS "
+            "SELECT run_id, name, manifest, submitted_ns, host, pid, user FROM runs WHERE NOT ? OR EXISTS "
             "(SELECT * FROM jobs WHERE jobs.run_id = runs.run_id AND state IN (?, ?)) "
             "ORDER BY submitted_ns DESC, rowid DESC",
             (unfinished, JobState.QUEUED, JobState.RUNNING),
         )
         return tuple(
-            RunRecord(run_id=a, name=b, manifest=c, submitted_ns=d, host=e, pid=f) for a, b, c, d, e, f in rows
+            RunRecord(run_id=a, name=b, manifest=c, submitted_ns=d, host=e, pid=f, user=g)
+            for a, b, c, d, e, f, g in rows
         )
 
     def jobs(self, *, run_id: str | None = None) -> tuple[JobRecord, ...]:
@@ -176,6 +213,7 @@ class Store:
         return self._records(rows, attempts)[0]
 
     def _records(self, rows: Iterable[Row], attempts: Iterable[Row]) -> tuple[JobRecord, ...]:
+        users: dict[str, str | None] = dict(self._rows("SELECT run_id, user FROM runs"))
         tried: dict[str, list[AttemptRecord]] = {}
         for job_id, *fields in attempts:
             tried.setdefault(job_id, []).append(_attempt(*fields))
@@ -188,6 +226,7 @@ class Store:
                 reason=reason,
                 submitted_ns=submitted_ns,
                 attempts=tuple(tried.get(job_id, ())),
+                user=users.get(run_id),
             )
             for job_id, run_id, sequence, spec, state, reason, submitted_ns in rows
         )
@@ -268,6 +307,34 @@ class Store:
         """What happened to a job: ``(time_ns, sentence)``, oldest first."""
         rows = self._rows("SELECT time_ns, what FROM events WHERE job_id = ? ORDER BY event_id", (job_id,))
         return tuple((int(time_ns), str(what)) for time_ns, what in rows)
+
+    def set_budget(self, budget: BudgetRecord) -> None:
+        """Set what somebody may use in a period, in the place of what was set for that before."""
+        with self._transaction():
+            self._db.execute(
+                "INSERT OR REPLACE INTO budgets VALUES (?, ?, ?, ?, ?, ?)",
+                (budget.scope, budget.name, budget.period, budget.energy_kwh, budget.co2e_kg, budget.set_ns),
+            )
+
+    def remove_budget(self, scope: BudgetScope, name: str, period: BudgetPeriod) -> None:
+        """Take a budget back.
+
+        Raises:
+            InputError: there is none.
+        """
+        with self._transaction():
+            gone = self._db.execute(
+                "DELETE FROM budgets WHERE scope = ? AND name = ? AND period = ?", (scope, name, period)
+            )
+        if not gone.rowcount:
+            raise InputError(f"{scope} {name} has no budget per {period}. See those there are: wattledger budget show")
+
+    def budgets(self) -> tuple[BudgetRecord, ...]:
+        """All that are set, by scope, name and period."""
+        rows = self._rows("SELECT scope, name, period, energy_kwh, co2e_kg, set_ns FROM budgets ORDER BY 1, 2, 3")
+        return tuple(
+            BudgetRecord(scope=a, name=b, period=c, energy_kwh=d, co2e_kg=e, set_ns=f) for a, b, c, d, e, f in rows
+        )
 
     def _move(self, job_id: str, state: JobState, reason: str | None, now_ns: int) -> None:
         now = self._find_state(job_id)

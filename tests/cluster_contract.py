@@ -152,6 +152,13 @@ def a_flush_returns(cluster: Cluster) -> None:
     cluster.flush()
 
 
+def clocks_of_one_machine_agree(cluster: Cluster) -> None:
+    found = {reading.node: reading for reading in cluster.clocks()}
+    assert set(found) == {node(cluster, "H100").name, node(cluster, "L4").name}
+    assert not any(reading.is_skewed for reading in found.values())
+    assert all(abs(reading.offset_ns) <= reading.uncertainty_ns for reading in found.values())
+
+
 CHECKS: tuple[Check, ...] = (
     the_view_has_each_node_with_its_accelerator_type_and_all_of_it_free,
     nothing_has_ended_where_nothing_runs,
@@ -161,6 +168,7 @@ CHECKS: tuple[Check, ...] = (
     a_cancelled_job_may_be_launched_again_and_only_the_later_attempt_is_reported,
     a_cancel_leaves_the_other_jobs_alone,
     a_flush_returns,
+    clocks_of_one_machine_agree,
 )
 """In an order in which the first that fails says most."""
 NAMES = [check.__name__ for check in CHECKS]

@@ -23,6 +23,9 @@ from workers.errors import InputError
 JOB_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 """A job id names a folder, a Prometheus label and a Ray actor, so it is kept to what all three take."""
 
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9 ._/@-]{0,127}$"
+"""A team's or project's name: one line that needs no quotes anywhere it is shown."""
+
 INTENSITY_PATTERN = r"^(yearly|electricitymaps|watttime|uk|.+\.(csv|parquet))$"
 """Sources of carbon intensity by name; anything else is a file of the user's."""
 
@@ -126,9 +129,21 @@ class Accounting(Section):
         description="mean watts the host's CPU draws for this job, for nodes whose CPU has no meter: modelled; "
         "null means unknown",
     )
+    team: str | None = Field(None, pattern=NAME_PATTERN, description="team the job is booked to in roll-ups")
+    project: str | None = Field(None, pattern=NAME_PATTERN, description="project the job is booked to in roll-ups")
     cegi_scope: Literal["train", "all"] = Field("train", description="whose carbon CEGI counts: the train phase or all")
     cegi_gain: Literal["relative", "points"] = Field(
         "relative", description="gain in percent of the base, or in points"
+    )
+
+
+class Budget(Section):
+    """What each job may cost; without a figure there is no limit."""
+
+    energy_kwh: float | None = Field(None, gt=0, description="IT energy of all attempts, kWh; null means no limit")
+    co2e_kg: float | None = Field(None, gt=0, description="operational CO2e, PUE included, kg; null means no limit")
+    on_exceed: Literal["warn", "cap", "stop"] = Field(
+        "warn", description="warn: say so in the run's output and in reports"
     )
 
 
@@ -167,6 +182,7 @@ class JobSpec(Section):
     inference: Inference = Inference()
     resources: Resources = Resources()
     power: Power = Power()
+    budget: Budget = Budget()
     accounting: Accounting = Accounting()
     schedule: Schedule = Schedule()
     retry: Retry = Retry()

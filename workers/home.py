@@ -78,6 +78,14 @@ class Home:
         folder = self.root / "energy"
         return folder if node is None else folder / f"node={_node(node)}"
 
+    def clock(self, node: str) -> Path:
+        """Measurements of a node's clock against the head's, one a line.
+
+        Raises:
+            InputError: the name does not fit a file.
+        """
+        return self.root / "clocks" / f"{_node(node)}.jsonl"
+
     def artifacts(self, job_id: str) -> Path:
         """Folder of a job's artifacts.
 

@@ -28,6 +28,15 @@ SAMPLES = "samples"
 """Samples done in that step (not a running total)."""
 TOKENS = "tokens"
 """Tokens done in that step (not a running total)."""
+TOKENS_PREFILL = "tokens_prefill"
+"""Prompt tokens read in that step of a generation; ``TOKENS_DECODE``: tokens written. Both are part of ``TOKENS``."""
+TOKENS_DECODE = "tokens_decode"
+PREFILL_SECONDS = "prefill_seconds"
+"""How long the prompt of that step was read, s; logged at the end of it, so that the row tells the span.
+
+``DECODE_SECONDS``: the same of writing the answer.
+"""
+DECODE_SECONDS = "decode_seconds"
 SAMPLES_PER_SECOND = "samples_per_second"
 TRAINABLE_PARAMETERS = "trainable_parameters"
 """Logical parameters that are trained: a packed 4-bit weight counts as what it unpacks to."""

@@ -58,6 +58,14 @@ class CarbonBasis:
         """The same in grams."""
         return 1000 * self.kg(energy_kwh, entries)
 
+    def by_hour(self, entries: Sequence[EnergyEntry]) -> tuple[float, ...]:
+        """The figures of the hours ``entries`` were drawn in, g/kWh; empty where only the year's average is known."""
+        weighted = self._weighted(entries)
+        if self.hourly is None or weighted is None or not weighted.known:
+            return ()
+        hours = energy_by_hour(map(_draw, entries))
+        return tuple(self.hourly.g_per_kwh.get(hour, self.intensity.g_per_kwh) for hour in sorted(hours))
+
     def source(self, entries: Sequence[EnergyEntry]) -> str:
         """Where the intensity of ``entries`` and the PUE come from, in words."""
         return f"{self._source_of_intensity(entries)}; PUE: {self.pue.source}"

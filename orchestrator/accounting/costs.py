@@ -87,7 +87,8 @@ def _wasted(evidence: Evidence) -> float | Unknown:
 
 def _flags(evidence: Evidence, quality: frozenset[Quality]) -> tuple[str, ...]:
     """The entries' flags; and ``gap`` where entries are known to be missing."""
-    lacking = {Quality.GAP} if evidence.damaged or evidence.unmetered or evidence.partly_metered else set()
+    is_short = evidence.damaged or evidence.incomplete or evidence.unmetered or evidence.partly_metered
+    lacking = {Quality.GAP} if is_short else set()
     return tuple(sorted(flag.value for flag in quality | lacking))
 
 

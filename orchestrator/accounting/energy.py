@@ -35,12 +35,17 @@ class EnergySum:
         return mj_to_joules(self.energy_mj)
 
 
+Piece = tuple[int, int, float]
+"""Start and end, ns since the epoch, and the share of the device over that time, 0 to 1."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class DeviceWindow:
     """The time one attempt held one device, as its entries show it, and what they add up to.
 
     Attributes:
         shared: someone else held the device too for some of the time, so its counter shows more than the entries.
+        pieces: the same time as ``(start ns, end ns, share of the device)``, in order; empty where that is not known.
     """
 
     attempt: int
@@ -49,6 +54,7 @@ class DeviceWindow:
     end_ns: int
     energy_mj: int
     shared: bool
+    pieces: tuple[Piece, ...] = ()
 
 
 def sum_of(entries: Iterable[EnergyEntry]) -> EnergySum | None:
@@ -83,9 +89,21 @@ def windows(entries: Iterable[EnergyEntry]) -> tuple[DeviceWindow, ...]:
             end_ns=max(entry.end_ns for entry in parts),
             energy_mj=sum(entry.energy_mj for entry in parts),
             shared=any(entry.share < 1 or Quality.SHARED in entry.quality for entry in parts),
+            pieces=_pieces(parts),
         )
         for (attempt, device), parts in sorted(held.items())
     )
+
+
+def _pieces(entries: Iterable[EnergyEntry]) -> tuple[Piece, ...]:
+    """The times of one device's entries, neighbours of one share joined."""
+    joined: list[Piece] = []
+    for entry in sorted(entries, key=lambda entry: (entry.start_ns, entry.end_ns)):
+        if joined and joined[-1][1] == entry.start_ns and joined[-1][2] == entry.share:
+            joined[-1] = (joined[-1][0], entry.end_ns, entry.share)
+        else:
+            joined.append((entry.start_ns, entry.end_ns, entry.share))
+    return tuple(joined)
 
 
 def held_s(held: Iterable[DeviceWindow]) -> float:
@@ -120,14 +138,54 @@ def _cut(entry: EnergyEntry, spans: Sequence[PhaseSpan]) -> list[EnergyEntry]:
     if len(edges) < 2:
         return [entry]
     pieces = list(itertools.pairwise(edges))
-    energies_mj = apportion(entry.energy_mj, [end - start for start, end in pieces])
+    return [_piece(part, spans) for part in parts_of(entry, pieces)]
+
+
+def parts_of(
+    entry: EnergyEntry, pieces: Sequence[tuple[int, int]], weights: Sequence[int] | None = None
+) -> list[EnergyEntry]:
+    """The entry over each of the spans that make it up: energy is conserved exactly.
+
+    Args:
+        entry: what is cut.
+        pieces: start and end of each span, ns.
+        weights: what was drawn in each, in any unit; ``None``: as if power had been even.
+    """
+    parts = [end - start for start, end in pieces] if weights is None else weights
+    energies_mj = apportion(entry.energy_mj, parts)
+    witnesses_mj: Sequence[int | None] = [None] * len(pieces)
+    if entry.witness_mj is not None:
+        witnesses_mj = apportion(entry.witness_mj, parts)
     return [
-        _piece(entry, start_ns, end_ns, energy_mj, spans)
-        for (start_ns, end_ns), energy_mj in zip(pieces, energies_mj, strict=True)
+        replace(entry, start_ns=start_ns, end_ns=end_ns, energy_mj=energy_mj, witness_mj=witness_mj)
+        for (start_ns, end_ns), energy_mj, witness_mj in zip(pieces, energies_mj, witnesses_mj, strict=True)
     ]
 
 
-def _piece(entry: EnergyEntry, start_ns: int, end_ns: int, energy_mj: int, spans: Sequence[PhaseSpan]) -> EnergyEntry:
-    phase = next((span.phase for span in spans if span.start_ns <= start_ns and end_ns <= span.end_ns), None)
+def within(entries: Iterable[EnergyEntry], spans: Sequence[tuple[int, int]]) -> tuple[EnergyEntry, ...]:
+    """The parts of ``entries`` that lie in ``spans``, which do not overlap; an entry across an edge is cut there.
+
+    What is cut is flagged ``fallback``: power inside one entry is not known, and taken to be even.
+    """
+    found: list[EnergyEntry] = []
+    for entry in entries:
+        inside = [(max(start, entry.start_ns), min(end, entry.end_ns)) for start, end in spans]
+        kept = sorted((start, end) for start, end in inside if start < end)
+        if kept == [(entry.start_ns, entry.end_ns)]:
+            found.append(entry)
+        elif kept:
+            edges = sorted({entry.start_ns, entry.end_ns, *itertools.chain.from_iterable(kept)})
+            parts = parts_of(entry, list(itertools.pairwise(edges)))
+            found += [
+                replace(part, quality=part.quality | {Quality.FALLBACK})
+                for part in parts
+                if any(start <= part.start_ns and part.end_ns <= end for start, end in kept)
+            ]
+    return tuple(found)
+
+
+def _piece(entry: EnergyEntry, spans: Sequence[PhaseSpan]) -> EnergyEntry:
+    inside = (span.phase for span in spans if span.start_ns <= entry.start_ns and entry.end_ns <= span.end_ns)
+    phase = next(inside, None)
     quality = entry.quality if phase is None else entry.quality | {Quality.FALLBACK}
-    return replace(entry, start_ns=start_ns, end_ns=end_ns, energy_mj=energy_mj, phase=phase, quality=quality)
+    return replace(entry, phase=phase, quality=quality)

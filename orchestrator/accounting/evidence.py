@@ -35,6 +35,9 @@ class Evidence:
         log: metric log of the last attempt.
         spans: phases of the last attempt.
         why_unmetered: kind of device (``cpu``, ``dram``) to why the node of the last attempt does not meter it.
+        node_of: device to the node that metered it, for the devices of the energy log.
+        incomplete: an attempt that ended lacks entries, and nothing stands in for them.
+        recovered: those of ``entries`` that are not from the energy log, but from Prometheus in its place.
     """
 
     job: JobRecord
@@ -43,6 +46,9 @@ class Evidence:
     log: MetricRead
     spans: tuple[PhaseSpan, ...]
     why_unmetered: Mapping[str, str] = field(default_factory=dict)
+    node_of: Mapping[str, str] = field(default_factory=dict)
+    incomplete: bool = False
+    recovered: tuple[EnergyEntry, ...] = ()
 
     @property
     def last(self) -> AttemptRecord | None:
@@ -58,6 +64,12 @@ class Evidence:
     def gpu_windows(self) -> tuple[DeviceWindow, ...]:
         """When its attempts held which GPUs."""
         return windows(entry for entry in self.entries if entry.kind == "gpu")
+
+    @property
+    def logged_windows(self) -> tuple[DeviceWindow, ...]:
+        """The same by the energy log alone: what a witness can be asked about."""
+        recovered = frozenset(self.recovered)
+        return windows(entry for entry in self.entries if entry.kind == "gpu" and entry not in recovered)
 
     @property
     def unmetered(self) -> tuple[int, ...]:
@@ -158,6 +170,7 @@ def _evidence(home: Home, job: JobRecord, entries: tuple[EnergyEntry, ...], read
         log=log,
         spans=spans,
         why_unmetered=_why_unmetered(home, job.job_id, last),
+        node_of={entry.device: read.node_of[entry.device] for entry in entries},
     )
 
 

@@ -6,7 +6,7 @@ import math
 
 from orchestrator.accounting.carbon import CarbonBasis
 from orchestrator.accounting.evidence import NOT_RUN, Evidence
-from orchestrator.accounting.phases import last_of
+from orchestrator.accounting.phases import is_count, last_of
 from orchestrator.accounting.unknown import Figures, Unknown, known
 from orchestrator.cegi import NO_CARBON, NOT_A_NUMBER, Gain, cegi, gain_percent
 from workers.contract import Phase
@@ -39,6 +39,8 @@ def outcome_figures(evidence: Evidence, basis: CarbonBasis | Unknown) -> Figures
 
 def _parameters(evidence: Evidence, name: str) -> int | Unknown:
     value = last_of(evidence.log.samples, name)
+    if value is not None and not is_count(value):
+        return Unknown(f"{evidence.last_name} logged {name} that are no count")
     return evidence.unlogged(name) if value is None else int(value)
 
 
@@ -53,7 +55,10 @@ def _power_cap(evidence: Evidence) -> float | Unknown:
     wanted = evidence.job.spec.power
     if wanted.cap_watts is None and wanted.cap_percent is None:
         return Unknown("no power cap was asked for")
-    return known(last_of(evidence.log.samples, POWER_CAP_WATTS), evidence.unlogged("power cap").reason)
+    cap_w = last_of(evidence.log.samples, POWER_CAP_WATTS)
+    if cap_w is not None and not is_count(cap_w):
+        return Unknown(f"{evidence.last_name} logged a power cap that is none")
+    return known(cap_w, evidence.unlogged("power cap").reason)
 
 
 def _metric(evidence: Evidence) -> str | Unknown:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -42,9 +43,19 @@ def phase_spans(samples: Sequence[MetricSample]) -> tuple[PhaseSpan, ...]:
 
 
 def total_of(samples: Iterable[MetricSample], name: str, phase: Phase) -> float | None:
-    """Sum of a counted metric over a phase, all ranks; ``None`` when it was never logged there."""
+    """Sum of a counted metric over a phase, all ranks; ``None`` when it was never logged there.
+
+    Not a number where one of the counts cannot be a count: a sum of the others would be too small.
+    """
     values = [sample.value for sample in samples if sample.name == name and sample.phase is phase]
+    if not all(is_count(value) for value in values):
+        return math.nan
     return sum(values) if values else None
+
+
+def is_count(value: float) -> bool:
+    """Whether a logged value can be a count, or a length of time: finite, and not negative."""
+    return math.isfinite(value) and value >= 0
 
 
 def last_of(samples: Iterable[MetricSample], name: str, phase: Phase | None = None) -> float | None:

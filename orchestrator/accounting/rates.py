@@ -5,7 +5,7 @@ from __future__ import annotations
 from orchestrator.accounting.carbon import CarbonBasis
 from orchestrator.accounting.energy import EnergySum
 from orchestrator.accounting.evidence import Evidence
-from orchestrator.accounting.phases import PhaseSpan, total_of
+from orchestrator.accounting.phases import PhaseSpan, is_count, total_of
 from orchestrator.accounting.unknown import Figures, Unknown
 from workers.contract import Kind, Phase
 from workers.metric_log import INFERENCES, SAMPLES, TOKENS
@@ -51,6 +51,8 @@ def _counted(evidence: Evidence, name: str, phase: Phase) -> float | Unknown:
     total = total_of(evidence.log.samples, name, phase)
     if total is None and name == TOKENS:
         return Unknown("the task has no tokens")
+    if total is not None and not is_count(total):
+        return Unknown(f"{evidence.last_name} logged {name} that are no counts in the {phase} phase")
     return total or Unknown(f"{evidence.last_name} counted no {name} in the {phase} phase")
 
 

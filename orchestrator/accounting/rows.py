@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from orchestrator.accounting.carbon import CarbonBasis
+from orchestrator.accounting.clocks import Clocks
 from orchestrator.accounting.costs import carbon_figures, energy_figures
+from orchestrator.accounting.details import Details, details_of
 from orchestrator.accounting.evidence import NOT_RUN, Evidence, gather
+from orchestrator.accounting.join import join
 from orchestrator.accounting.outcomes import outcome_figures
 from orchestrator.accounting.prometheus import PrometheusClient
 from orchestrator.accounting.rates import rate_figures
 from orchestrator.accounting.row import ReportRow
-from orchestrator.accounting.testimony import recall, remember
+from orchestrator.accounting.slices import Slice, slices_of
 from orchestrator.accounting.unknown import Figures, Unknown, row_of
-from orchestrator.accounting.witness import Witness, hear
+from orchestrator.accounting.witness import Witness
 from orchestrator.carbon.sources import HourlySources
 from orchestrator.lifecycle import JobRecord
 from workers.contract import Adapter
@@ -24,10 +27,23 @@ from workers.training.models import MODELS
 
 @dataclass(frozen=True, kw_only=True)
 class Account:
-    """A job's row, and what Prometheus says of the same job."""
+    """A job's row, and what goes with it.
+
+    Attributes:
+        witness: what Prometheus says of the same job.
+        details: figures the row has no field for.
+        slices: its energy by node and day.
+    """
 
     row: ReportRow
     witness: Witness
+    details: Details = field(default_factory=Details)
+    slices: tuple[Slice, ...] = ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences a reader should see."""
+        return self.details.notes
 
 
 def build_rows(
@@ -49,32 +65,33 @@ def build_accounts(
     sources: HourlySources | None = None,
 ) -> tuple[Account, ...]:
     """The rows, each with its witness, in the order given; without ``sources`` every hour has its region's year."""
-    return tuple(_account(home, evidence, prometheus, sources) for evidence in gather(home, jobs))
+    clocks = Clocks(home)
+    return tuple(_account(home, evidence, prometheus, sources, clocks) for evidence in gather(home, jobs))
 
 
 def _account(
-    home: Home, evidence: Evidence, prometheus: PrometheusClient | None, sources: HourlySources | None
+    home: Home,
+    gathered: Evidence,
+    prometheus: PrometheusClient | None,
+    sources: HourlySources | None,
+    clocks: Clocks,
 ) -> Account:
+    joined = join(home, gathered, prometheus, clocks)
+    evidence = joined.evidence
     basis = CarbonBasis.of(evidence, sources)
-    witness = _witness(home, evidence, prometheus)
     row = row_of(
         _identity(evidence),
-        energy_figures(evidence, witness),
+        energy_figures(evidence, joined.witness),
         carbon_figures(evidence, basis),
         outcome_figures(evidence, basis),
         rate_figures(evidence, basis),
     )
-    return Account(row=row, witness=witness)
-
-
-def _witness(home: Home, evidence: Evidence, prometheus: PrometheusClient | None) -> Witness:
-    """What Prometheus says now, else what it said of the same books before."""
-    job_id, windows = evidence.job.job_id, evidence.gpu_windows
-    heard = hear(job_id, windows, prometheus)
-    if heard.reason is not None:
-        return recall(home, job_id, windows) or heard
-    remember(home, heard, windows)
-    return heard
+    return Account(
+        row=row,
+        witness=joined.witness,
+        details=details_of(joined, basis, row, clocks),
+        slices=slices_of(evidence, basis),
+    )
 
 
 def _identity(evidence: Evidence) -> Figures:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from orchestrator.accounting.energy import DeviceWindow
 from orchestrator.accounting.witness import Witness
+from workers.contract import Quality
 from workers.home import Home
 
 FILE_NAME = "witness.json"
@@ -21,6 +22,7 @@ def remember(home: Home, witness: Witness, windows: Sequence[DeviceWindow]) -> N
         "energy_kwh": witness.energy_kwh,
         "disagreement_percent": witness.disagreement_percent,
         "logged_mj": _logged_mj(windows),
+        "quality": sorted(witness.quality),
     }
     with contextlib.suppress(OSError):
         folder = home.artifacts(witness.job_id)
@@ -41,8 +43,9 @@ def recall(home: Home, job_id: str, windows: Sequence[DeviceWindow]) -> Witness 
             energy_kwh=float(said["energy_kwh"]),
             disagreement_percent=float(said["disagreement_percent"]),
             reason=None,
+            quality=frozenset(map(Quality, said.get("quality", ()))),
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

@@ -7,6 +7,7 @@ import sys
 
 import typer
 
+from orchestrator.cli.budget import budget
 from orchestrator.cli.compare import compare
 from orchestrator.cli.doctor import doctor
 from orchestrator.cli.plan import plan
@@ -25,6 +26,7 @@ app = typer.Typer(
 )
 for verb in (plan, run, status, report, compare, targets, doctor, schema):
     app.command()(verb)
+app.add_typer(budget, name="budget")
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.accounting.server_access import OPEN, ServerAccess, server_access
 from orchestrator.cli.terminal import print_text
 from orchestrator.client import LOOPBACK, PROMETHEUS_VARIABLE, Target, prometheus_url
 from orchestrator.cluster.local import local_nodes
@@ -33,6 +34,16 @@ SimulateOption = Annotated[
 PrometheusOption = Annotated[
     str | None,
     typer.Option("--prometheus", envvar=PROMETHEUS_VARIABLE, help="URL of a server that scrapes the agents."),
+]
+PrometheusConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--prometheus-config",
+        envvar="WATTLEDGER_PROMETHEUS_CONFIG",
+        metavar="FILE",
+        help="How that server is reached: Prometheus' HTTP client configuration (basic_auth, authorization, "
+        "tls_config), secrets in files.",
+    ),
 ]
 AgentListenOption = Annotated[
     str,
@@ -74,6 +85,7 @@ def target_of(
     local: bool,
     simulate: list[str] | None,
     prometheus: str | None = None,
+    prometheus_config: Path | None = None,
     agent_listen: str = LOOPBACK,
     agent_access: Path | None = None,
 ) -> Target:
@@ -83,9 +95,19 @@ def target_of(
         address=address or "auto",
         local=nodes,
         prometheus_url=prometheus_url(prometheus),
+        prometheus_access=access_of(prometheus_config),
         agent_listen=agent_listen,
         agent_access=agent_access_of(agent_access),
     )
+
+
+def access_of(config: Path | None) -> ServerAccess:
+    """How the Prometheus server is reached.
+
+    Raises:
+        InputError: the configuration cannot be used.
+    """
+    return OPEN if config is None else server_access(config)
 
 
 def agent_access_of(file: Path | None) -> AgentAccess:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 from orchestrator.accounting.rows import Account
+from orchestrator.accounting.uncertainty import Range
 from orchestrator.cli.terminal import Column, console, print_table
 from orchestrator.compare.table import compare, left_out
 from orchestrator.report.figures import (
     UNKNOWN,
     energy_unit,
+    format_bounds,
     format_number,
     format_percent,
     format_spread,
     mass_unit,
 )
+from orchestrator.report.sentences import detail_sentences
 from orchestrator.report.tables import variants
 from workers.errors import InputError
 
@@ -72,7 +76,7 @@ def print_jobs(title: str, accounts: Sequence[Account]) -> None:
 def print_comparison(title: str, accounts: Sequence[Account]) -> None:
     """One line per architecture and accelerator: mean and sample standard deviation over seeds."""
     rows = [account.row for account in accounts]
-    cells = compare(rows)
+    cells = compare(rows, ranges_of(accounts))
     energy = energy_unit([cell.energy_kwh.mean for cell in cells])
     cegi = mass_unit([cell.cegi_g.mean for cell in cells])
     per_percent = mass_unit([cell.g_per_percent.mean for cell in cells])
@@ -90,6 +94,7 @@ def print_comparison(title: str, accounts: Sequence[Account]) -> None:
         Column(heading="score", numeric=True),
         Column(heading="gain\n%", numeric=True),
         Column(heading=f"CEGI\n{cegi.symbol}", numeric=True),
+        Column(heading=f"CEGI between\n{cegi.symbol}", numeric=True, spare=4),
         Column(heading=f"CO2e per %\n{per_percent.symbol}", numeric=True),
         Column(heading="samples/s", numeric=True, spare=3),
     ]
@@ -106,14 +111,22 @@ def print_comparison(title: str, accounts: Sequence[Account]) -> None:
             format_spread(cell.score),
             format_spread(cell.gain_percent),
             format_spread(cell.cegi_g, cegi),
+            format_bounds(cell.cegi_bounds_g, cegi),
             format_spread(cell.g_per_percent, per_percent),
             format_spread(cell.samples_per_second),
         ]
         for cell, variant in zip(cells, told, strict=True)
     ]
     notes = ["mean ± sample standard deviation over jobs; CEGI: gCO2e per % gained per million trainable parameters"]
+    made_of = dict.fromkeys(cell.cegi_bounds_g.made_of for cell in cells if cell.cegi_bounds_g)
+    notes += [f"between: {', '.join(parts)}" for parts in made_of]
     notes += [f"left out: {job.job_id} ({job.state})" for job in left_out(rows)]
     print_table(title, columns, lines, notes)
+
+
+def ranges_of(accounts: Sequence[Account]) -> dict[str, Range]:
+    """Job id to what its carbon may be, as factors of it."""
+    return {account.row.job_id: account.details.uncertainty for account in accounts}
 
 
 def _notes(accounts: Sequence[Account]) -> list[str]:
@@ -126,11 +139,59 @@ def _notes(accounts: Sequence[Account]) -> list[str]:
     notes += [f"carbon: {source}" for source in sources]
     why = dict.fromkeys(f"no CEGI: {row.cegi_reason}" for row in rows if row.cegi_reason)
     silent = dict.fromkeys(f"no Prometheus figure: {a.witness.reason}" for a in accounts if a.witness.reason)
-    return [*notes, *why, *silent]
+    told = dict.fromkeys(f"note: {note}" for account in accounts for note in account.notes)
+    return [*notes, *why, *silent, *told]
 
 
 def _scaled(value: float | None, factor: float) -> float | None:
     return None if value is None else value * factor
+
+
+def print_details(title: str, accounts: Sequence[Account]) -> None:
+    """Phases of each job, one line each, and below them what its meters, units and intervals say."""
+    rows, notes = [], []
+    for account in accounts:
+        figures, job_id = account.details.figures, account.row.job_id
+        phases = cast("Mapping[str, Mapping[str, object]]", figures.get("phases", {}))
+        generation = cast("Mapping[str, Mapping[str, object]]", figures.get("generation", {}))
+        for name, phase in [*phases.items(), *generation.items()]:
+            rows.append([job_id, name, *_phase_cells(phase)])
+            if isinstance(phase.get("steady"), Mapping):
+                rows.append(
+                    [job_id, f"{name}, warmed up", *_phase_cells(cast("Mapping[str, object]", phase["steady"]))]
+                )
+        notes += [f"{job_id}: {sentence}" for sentence in detail_sentences(account.row, account.details)]
+    columns = [
+        Column(heading="job"),
+        Column(heading="phase"),
+        Column(heading="time\ns", numeric=True),
+        Column(heading="energy\nWh", numeric=True),
+        Column(heading="method"),
+        Column(heading="CO2e\ng", numeric=True),
+        Column(heading="power\nW", numeric=True),
+        Column(heading="J/step", numeric=True, spare=1),
+        Column(heading="J/sample", numeric=True),
+        Column(heading="J/token", numeric=True, spare=2),
+    ]
+    print_table(title, columns, rows, [*notes, *(f"note: {note}" for account in accounts for note in account.notes)])
+
+
+def _phase_cells(phase: Mapping[str, object]) -> list[str]:
+    def number(name: str, factor: float = 1.0) -> str:
+        value = phase.get(name)
+        return format_number(value * factor if isinstance(value, int | float) else None)
+
+    method = phase.get("energy_method")
+    return [
+        number("duration_s"),
+        number("energy_kwh", 1000),
+        str(method) if method else UNKNOWN,
+        number("co2e_g"),
+        number("power_mean_w"),
+        number("joules_per_step"),
+        number("joules_per_sample"),
+        number("joules_per_token"),
+    ]
 
 
 def save(folder: Path, title: str, accounts: Sequence[Account]) -> None:
@@ -149,11 +210,12 @@ def save(folder: Path, title: str, accounts: Sequence[Account]) -> None:
             title=title,
             generated_ns=time.time_ns(),
             witness={account.row.job_id: account.witness.energy_kwh for account in accounts},
+            details={account.row.job_id: account.details for account in accounts},
         )
     except OSError as error:
         raise InputError(
             f"the report cannot be written to {folder}: {error}. "
             "Name another folder: wattledger report --out FOLDER; the ledger has all of it."
         ) from error
-    for path in (files.html, files.json, files.parquet, files.reasons):
+    for path in (files.html, files.json, files.parquet, files.reasons, files.details):
         console(stderr=True).print(f"wrote {path}", soft_wrap=True, markup=False, emoji=False)

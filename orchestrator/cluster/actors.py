@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import ray
@@ -50,6 +51,10 @@ class AgentActor:
             self._child.release(timeout_s=5)
             self._child = lifeline.KeptChild(self._start, self._hear)
         return self._info
+
+    def clock(self) -> tuple[int, int]:
+        """When this node got the question and when it answers, by its own clock, ns since the epoch."""
+        return time.time_ns(), time.time_ns()
 
     def flush(self) -> None:
         """Have the agent write what it booked."""

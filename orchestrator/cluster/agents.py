@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import logging
 import threading
@@ -14,6 +15,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
+from orchestrator.accounting.clocks import ClockReading, measure
 from orchestrator.cluster.actors import IN_ORDER, AgentActor
 from orchestrator.cluster.port import AgentInfo
 from workers.agent import DEFAULT_SIMULATED
@@ -31,6 +33,8 @@ _RAY_NAMES = {"A100-80G": "A100-80GB", "A100-40G": "A100-40GB", "A100": "A100-40
 AGENT_START_S = 60.0
 AGENT_ANSWER_S = 1.0
 """An agent that runs says who it is within milliseconds; one that is only starting is asked again later."""
+CLOCK_ANSWER_S = 2.0
+"""An exchange that takes longer tells nothing of a clock."""
 RETRY_S = 30.0
 """Between two tries to start an agent that does not: each costs its node a second of a core."""
 LOOPBACK = "127.0.0.1"
@@ -98,6 +102,19 @@ class Agents:
         for flushed in pending:
             with contextlib.suppress(RayError):
                 ray.get(flushed, timeout=10)
+
+    def clocks(self) -> tuple[ClockReading, ...]:
+        """How far each node's clock is from this one; a node that is lost, or does not answer at once, is passed over.
+
+        An agent stamps what it writes with its node's clock, which is the clock its actor reads too.
+        """
+        found = []
+        for node_id, info in self._known.items():
+            with contextlib.suppress(ValueError, RayError):
+                actor = self._find(node_id)
+                ask = functools.partial(_ask_clock, actor)
+                found.append(measure(info.node, ask, time.time_ns))
+        return tuple(found)
 
     def let_go(self) -> None:
         """Follow no more. Whoever asks Ray anything after the driver left makes it start a cluster of its own."""
@@ -185,6 +202,11 @@ class Agents:
         """One agent per node and ledger."""
         ledger = hashlib.sha256(str(self._home.root).encode()).hexdigest()[:8]
         return f"agent-{ledger}-{node_id}"
+
+
+def _ask_clock(actor: Any) -> tuple[int, int]:  # noqa: ANN401 - Ray's actor handle
+    received_ns, answered_ns = ray.get(actor.clock.remote(), timeout=CLOCK_ANSWER_S)
+    return int(received_ns), int(answered_ns)
 
 
 def _agent_info(node: dict[str, Any], said: dict[str, Any]) -> AgentInfo:

@@ -12,9 +12,10 @@ both. It does not model:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from orchestrator.accounting.clocks import ClockReading, measure
 from orchestrator.cluster.port import AgentInfo, Ended
 from orchestrator.scheduling.room import UNITS, Room, needs_of, whole_room
 from orchestrator.scheduling.snapshot import ClusterView, NodeView
@@ -38,6 +39,7 @@ class FakeCluster:
         nodes: the nodes, empty.
         outcome: exit code of an attempt by (job, attempt number), ``None`` for a lost worker; default 0.
         lasts: calls of ``ended`` until an attempt has ended, by (job, attempt number); default 1.
+        offsets_ns: node id to how far its clock is ahead, ns; default none.
 
     Attributes:
         running: what runs now, by job id, and how many calls of ``ended`` it has left.
@@ -50,9 +52,10 @@ class FakeCluster:
         *,
         outcome: Callable[[JobSpec, int], int | None] = lambda *_: 0,
         lasts: Callable[[JobSpec, int], int] = lambda *_: 1,
+        offsets_ns: Mapping[str, int] | None = None,
     ) -> None:
         self._nodes = {node.node_id: node for node in nodes}
-        self._outcome, self._lasts = outcome, lasts
+        self._outcome, self._lasts, self._offsets_ns = outcome, lasts, dict(offsets_ns or {})
         self.running: dict[str, tuple[Launched, int]] = {}
         self.history: list[Launched] = []
 
@@ -109,5 +112,33 @@ class FakeCluster:
     def flush(self) -> None:
         """Nothing is buffered."""
 
+    def clocks(self) -> tuple[ClockReading, ...]:
+        """The clock of every node with GPUs as far off as it was told; an exchange takes a millisecond each way."""
+        return tuple(
+            measure(node.name, _exchanges(self._offsets_ns.get(node.node_id, 0), clock := _Clock()), clock.now_ns)
+            for node in self._nodes.values()
+            if node.gpus_total
+        )
+
     def close(self) -> None:
         """Nothing is held."""
+
+
+@dataclass
+class _Clock:
+    """The head's clock while a question travels."""
+
+    time_ns: int = 0
+
+    def now_ns(self) -> int:
+        return self.time_ns
+
+
+def _exchanges(offset_ns: int, clock: _Clock) -> Callable[[], tuple[int, int]]:
+    def ask() -> tuple[int, int]:
+        clock.time_ns += 1_000_000
+        answered_ns = clock.time_ns + offset_ns
+        clock.time_ns += 1_000_000
+        return answered_ns, answered_ns
+
+    return ask

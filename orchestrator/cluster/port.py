@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from orchestrator.accounting.clocks import ClockReading
 from orchestrator.scheduling.snapshot import ClusterView
 from workers.contract import JobSpec
 
@@ -70,6 +71,10 @@ class Cluster(Protocol):
 
     def flush(self) -> None:
         """Return once every agent has written what it booked so far; an agent that is lost is passed over."""
+        ...
+
+    def clocks(self) -> tuple[ClockReading, ...]:
+        """How far each metered node's clock is from this one, measured now; nodes that do not answer are left out."""
         ...
 
     def close(self) -> None:

@@ -12,6 +12,7 @@ import ray
 from ray._private.state import available_resources_per_node
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
+from orchestrator.accounting.clocks import ClockReading
 from orchestrator.cluster.actors import IN_ORDER, AttemptActor
 from orchestrator.cluster.agents import LOOPBACK, NAMESPACE, NODE_ID_LABEL, Agents, first_line, node_name
 from orchestrator.cluster.port import AgentInfo, Ended
@@ -155,6 +156,10 @@ class RayCluster:
     def flush(self) -> None:
         """Ask every agent, all at once."""
         self._agents.flush()
+
+    def clocks(self) -> tuple[ClockReading, ...]:
+        """Ask every agent's node, one after the other."""
+        return self._agents.clocks()
 
     def stop_agents(self) -> None:
         """End the agents of this ledger in order: leases closed, limits restored, logs written."""

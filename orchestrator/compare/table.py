@@ -10,12 +10,13 @@ their range: the smallest job alone is drawn in more than 2.5 % of the resamples
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 
 from orchestrator.accounting.row import ReportRow
+from orchestrator.accounting.uncertainty import Range
 from workers.contract import Method
 
 RESAMPLES = 10_000
@@ -53,6 +54,20 @@ class Spread:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """Between what a mean may lie, with the uncertainty of its parts carried through.
+
+    Attributes:
+        low: the lower end of the interval over jobs, times the least factor of the other parts; ``high``: as well.
+        made_of: the parts, in words; one that is not known says so, and adds nothing.
+    """
+
+    low: float
+    high: float
+    made_of: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Cell:
     """One architecture on one accelerator.
 
@@ -67,6 +82,8 @@ class Cell:
         energy_kwh: IT energy per job before PUE, kWh.
         co2e_g: operational gCO2e per job, PUE included.
         cegi_g: gCO2e per percent gained per million trainable parameters.
+        co2e_bounds_g, cegi_bounds_g: their intervals over jobs, widened by how far meters disagree and by the range of
+            the intensity; ``None`` where the figure, or what it is made of, is not known.
         g_per_percent: gCO2e per percent gained, of the same carbon as ``cegi_g``: what CEGI says without dividing by
             the trainable parameters, which flatters full fine-tuning.
     """
@@ -97,6 +114,8 @@ class Cell:
     g_per_percent: Spread
     samples_per_second: Spread
     power_mean_w: Spread
+    co2e_bounds_g: Bounds | None = None
+    cegi_bounds_g: Bounds | None = None
 
     @property
     def n(self) -> int:
@@ -123,16 +142,20 @@ class LeftOut:
     accelerator: str | None
 
 
-def compare(rows: Sequence[ReportRow]) -> tuple[Cell, ...]:
+def compare(rows: Sequence[ReportRow], ranges: Mapping[str, Range] | None = None) -> tuple[Cell, ...]:
     """One cell per combination, over the rows that succeeded, by task, architecture and accelerator.
 
     Rows that did not succeed are in no cell; ``left_out`` names them.
+
+    Args:
+        rows: of any jobs.
+        ranges: job id to what its carbon may be, as factors of it; without them cells have no bounds.
     """
     groups: dict[tuple[object, ...], list[ReportRow]] = {}
     for row in rows:
         if row.state == "succeeded":
             groups.setdefault(_key(row), []).append(row)
-    return tuple(_cell(groups[key]) for key in sorted(groups, key=_sort_key))
+    return tuple(_cell(groups[key], ranges or {}) for key in sorted(groups, key=_sort_key))
 
 
 def left_out(rows: Sequence[ReportRow]) -> tuple[LeftOut, ...]:
@@ -144,12 +167,13 @@ def left_out(rows: Sequence[ReportRow]) -> tuple[LeftOut, ...]:
     )
 
 
-def as_dict(rows: Sequence[ReportRow]) -> dict[str, object]:
+def as_dict(rows: Sequence[ReportRow], ranges: Mapping[str, Range] | None = None) -> dict[str, object]:
     """The comparison, JSON-ready: its cells, the jobs left out, and what sd and the interval are."""
     return {
-        "cells": [cell.as_dict() for cell in compare(rows)],
+        "cells": [cell.as_dict() for cell in compare(rows, ranges)],
         "left_out": [asdict(job) for job in left_out(rows)],
         "sd": "sample standard deviation over jobs; null below two values",
+        "bounds": "the interval (the mean below two values), times the least and the most of the parts in made_of",
         "interval": f"95 % percentile bootstrap of the mean, {RESAMPLES} resamples; the range for n = 2 or 3",
     }
 
@@ -218,9 +242,29 @@ def _sort_key(key: tuple[object, ...]) -> list[tuple[bool, str, float]]:
     ]
 
 
-def _cell(unsorted: Sequence[ReportRow]) -> Cell:
+def _bounds(figure: Spread, found: Sequence[Range]) -> Bounds | None:
+    """The interval of a figure widened by the widest of its jobs' ranges; ``None`` where nothing is known of either."""
+    if figure.mean is None or not found:
+        return None
+    names = dict.fromkeys(part.name for one in found for part in one.parts)
+    known = {part.name for one in found for part in one.parts if part.known}
+    if figure.low is None and not known:
+        return None
+    low = figure.mean if figure.low is None else figure.low
+    high = figure.mean if figure.high is None else figure.high
+    jobs = f"95 % over {figure.n} jobs" if figure.n > 1 else "one job, so no spread over jobs"
+    return Bounds(
+        low=low * min(one.low for one in found),
+        high=high * max(one.high for one in found),
+        made_of=(jobs, *(name if name in known else f"{name} (not known)" for name in names)),
+    )
+
+
+def _cell(unsorted: Sequence[ReportRow], ranges: Mapping[str, Range]) -> Cell:
     rows = sorted(unsorted, key=lambda row: (row.seed, row.job_id))
     first = rows[0]
+    co2e, figure = spread(co2e_g(row) for row in rows), spread(row.cegi_g for row in rows)
+    found = [ranges[row.job_id] for row in rows if row.job_id in ranges]
     return Cell(
         task=first.task,
         kind=first.kind,
@@ -243,8 +287,10 @@ def _cell(unsorted: Sequence[ReportRow]) -> Cell:
         score_base=spread(row.score_base for row in rows),
         score=spread(row.score for row in rows),
         gain_percent=spread(row.gain_percent for row in rows),
-        co2e_g=spread(co2e_g(row) for row in rows),
-        cegi_g=spread(row.cegi_g for row in rows),
+        co2e_g=co2e,
+        co2e_bounds_g=_bounds(co2e, found),
+        cegi_g=figure,
+        cegi_bounds_g=_bounds(figure, found),
         g_per_percent=spread(g_per_percent(row) for row in rows),
         samples_per_second=spread(row.samples_per_second for row in rows),
         power_mean_w=spread(row.power_mean_w for row in rows),

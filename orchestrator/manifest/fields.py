@@ -134,6 +134,11 @@ def _quantization(value: object) -> Found:
         yield (), unsupported(f"quantization {value}")
 
 
+def _on_exceed(value: object) -> Found:
+    if value in ("cap", "stop"):
+        yield (), f"budget.on_exceed {value} comes with power caps and is not supported by this version; write warn"
+
+
 def _region(value: object) -> Found:
     if isinstance(value, str):
         try:
@@ -166,6 +171,7 @@ _VALUE_CHECKS: dict[str, Callable[[object], Found]] = {
     "task": _registered("task", TASKS),
     "model": _registered("model", MODELS),
     "quantization": _quantization,
+    "budget.on_exceed": _on_exceed,
     "resources.gpus": _gpus,
     "resources.accelerators": _accelerators,
     "accounting.region": _region,

@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 from workers.contract import (
     Accounting,
     Adapter,
+    Budget,
     Evaluation,
     Inference,
     Kind,
@@ -71,6 +72,7 @@ class Manifest(Section):
     inference: Inference = Field(Inference(), description="what an inference-cost job does")
     resources: Resources = Field(Resources(), description="what each job holds while it runs")
     power: Power = Field(Power(), description="a power limit on the job's devices; cap_watts or cap_percent")
+    budget: Budget = Field(Budget(), description="what each job may cost; energy_kwh, co2e_kg")
     accounting: Accounting = Field(Accounting(), description="how joules become grams")
     schedule: Schedule = Field(Schedule(), description="when the jobs run")
     retry: Retry = Field(Retry(), description="how often a job is tried again")
@@ -84,7 +86,7 @@ class Manifest(Section):
     )
 
 
-UNSUPPORTED_KEYS: frozenset[str] = frozenset({"budget", "needs", "schedule.deadline", "schedule.policy"})
+UNSUPPORTED_KEYS: frozenset[str] = frozenset({"needs", "schedule.deadline", "schedule.policy"})
 """Keys of the format that this version cannot honour; saying so beats ignoring them."""
 
 NOT_SWEPT: Mapping[str, str] = {

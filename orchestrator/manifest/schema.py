@@ -54,6 +54,7 @@ def _name_what_is_known(properties: Schema) -> None:
     for key, registry in (("task", TASKS), ("model", MODELS)):
         properties[key] = {"enum": sorted(registry), "description": properties[key]["description"]}
     properties["quantization"]["enum"] = ["none"]
+    properties["budget"]["properties"]["on_exceed"]["enum"] = ["warn"]
     resources = properties["resources"]["properties"]
     resources["gpus"] = {"const": 1, "default": 1, "description": resources["gpus"]["description"]}
     resources["accelerators"] = {

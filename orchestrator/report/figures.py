@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from orchestrator.compare.table import Spread
+from orchestrator.compare.table import Bounds, Spread
 
 UNKNOWN = "–"
 _MINUS = "−"
@@ -100,6 +100,14 @@ def format_interval(spread: Spread, unit: Unit | None = None) -> str:
     least = _spread_decimals(shown.mean, shown.sd)
     low, high = (_fixed(end, max(least, _decimals(end, 2))) for end in (shown.low, shown.high))
     return f"{low} to {high}"
+
+
+def format_bounds(bounds: Bounds | None, unit: Unit) -> str:
+    """Both ends, two significant digits each or more: ``0.034 to 6.4``; ``–`` where they are not known."""
+    if bounds is None:
+        return UNKNOWN
+    low, high = bounds.low * unit.factor, bounds.high * unit.factor
+    return f"{format_number(low)} to {format_number(high)}"
 
 
 def _spread_decimals(mean: float, sd: float) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator.accounting.details import Details
 from orchestrator.accounting.row import ReportRow
 from workers.errors import InputError
 from workers.parquet import write_rows
@@ -21,6 +22,7 @@ class ReportFiles:
     json: Path
     parquet: Path
     reasons: Path
+    details: Path
 
 
 def write_report(
@@ -30,6 +32,7 @@ def write_report(
     title: str,
     generated_ns: int,
     witness: Mapping[str, float | None] | None = None,
+    details: Mapping[str, Details] | None = None,
 ) -> ReportFiles:
     """Write the report of ``rows`` into ``folder``, replacing an earlier one; each file appears whole or not at all.
 
@@ -39,16 +42,19 @@ def write_report(
         title: the page's heading.
         generated_ns: when the figures were computed, ns since the epoch.
         witness: GPU energy by Prometheus of each job, kWh; ``None`` when no server was asked.
+        details: job id to what is known of it beyond its row.
 
     Raises:
         InputError: there are no rows, or the packages that draw the page are not installed.
     """
     if not rows:
         raise InputError("there is no job to report. Name jobs of this ledger, or run one first.")
-    page = _page(rows, title=title, generated_ns=generated_ns, witness=witness)
+    beyond = details or {}
+    page = _page(rows, title=title, generated_ns=generated_ns, witness=witness, details=beyond)
     contract = [row.as_dict() for row in rows]
     reasons = {row.job_id: dict(row.reasons) for row in rows}
     texts = {"report.html": page, "report.json": _json(contract), "reasons.json": _json(reasons)}
+    texts["details.json"] = _json({job_id: found.as_dict() for job_id, found in beyond.items()})
     folder.mkdir(parents=True, exist_ok=True)
     write_rows(folder / "report.parquet", contract)
     for name, text in texts.items():
@@ -58,11 +64,17 @@ def write_report(
         json=folder / "report.json",
         parquet=folder / "report.parquet",
         reasons=folder / "reasons.json",
+        details=folder / "details.json",
     )
 
 
 def _page(
-    rows: Sequence[ReportRow], *, title: str, generated_ns: int, witness: Mapping[str, float | None] | None
+    rows: Sequence[ReportRow],
+    *,
+    title: str,
+    generated_ns: int,
+    witness: Mapping[str, float | None] | None,
+    details: Mapping[str, Details],
 ) -> str:
     try:
         # Here and not above: the page needs matplotlib and jinja2, which take a second and an extra to load.
@@ -71,7 +83,8 @@ def _page(
         raise InputError(
             f"the report page needs {error.name}, which is not installed. Install the extra: wattledger[report]."
         ) from error
-    return render(build_page(rows, title=title, generated_ns=generated_ns, witness=witness))
+    page = build_page(rows, title=title, generated_ns=generated_ns, witness=witness, details=details)
+    return render(page)
 
 
 def _json(value: object) -> str:

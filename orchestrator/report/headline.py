@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+from orchestrator.accounting.details import Details
 from orchestrator.accounting.row import ReportRow
 from orchestrator.compare.table import Cell, co2e_g, weakest_method
 from orchestrator.report.figures import UNKNOWN, format_g, format_percent, format_wh
@@ -90,6 +91,12 @@ def notices(rows: Sequence[ReportRow]) -> list[Notice]:
         if methods[method]
     ]
     return found
+
+
+def job_notices(details: Mapping[str, Details]) -> list[Notice]:
+    """What is to be known of single jobs: lost logs, clocks that are off, budgets exceeded. A sentence once."""
+    told = dict.fromkeys(str(note) for found in details.values() for note in found.notes)
+    return [Notice(word="NOTE", loud=False, text=f"{note[0].upper()}{note[1:]}.") for note in told]
 
 
 def cards(rows: Sequence[ReportRow], cells: Sequence[Cell]) -> list[Card]:

@@ -54,6 +54,14 @@ _FORMULAS = (
         " cegi_scope: all. Without a gain there is none.",
     ),
     Explanation(
+        term="Interval of CEGI",
+        formula="interval over jobs × least and most of what its parts may be",
+        text="Where a second meter or the hours' intensities are known, it stands below CEGI. The parts are how far the"
+        " meters disagree (energy log, Prometheus, power readings beside the counter) and the range of the carbon"
+        " intensity over the hours. A part that is not known adds nothing, and details.json"
+        " says so.",
+    ),
+    Explanation(
         term="CO₂e per % gained",
         formula="gCO₂e / gain in %",
         text="The same carbon as CEGI, not divided by the trainable parameters, which would flatter full fine-tuning.",

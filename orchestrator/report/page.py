@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from orchestrator.accounting.details import Details
 from orchestrator.accounting.row import ReportRow
 from orchestrator.compare.table import Cell, LeftOut, compare, left_out
 from orchestrator.report import carbon, headline, jobs, notes, tables
@@ -18,7 +19,12 @@ from workers.units import NS_PER_S
 
 
 def build_page(
-    rows: Sequence[ReportRow], *, title: str, generated_ns: int, witness: jobs.Witness | None = None
+    rows: Sequence[ReportRow],
+    *,
+    title: str,
+    generated_ns: int,
+    witness: jobs.Witness | None = None,
+    details: Mapping[str, Details] | None = None,
 ) -> Page:
     """What the page says of ``rows``.
 
@@ -27,14 +33,17 @@ def build_page(
         title: the page's heading.
         generated_ns: when, ns since the epoch.
         witness: GPU energy by Prometheus of each job, kWh; ``None`` when no server was asked.
+        details: job id to what is known of it beyond its row.
     """
-    cells, generated = compare(rows), dt.datetime.fromtimestamp(generated_ns // NS_PER_S, dt.UTC)
+    beyond = details or {}
+    cells = compare(rows, {job_id: found.uncertainty for job_id, found in beyond.items()})
+    generated = dt.datetime.fromtimestamp(generated_ns // NS_PER_S, dt.UTC)
     return Page(
         title=title,
         generated=generated.strftime("%Y-%m-%d %H:%M UTC"),
         generated_iso=generated.isoformat(),
         lede=headline.lede(rows, cells),
-        notices=headline.notices(rows),
+        notices=[*headline.notices(rows), *headline.job_notices(beyond)],
         cards=headline.cards(rows, cells),
         comparisons=[_comparison(group, rows, f"comparison-{i}") for i, group in enumerate(_groups(cells), 1)],
         left_out=_left_out(left_out(rows)),
@@ -43,7 +52,7 @@ def build_page(
         sources=carbon.sources_table(rows),
         sci=carbon.sci_table(rows),
         unknown=notes.unknown_table(rows),
-        files=("report.json", "report.parquet", "reasons.json"),
+        files=("report.json", "report.parquet", "reasons.json", "details.json"),
     )
 
 

@@ -597,7 +597,7 @@ def test_without_prometheus_the_log_alone_serves(ledger: Ledger) -> None:
 
 def test_a_prometheus_that_does_not_answer_is_a_reason(ledger: Ledger) -> None:
     ledger.book(*standard_entries())
-    unreachable = PrometheusClient("http://127.0.0.1:9")
+    unreachable = PrometheusClient("http://127.0.0.1:9", deadline_s=0)
     assert (
         row(ledger, job(attempt()), unreachable)
         .reasons["energy_disagreement_percent"]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from pathlib import Path
 
 import pytest
 
 from orchestrator.accounting.row import ReportRow
-from orchestrator.accounting.rows import build_rows
+from orchestrator.accounting.rows import build_accounts, build_rows
 from orchestrator.carbon.series_file import keep_series
 from orchestrator.carbon.sources import HourlySources
 from orchestrator.lifecycle import JobRecord, JobState
@@ -178,3 +179,18 @@ def test_a_simulated_board_says_so(ledger: Ledger) -> None:
     assert built.carbon_source is not None
     assert built.carbon_source.endswith("2025 (simulated board)")
     assert built.embodied_kg == pytest.approx(164 / (4 * 365 * 24) * 14 / 3600, rel=1e-12)
+
+
+def test_the_range_of_the_hours_is_carried_into_the_interval_of_co2e(ledger: Ledger, tmp_path: Path) -> None:
+    give(ledger, tmp_path, "2024-01-01T12:00Z,100", "2024-01-01T13:00Z,400")
+    ledger.book(entry(0, HOUR_S, 3.6e6), entry(HOUR_S, 2 * HOUR_S, 7.2e6))
+    with contextlib.closing(HourlySources(ledger.home, environ={})) as sources:
+        (built,) = build_accounts(ledger.home, [job(attempt(), accounting=ACCOUNTING)], sources=sources)
+    # 300 g/kWh on the mean, 100 at least and 400 at most: a third of 1.35 kg to four thirds of it.
+    assert built.details.uncertainty.of(built.row.co2e_kg) == {
+        "low": pytest.approx(0.45, rel=1e-9),
+        "high": pytest.approx(1.8, rel=1e-9),
+    }
+    interval = built.details.as_dict()["interval"]
+    assert isinstance(interval, dict)
+    assert interval["parts"][1]["source"] == "100 to 400 g/kWh over 2 h"

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import httpx
 import pytest
 
 from orchestrator.accounting.energy import DeviceWindow
-from orchestrator.accounting.prometheus import MARGIN_NS, PrometheusClient, energy_between
+from orchestrator.accounting.prometheus import DEADLINE_S, MARGIN_NS, PrometheusClient
 from orchestrator.accounting.witness import NO_SERVER, NO_WINDOWS, Witness, hear
-from tests.unit.fake_prometheus import FakePrometheus
+from tests.unit.fake_prometheus import FakePrometheus, Waits
+from workers.contract import Quality
 from workers.errors import UnreachableError
 from workers.units import NS_PER_S
 
@@ -24,16 +26,16 @@ def ns(seconds: float) -> int:
     return T0_S * NS_PER_S + round(seconds * NS_PER_S)
 
 
-def client(answer: FakePrometheus | httpx.Response | Exception) -> PrometheusClient:
-    if isinstance(answer, FakePrometheus):
-        return PrometheusClient(URL, transport=answer.transport())
-
+def client(answer: FakePrometheus | httpx.Response | Exception, waits: Waits | None = None) -> PrometheusClient:
     def handle(request: httpx.Request) -> httpx.Response:
         if isinstance(answer, Exception):
             raise answer
+        assert isinstance(answer, httpx.Response)
         return answer
 
-    return PrometheusClient(URL, transport=httpx.MockTransport(handle))
+    transport = answer.transport() if isinstance(answer, FakePrometheus) else httpx.MockTransport(handle)
+    clock = waits or Waits()
+    return PrometheusClient(URL, transport=transport, monotonic_s=clock.monotonic_s, sleep_s=clock.sleep_s)
 
 
 def window(start_s: float, end_s: float, joules: float, *, device: str = "GPU-a", shared: bool = False) -> DeviceWindow:
@@ -92,19 +94,49 @@ def test_a_server_that_fails_is_unreachable_and_the_figure_has_that_for_a_reason
 @pytest.mark.parametrize("url", ["prometheus:9090", "", "http://[::1", "http://x:notaport"])
 def test_an_address_that_is_none_is_unreachable(url: str) -> None:
     with pytest.raises(UnreachableError, match="does not answer"):
-        PrometheusClient(url).counter(METRIC, "GPU-a", ns(0), ns(1))
+        PrometheusClient(url, deadline_s=0).counter(METRIC, "GPU-a", ns(0), ns(1))
 
 
 def test_a_server_that_did_not_answer_is_not_asked_again() -> None:
-    asked = []
-
-    def refuse(request: httpx.Request) -> httpx.Response:
-        asked.append(request)
-        raise httpx.ConnectTimeout("timed out")
-
-    with PrometheusClient(URL, transport=httpx.MockTransport(refuse)) as prometheus:
+    waits = Waits()
+    with client(httpx.ConnectTimeout("timed out"), waits) as prometheus:
         reasons = {hear("j", [window(0, 10, 100)], prometheus).reason for _ in range(5)}
-    assert (len(asked), len(reasons)) == (1, 1)
+    assert len(reasons) == 1
+    assert waits.waited == [0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0, 2.0]
+    assert waits.now_s <= DEADLINE_S
+
+
+def test_a_server_that_fails_half_of_the_time_is_asked_until_it_answers() -> None:
+    server, waits = FakePrometheus(), Waits()
+    server.ramp("GPU-a", start_s=T0_S - 5, end_s=T0_S + 15, watts=100)
+    prometheus = client(server, waits)
+    for _ in range(10):
+        server.sick = 1
+        assert hear("j", [window(0, 10, 1000)], prometheus).disagreement_percent == pytest.approx(0.0, abs=1e-9)
+    assert waits.waited == [0.1] * 10
+
+
+def test_a_long_span_is_asked_for_in_ranges_that_leave_nothing_out() -> None:
+    server = FakePrometheus()
+    server.ramp("GPU-a", start_s=T0_S, end_s=T0_S + 90_000, watts=10, every_s=15)
+    samples = client(server).counter(METRIC, "GPU-a", ns(0), ns(90_000))
+    assert len(server.asked) == 5
+    assert len(samples) == 6001
+
+
+def test_a_server_that_reads_few_samples_at_once_is_asked_for_less() -> None:
+    server = FakePrometheus(max_samples=100)
+    server.ramp("GPU-a", start_s=T0_S - 60, end_s=T0_S + 600, watts=10)
+    assert len(client(server).counter(METRIC, "GPU-a", ns(0), ns(540))) == 660
+    assert len(server.asked) == 15
+
+
+def test_a_server_that_reads_hardly_any_samples_is_a_reason() -> None:
+    server = FakePrometheus(max_samples=10)
+    server.ramp("GPU-a", start_s=T0_S - 60, end_s=T0_S + 600, watts=10)
+    reason = hear("j", [window(0, 540, 1)], client(server)).reason
+    assert reason is not None
+    assert "refused a query: query processing would load too many samples into memory" in reason
 
 
 def test_a_query_that_was_refused_does_not_silence_the_server() -> None:
@@ -160,43 +192,6 @@ def test_sample_times_are_exact_to_the_millisecond() -> None:
     assert client(server).counter(METRIC, "GPU-a", ns(0), ns(1)) == [(T0_S * NS_PER_S + 123_000_000, 1.0)]
 
 
-S = NS_PER_S
-
-
-@pytest.mark.parametrize(
-    ("samples", "why"),
-    [
-        ([], "nothing"),
-        ([(0, 1.0)], "one sample"),
-        ([(2 * S, 1.0), (20 * S, 2.0)], "starts too late"),
-        ([(0, 1.0), (9 * S, 2.0)], "ends too early"),
-        ([(-100 * S, 1.0), (5 * S, 2.0), (11 * S, 3.0)], "samples around the start too far apart"),
-        ([(0, 1.0), (5 * S, 2.0), (100 * S, 3.0)], "samples around the end too far apart"),
-    ],
-)
-def test_an_edge_that_samples_do_not_cover_is_not_made_up(samples: list[tuple[int, float]], why: str) -> None:
-    assert energy_between(samples, 1 * S, 10 * S) is None, why
-
-
-def test_edges_between_samples_are_interpolated() -> None:
-    samples = [(0, 100.0), (10 * S, 200.0), (20 * S, 600.0)]
-    assert energy_between(samples, 5 * S, 15 * S) == 400.0 - 150.0
-
-
-def test_edges_on_samples_need_none_beyond() -> None:
-    assert energy_between([(0, 100.0), (10 * S, 200.0)], 0, 10 * S) == 100.0
-
-
-def test_far_apart_samples_between_the_edges_do_no_harm_to_a_counter() -> None:
-    samples = [(0, 0.0), (10 * S, 10.0), (900 * S, 500.0), (910 * S, 510.0)]
-    assert energy_between(samples, 5 * S, 905 * S) == 500.0
-
-
-def test_what_a_counter_shows_after_a_reset_is_added() -> None:
-    samples = [(0, 100.0), (10 * S, 150.0), (20 * S, 5.0), (30 * S, 25.0), (40 * S, 10.0)]
-    assert energy_between(samples, 0, 40 * S) == 50.0 + 5.0 + 20.0 + 10.0
-
-
 def test_without_a_server_or_a_window_there_is_no_witness() -> None:
     assert hear("j", [window(0, 10, 1)], None) == Witness(
         job_id="j", energy_kwh=None, disagreement_percent=None, reason=NO_SERVER
@@ -204,7 +199,34 @@ def test_without_a_server_or_a_window_there_is_no_witness() -> None:
     assert hear("j", [], client(FakePrometheus())).reason == NO_WINDOWS
 
 
-def test_a_shared_devices_counter_is_not_compared_with_one_holders_part() -> None:
+def test_a_shared_devices_counter_is_split_as_the_log_has_it() -> None:
+    server = FakePrometheus()
+    server.ramp("GPU-a", start_s=T0_S - 5, end_s=T0_S + 15, watts=100)
+    pieces = ((ns(0), ns(4), 0.5), (ns(4), ns(10), 0.25))
+    shared = replace(window(0, 10, 350, shared=True), pieces=pieces)
+    heard = hear("j", [shared], client(server))
+    # 400 J x 0.5 and 600 J x 0.25.
+    assert (heard.disagreement_percent, heard.quality) == (pytest.approx(0.0, abs=1e-9), {Quality.SHARED})
+
+
+def test_a_counter_that_started_anew_is_bridged_and_flagged() -> None:
+    server = FakePrometheus()
+    server.add(
+        "GPU-a", *((T0_S + i, 1000 + 100 * i) for i in range(-5, 5)), *((T0_S + i, 100 * i - 450) for i in range(5, 16))
+    )
+    heard = hear("j", [window(0, 10, 1000)], client(server))
+    assert (heard.disagreement_percent, heard.quality) == (pytest.approx(0.0, abs=1e-9), {Quality.RESET})
+
+
+def test_a_node_whose_clock_is_ahead_is_asked_about_at_the_servers_time() -> None:
+    server = FakePrometheus()
+    server.add("GPU-a", (T0_S - 5, 0), (T0_S, 0), (T0_S + 10, 1000), (T0_S + 20, 1000))
+    ahead = hear("j", [window(3, 13, 1000)], client(server), offset_ns=lambda device, time_ns: 3 * NS_PER_S)
+    assert ahead.disagreement_percent == pytest.approx(0.0, abs=1e-9)
+    assert hear("j", [window(3, 13, 1000)], client(server)).disagreement_percent == pytest.approx(-30.0, rel=1e-9)
+
+
+def test_a_shared_devices_counter_is_not_compared_with_a_part_nobody_knows() -> None:
     server = FakePrometheus()
     server.ramp("GPU-a", start_s=T0_S - 5, end_s=T0_S + 15, watts=100)
     heard = hear("j", [window(0, 10, 500, shared=True)], client(server))

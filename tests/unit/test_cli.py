@@ -27,7 +27,7 @@ from tests.clusters import ROOT, quick_manifest
 from tests.unit.ledger import Ledger, at, standard_entries
 from workers.contract import JobSpec
 
-VERBS = ("plan", "run", "status", "report", "compare", "targets", "doctor", "schema")
+VERBS = ("plan", "run", "status", "report", "compare", "targets", "doctor", "schema", "budget")
 READERS = ("status", "report", "compare")
 QUICKSTART = str(ROOT / "manifests" / "quickstart.yaml")
 MARKUP = "[red]tiny[/red] [nothing] :rocket:"
@@ -185,7 +185,7 @@ class TestHelp:
     @pytest.mark.parametrize(
         ("verb", "option", "variable"),
         [
-            *((verb, "--home", "WATTLEDGER_HOME") for verb in VERBS if verb != "schema"),
+            *((verb, "--home", "WATTLEDGER_HOME") for verb in VERBS if verb not in ("schema", "budget")),
             *((verb, "--prometheus", "WATTLEDGER_PROMETHEUS_URL") for verb in ("run", "report", "compare")),
             *((verb, "--address", "RAY_ADDRESS") for verb in ("run", "plan")),
         ],
@@ -279,7 +279,7 @@ class TestReads:
         told = call("report", "--json", "--home", ledger, "--out", tmp_path / "out")
         assert told.code == 0
         assert json.loads(told.out) == json.loads((tmp_path / "out" / "report.json").read_text())
-        names = ["report.html", "report.json", "report.parquet", "reasons.json"]
+        names = ["report.html", "report.json", "report.parquet", "reasons.json", "details.json"]
         assert told.err.splitlines() == [f"wrote {tmp_path / 'out' / name}" for name in names]
 
     def test_report_tells_why_each_unknown_figure_is_unknown(self, call: Call, ledger: Path) -> None:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from orchestrator.accounting.uncertainty import Part, Range
 from orchestrator.compare.table import as_dict, compare, g_per_percent, left_out, spread
 from tests.unit.report_rows import cancelled, failed, row, study
 
@@ -201,3 +202,58 @@ def test_the_comparison_is_json_with_its_figures_and_who_is_left_out():
     assert first["energy_wh"]["mean"] == pytest.approx(first["energy_kwh"]["mean"] * 1000, rel=1e-12)
     assert set(first["cegi_g"]) == {"mean", "sd", "n", "low", "high"}
     assert [job["state"] for job in told["left_out"]] == ["failed", "cancelled"]
+
+
+def known(name: str, low: float, high: float) -> Part:
+    return Part(name=name, low=low, high=high, source="a meter")
+
+
+UNKNOWN_INTENSITY = Part(
+    name="carbon intensity", low=1.0, high=1.0, source="a yearly average has no range", known=False
+)
+
+
+def test_without_ranges_a_cell_has_no_bounds() -> None:
+    (cell,) = compare([row(seed=seed, job_id=f"j{seed}") for seed in range(2)])
+    assert (cell.co2e_bounds_g, cell.cegi_bounds_g) == (None, None)
+
+
+def test_a_cell_without_cegi_has_no_bounds_of_it() -> None:
+    (cell,) = compare(
+        [row(cegi_g=None, cegi_reason="no")], {"digits-vit-t4-0": Range(parts=(known("metering", 0.9, 1.0),))}
+    )
+    assert cell.cegi_bounds_g is None
+    assert cell.co2e_bounds_g is not None
+
+
+def test_bounds_are_the_interval_over_jobs_widened_by_the_widest_parts_and_say_what_they_are_made_of() -> None:
+    rows = [row(job_id=f"j{seed}", seed=seed, cegi_g=value) for seed, value in enumerate((0.1, 0.2, 0.3))]
+    ranges = {
+        "j0": Range(parts=(known("metering", 0.98, 1.0), UNKNOWN_INTENSITY)),
+        "j1": Range(parts=(known("metering", 1.0, 1.05), UNKNOWN_INTENSITY)),
+        "j2": Range(parts=(known("metering", 0.99, 1.01), UNKNOWN_INTENSITY)),
+    }
+    (cell,) = compare(rows, ranges)
+    bounds = cell.cegi_bounds_g
+    assert bounds is not None
+    assert (bounds.low, bounds.high) == (pytest.approx(0.1 * 0.98, rel=1e-12), pytest.approx(0.3 * 1.05, rel=1e-12))
+    assert bounds.made_of == ("95 % over 3 jobs", "metering", "carbon intensity (not known)")
+
+
+def test_parts_that_bound_are_multiplied() -> None:
+    both = Range(parts=(known("metering", 0.98, 1.0), known("carbon intensity", 0.5, 2.0)))
+    assert both.of(10.0) == {"low": pytest.approx(4.9, rel=1e-12), "high": pytest.approx(20.0, rel=1e-12)}
+    assert both.of(None) is None
+    assert Range(parts=(UNKNOWN_INTENSITY,)).of(10.0) is None
+
+
+def test_one_job_has_bounds_of_its_parts_alone() -> None:
+    (cell,) = compare([row(cegi_g=0.1)], {"digits-vit-t4-0": Range(parts=(known("metering", 0.9, 1.0),))})
+    assert cell.cegi_bounds_g is not None
+    assert cell.cegi_bounds_g.low == pytest.approx(0.09, rel=1e-12)
+    assert cell.cegi_bounds_g.made_of[0] == "one job, so no spread over jobs"
+
+
+def test_one_job_of_which_no_part_is_known_has_no_bounds_rather_than_its_figure_twice() -> None:
+    (cell,) = compare([row(cegi_g=0.1)], {"digits-vit-t4-0": Range(parts=(UNKNOWN_INTENSITY,))})
+    assert cell.cegi_bounds_g is None

@@ -45,7 +45,7 @@ name: my run
 kind: finetune
 task: digit
 modle: tiny/vit
-budget: {energy_kwh: 1}
+budget: {energy_kwh: 1, on_exceed: stop}
 training:
   epochs: 0
   epochs: 4
@@ -73,10 +73,10 @@ sweep:
             'at most 103 in all (given "my run")\n'
             "bad.yaml:3: a fine-tune needs adapter.method full or lora\n"
             "bad.yaml:4: unknown task 'digit'. Did you mean 'digits'? Known: digits.\n"
-            "bad.yaml:5: unknown key 'modle'. Did you mean 'model'? Known: accounting, adapter, dataset, evaluation, "
-            "inference, kind, model, name, power, quantization, resources, retry, schedule, seeds, sweep, task, "
-            "training, version.\n"
-            "bad.yaml:6: budget is not supported by this version of Wattledger; remove it\n"
+            "bad.yaml:5: unknown key 'modle'. Did you mean 'model'? Known: accounting, adapter, budget, dataset, "
+            "evaluation, inference, kind, model, name, power, quantization, resources, retry, schedule, seeds, sweep, "
+            "task, training, version.\n"
+            "bad.yaml:6: budget.on_exceed stop comes with power caps and is not supported by this version; write warn\n"
             "bad.yaml:8: training.epochs: input should be greater than or equal to 1 (given 0)\n"
             "bad.yaml:9: training: duplicate key 'epochs'; it is already on line 8\n"
             "bad.yaml:10: training: unknown key 'batchsize'. Did you mean 'batch_size'? "
@@ -388,7 +388,8 @@ class TestSweeps:
             ("name: [a, b]", "7: sweep: name cannot be swept; one manifest has one name"),
             ("version: [1]", "7: sweep: version cannot be swept; one manifest has one version"),
             ("sweep: [1]", "7: sweep: sweep cannot be swept; a sweep holds no sweep"),
-            ("budget.energy_kwh: [1]", "7: sweep: budget.energy_kwh is not supported by this version of Wattledger; r"),
+            ("budget.on_exceed: [cap]", "7: budget.on_exceed cap comes with power caps and is not supported by this v"),
+            ("needs.job: [1]", "7: sweep: needs.job is not supported by this version of Wattledger; remove it"),
             ("schedule.deadline: [1]", "7: sweep: schedule.deadline is not supported by this version of Wattledger; r"),
             ("resources.gpus: [1, 2]", "7: resources.gpus other than 1 (given 2) is not supported by this version of"),
             ("task: [digits, null]", "7: task: a job needs one (given null)"),

@@ -80,6 +80,7 @@ def test_writing_again_replaces_the_report_and_leaves_no_temporary_file(tmp_path
     assert [one["job_id"] for one in json.loads(files.json.read_text())] == ["only"]
     assert pq.read_table(files.parquet).num_rows == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "details.json",
         "reasons.json",
         "report.html",
         "report.json",

@@ -7,13 +7,15 @@ import multiprocessing
 import resource
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from orchestrator.lifecycle import IllegalTransitionError, JobState
-from orchestrator.store import SCHEMA_VERSION, RunRecord, Store
+from orchestrator.store import SCHEMA_VERSION, BudgetRecord, RunRecord, Store
 from workers.contract import JobSpec
 from workers.errors import InputError, UnknownNameError
 
@@ -301,3 +303,63 @@ class TestTogether:
             with pytest.raises(IllegalTransitionError, match="job a is running and cannot become running"):
                 start(store, "a")
         assert len(store.job("a").attempts) == 1
+
+
+VERSION_1 = """
+CREATE TABLE runs (
+    run_id TEXT PRIMARY KEY, name TEXT NOT NULL, manifest TEXT NOT NULL, submitted_ns INTEGER NOT NULL,
+    host TEXT NOT NULL, pid INTEGER NOT NULL
+);
+CREATE TABLE jobs (
+    job_id TEXT PRIMARY KEY, run_id TEXT NOT NULL REFERENCES runs, sequence INTEGER NOT NULL, spec TEXT NOT NULL,
+    state TEXT NOT NULL, reason TEXT, submitted_ns INTEGER NOT NULL
+);
+CREATE TABLE attempts (
+    job_id TEXT NOT NULL REFERENCES jobs, number INTEGER NOT NULL, state TEXT NOT NULL, reason TEXT,
+    node TEXT NOT NULL, accelerator TEXT, started_ns INTEGER NOT NULL, ended_ns INTEGER,
+    PRIMARY KEY (job_id, number)
+);
+CREATE TABLE events (
+    event_id INTEGER PRIMARY KEY, job_id TEXT NOT NULL REFERENCES jobs, time_ns INTEGER NOT NULL, what TEXT NOT NULL
+);
+INSERT INTO runs VALUES ('old', 'study', 'name: study', 100, 'here', 7);
+INSERT INTO jobs VALUES ('a', 'old', 0, '{"job_id": "a", "task": "digits", "model": "tiny/vit"}', 'queued', NULL, 100);
+PRAGMA user_version=1
+"""
+"""What 0.1.0 wrote before users and budgets were kept."""
+
+
+class TestOldLedgers:
+    def test_a_ledger_from_before_users_and_budgets_is_read_and_written(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        execute(path, *VERSION_1.split(";"))
+        with contextlib.closing(Store(path)) as store:
+            assert [(found.run_id, found.user) for found in store.runs()] == [("old", None)]
+            assert [(job.job_id, job.user, job.spec.budget.energy_kwh) for job in store.jobs()] == [("a", None, None)]
+            assert store.budgets() == ()
+            store.submit(replace(run("new"), user="ada"), specs("b"))
+            assert {job.job_id: job.user for job in store.jobs()} == {"a": None, "b": "ada"}
+        with contextlib.closing(Store(path)) as again:
+            assert len(again.jobs()) == 2
+
+
+def budget(**changes: Any) -> BudgetRecord:
+    fields = {"scope": "project", "name": "p", "period": "month", "energy_kwh": 5.0, "co2e_kg": None, "set_ns": 9}
+    return BudgetRecord(**{**fields, **changes})
+
+
+class TestBudgets:
+    def test_a_budget_that_was_never_set_cannot_be_taken_back(self, store: Store) -> None:
+        with pytest.raises(InputError, match=r"project p has no budget per month. See those there are"):
+            store.remove_budget("project", "p", "month")
+
+    def test_a_budget_that_is_set_again_takes_the_place_of_the_first(self, store: Store) -> None:
+        for made in (budget(), budget(energy_kwh=6.0, co2e_kg=1.0), budget(period="day"), budget(scope="user")):
+            store.set_budget(made)
+        assert store.budgets() == (
+            budget(period="day"),
+            budget(energy_kwh=6.0, co2e_kg=1.0),
+            budget(scope="user"),
+        )
+        store.remove_budget("project", "p", "month")
+        assert store.budgets() == (budget(period="day"), budget(scope="user"))
