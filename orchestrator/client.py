@@ -127,6 +127,7 @@ def run(path: Path, target: Target, *, home: Home, observer: Observer, submissio
             settle_orphans(store, home)
             record = _record(manifest, path)
             keep_series(home, record.run_id, path.parent, files_of(specs))
+            note_clocks(home, site.cluster.clocks())
             with custody(home, record.run_id):
                 new = store.submit(record, specs)
                 if not new:

@@ -23,8 +23,9 @@ from pathlib import Path
 from orchestrator.cluster.port import Cluster, Ended
 from orchestrator.scheduling.snapshot import NodeView
 from tests.clusters import processes_with
-from workers.contract import JobSpec
+from workers.contract import Adapter, JobSpec, Training
 from workers.home import Home
+from workers.telemetry.energy_log import read_energy
 
 Check = Callable[[Cluster], None]
 PATIENCE_S = 60.0
@@ -188,6 +189,32 @@ def an_agent_that_was_killed_runs_again_for_the_next_driver(join: Callable[[], C
                 assert b"wattledger_device_up" in connection.getresponse().read()
 
 
+def an_agent_that_is_killed_is_started_again_by_its_node_and_the_job_goes_on(
+    join: Callable[[], Cluster], home: str
+) -> None:
+    """Of Ray alone: the fake has no agents."""
+    with contextlib.closing(join()) as cluster:
+        changes = {"kind": "finetune", "adapter": Adapter(method="lora"), "training": Training(max_steps=300)}
+        spec = job("outlives").model_copy(update=changes)
+        cluster.launch(spec, attempt=1, node_id=node(cluster, "H100").node_id)
+        progress = Home(Path(home)).attempt_folder("outlives", 1) / "progress.json"
+        until(progress.exists, "the job to run")
+        killed = processes_with(f"workers.agent --home {home}")
+        for pid in killed:
+            os.kill(pid, signal.SIGKILL)
+
+        def others() -> set[int]:
+            return set(processes_with(f"workers.agent --home {home}")) - set(killed)
+
+        until(lambda: len(others()) == len(killed), "the agents to be started again")
+        (end,) = gather(cluster, 1)
+        assert end == Ended(job_id="outlives", attempt=1, exit_code=0, reason=None)
+        cluster.flush()
+        booked = read_energy(Home(Path(home)), job_ids=["outlives"])
+        said = (progress.parent / "log.txt").read_text()
+        assert f"{sum(entry.energy_mj for entry in booked) / 1000:,.1f} J booked" in said, said
+
+
 def waiting_for_the_work_of_others_is_no_busy_loop(join: Callable[[], Cluster], _: str) -> None:
     """Of Ray alone: the fake does not model time."""
     with contextlib.closing(join()) as cluster:
@@ -196,7 +223,11 @@ def waiting_for_the_work_of_others_is_no_busy_loop(join: Callable[[], Cluster], 
         assert time.monotonic() - began_s >= 0.25
 
 
-RAY_CHECKS = (an_agent_that_was_killed_runs_again_for_the_next_driver, waiting_for_the_work_of_others_is_no_busy_loop)
+RAY_CHECKS = (
+    an_agent_that_was_killed_runs_again_for_the_next_driver,
+    an_agent_that_is_killed_is_started_again_by_its_node_and_the_job_goes_on,
+    waiting_for_the_work_of_others_is_no_busy_loop,
+)
 RAY_NAMES = [check.__name__ for check in RAY_CHECKS]
 
 

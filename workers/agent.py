@@ -167,9 +167,7 @@ class Agent:
     def run(self) -> None:
         """Sample and flush until stopped; then, whatever happened, close leases, restore limits, write the rest."""
         self._leases.start()
-        # What an agent that was killed has left becomes Parquet files now; where the disk refuses, at the next roll.
-        with contextlib.suppress(MeterError):
-            self._books.flush()
+        self._books.begin()
         next_flush_s = time.monotonic() + self._options.flush_s
         watchdog = Watchdog(self._options.hang_s)
         try:

@@ -53,6 +53,9 @@ def apportion(total: int, weights: Sequence[int]) -> list[int]:
     Raises:
         ValueError: no weights, a negative weight, or a negative total.
     """
+    if len(weights) == 1 and total >= 0 and weights[0] >= 0:
+        # As nearly all are: an increment of one stretch, of one account.
+        return [total]
     if not weights or total < 0 or any(weight < 0 for weight in weights):
         raise ValueError(f"cannot apportion {total} over {list(weights)}: both must be non-negative, and weights given")
     whole = sum(weights)

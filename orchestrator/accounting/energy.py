@@ -141,13 +141,21 @@ def _cut(entry: EnergyEntry, spans: Sequence[PhaseSpan]) -> list[EnergyEntry]:
     return [_piece(part, spans) for part in parts_of(entry, pieces)]
 
 
-def parts_of(entry: EnergyEntry, pieces: Sequence[tuple[int, int]]) -> list[EnergyEntry]:
-    """The entry over each of the spans that make it up, as if power had been even: energy is conserved exactly."""
-    lasted_ns = [end - start for start, end in pieces]
-    energies_mj = apportion(entry.energy_mj, lasted_ns)
+def parts_of(
+    entry: EnergyEntry, pieces: Sequence[tuple[int, int]], weights: Sequence[int] | None = None
+) -> list[EnergyEntry]:
+    """The entry over each of the spans that make it up: energy is conserved exactly.
+
+    Args:
+        entry: what is cut.
+        pieces: start and end of each span, ns.
+        weights: what was drawn in each, in any unit; ``None``: as if power had been even.
+    """
+    parts = [end - start for start, end in pieces] if weights is None else weights
+    energies_mj = apportion(entry.energy_mj, parts)
     witnesses_mj: Sequence[int | None] = [None] * len(pieces)
     if entry.witness_mj is not None:
-        witnesses_mj = apportion(entry.witness_mj, lasted_ns)
+        witnesses_mj = apportion(entry.witness_mj, parts)
     return [
         replace(entry, start_ns=start_ns, end_ns=end_ns, energy_mj=energy_mj, witness_mj=witness_mj)
         for (start_ns, end_ns), energy_mj, witness_mj in zip(pieces, energies_mj, witnesses_mj, strict=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from orchestrator.accounting.assumed import assumed_cpu
 from orchestrator.accounting.energy import DeviceWindow, EnergySum, by_phase, in_phases, sum_of, windows
@@ -39,8 +39,6 @@ class Evidence:
         node_of: device to the node that metered it, for the devices of the energy log.
         incomplete: an attempt that ended lacks entries, and nothing stands in for them.
         recovered: those of ``entries`` that are not from the energy log, but from Prometheus in its place.
-        joined: entries of one account that touch are one within each hour (``many``); what is of a part of a phase
-            cannot be told from them.
     """
 
     job: JobRecord
@@ -52,7 +50,6 @@ class Evidence:
     node_of: Mapping[str, str] = field(default_factory=dict)
     incomplete: bool = False
     recovered: tuple[EnergyEntry, ...] = ()
-    joined: bool = False
 
     @property
     def last(self) -> AttemptRecord | None:
@@ -139,18 +136,12 @@ def gather(home: Home, jobs: Sequence[JobRecord], *, many: int = MANY_JOBS) -> t
     days = [_days(attempt, slack_ns=NS_PER_DAY) for attempt in attempts]
     span = (min(first for first, _ in days), max(last for _, last in days)) if days else (NEVER, NEVER)
     job_ids = [job.job_id for job in jobs]
-    if len(jobs) < many:
-        read, joined = read_energy_logs(home, job_ids=job_ids, days=span), frozenset[str]()
-    else:
-        found = read_many(home, job_ids)
-        read, joined = found.read, frozenset(job_ids) - found.exact
+    read = read_energy_logs(home, job_ids=job_ids, days=span) if len(jobs) < many else read_many(home, job_ids)
     entries: dict[str, list[EnergyEntry]] = {job.job_id: [] for job in jobs}
     for entry in read.entries:
         if entry.job_id is not None:
             entries[entry.job_id].append(entry)
-    return tuple(
-        replace(_evidence(home, job, tuple(entries[job.job_id]), read), joined=job.job_id in joined) for job in jobs
-    )
+    return tuple(_evidence(home, job, tuple(entries[job.job_id]), read) for job in jobs)
 
 
 def _days(attempt: AttemptRecord, *, slack_ns: int = 0) -> tuple[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 
 from orchestrator.books.database import open_books
 from orchestrator.books.entries import joined_entries
@@ -17,22 +16,10 @@ MANY_JOBS = 200
 """From how many jobs on their entries are joined within each hour."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ManyRead:
-    """The entries of many jobs.
-
-    Attributes:
-        exact: jobs whose entries are as they were written all the same.
-    """
-
-    read: EnergyRead
-    exact: frozenset[str]
-
-
-def read_many(home: Home, job_ids: Collection[str]) -> ManyRead:
+def read_many(home: Home, job_ids: Collection[str]) -> EnergyRead:
     """The same as ``read_energy_logs`` for every sum, method, flag, hour and edge, in far fewer entries.
 
-    Those of one account that touch are one within each hour, so nothing inside an hour can be told from them.
+    Those of one account that touch are one within each hour; a figure of less than a phase says so (``resolution_s``).
 
     Raises:
         UnreachableError: another process holds the derived database.
@@ -52,5 +39,4 @@ def read_many(home: Home, job_ids: Collection[str]) -> ManyRead:
     rest = read_energy_logs(home, job_ids=found.unphased) if found.unphased else None
     entries = [*found.entries, *latest, *(rest.entries if rest else ())]
     entries.sort(key=lambda entry: (entry.start_ns, entry.device))
-    read = EnergyRead(entries=tuple(entries), node_of={**node_of, **(rest.node_of if rest else {})}, lost=found.lost)
-    return ManyRead(read=read, exact=found.unphased)
+    return EnergyRead(entries=tuple(entries), node_of={**node_of, **(rest.node_of if rest else {})}, lost=found.lost)

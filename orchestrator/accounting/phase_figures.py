@@ -12,7 +12,8 @@ from orchestrator.accounting.carbon import CarbonBasis
 from orchestrator.accounting.energy import EnergySum, held_s, sum_of, windows, within
 from orchestrator.accounting.evidence import Evidence
 from orchestrator.accounting.phases import PhaseSpan, is_count, total_of
-from orchestrator.accounting.unknown import Unknown
+from orchestrator.accounting.shapes import Curves, shaped
+from orchestrator.accounting.unknown import Unknown, known
 from workers.contract import EnergyEntry, Phase
 from workers.metric_log import (
     DECODE_SECONDS,
@@ -29,7 +30,6 @@ from workers.units import NS_PER_S, mean_power_w
 WARM_UP_SHARE = 0.1
 """The part of a phase's steps that is dropped as its warm-up, at least one: caches fill, kernels are chosen, clocks
 and temperatures settle."""
-JOINED = "of so many jobs at once only sums of hours and phases are read; ask for fewer"
 NO_STEPS = "too few steps to leave a warm-up out"
 
 Figures = Mapping[str, object]
@@ -38,21 +38,29 @@ Figures = Mapping[str, object]
 
 @dataclass(frozen=True, kw_only=True)
 class _Window:
-    """Some time of a phase: what it drew and what it counted."""
+    """Some time of a phase: what it drew and what it counted.
+
+    Attributes:
+        resolution_s: the longest stretch that an edge falls into, over which power is taken to be even; ``None`` where
+            the edges are the energy log's own.
+    """
 
     seconds: float
     energy: EnergySum | Unknown
     entries: tuple[EnergyEntry, ...]
     counts: Mapping[str, float | None]
+    resolution_s: float | None = None
 
 
-def phase_figures(evidence: Evidence, basis: CarbonBasis | Unknown) -> dict[str, Figures]:
-    """Phase name to its figures, for the phases of the last attempt."""
-    return {span.phase.value: _phase(evidence, span, basis) for span in evidence.spans}
+def phase_figures(evidence: Evidence, basis: CarbonBasis | Unknown, curves: Curves) -> dict[str, Figures]:
+    """Phase name to its figures, for the phases of the last attempt; ``curves`` tell when energy was drawn in it."""
+    entries = shaped(_last_entries(evidence), curves)
+    return {span.phase.value: _phase(evidence, span, basis, entries) for span in evidence.spans}
 
 
-def generation_figures(evidence: Evidence, basis: CarbonBasis | Unknown) -> dict[str, Figures]:
+def generation_figures(evidence: Evidence, basis: CarbonBasis | Unknown, curves: Curves) -> dict[str, Figures]:
     """``prefill`` and ``decode`` to their figures, where the metric log tells them apart; empty where it does not."""
+    entries = shaped(_last_entries(evidence), curves)
     parts = {"prefill": (PREFILL_SECONDS, TOKENS_PREFILL), "decode": (DECODE_SECONDS, TOKENS_DECODE)}
     found: dict[str, Figures] = {}
     for name, (seconds, tokens) in parts.items():
@@ -61,12 +69,14 @@ def generation_figures(evidence: Evidence, basis: CarbonBasis | Unknown) -> dict
         if rows:
             spans = _disjoint([(row.time_ns - round(row.value * NS_PER_S), row.time_ns) for row in rows])
             counted = total_of(evidence.log.samples, tokens, rows[0].phase) if rows[0].phase else None
-            window = _window(evidence, spans, {TOKENS: counted})
+            window = _window(entries, spans, {TOKENS: counted})
             found[name] = _figures(window, basis)
     return found
 
 
-def _phase(evidence: Evidence, span: PhaseSpan, basis: CarbonBasis | Unknown) -> Figures:
+def _phase(
+    evidence: Evidence, span: PhaseSpan, basis: CarbonBasis | Unknown, entries: Sequence[EnergyEntry]
+) -> Figures:
     own = [row for row in evidence.log.samples if row.phase is span.phase]
     counts = {name: total_of(own, name, span.phase) for name in (SAMPLES, TOKENS, INFERENCES)}
     steps = {row.step for row in own if row.step is not None}
@@ -80,10 +90,10 @@ def _phase(evidence: Evidence, span: PhaseSpan, basis: CarbonBasis | Unknown) ->
         entries=booked,
         counts={**counts, "steps": float(len(steps)) or None},
     )
-    return {"complete": span.complete, **_figures(whole, basis), "steady": _steady(evidence, own, basis)}
+    return {"complete": span.complete, **_figures(whole, basis), "steady": _steady(entries, own, basis)}
 
 
-def _steady(evidence: Evidence, own: Sequence[MetricSample], basis: CarbonBasis | Unknown) -> object:
+def _steady(entries: Sequence[EnergyEntry], own: Sequence[MetricSample], basis: CarbonBasis | Unknown) -> object:
     """The phase without its warm-up, from the end of the last step dropped to the end of the last step."""
     counted = [row for row in own if row.name in (SAMPLES, TOKENS) and row.step is not None]
     ended = {row.step: row.time_ns for row in sorted(counted, key=lambda row: row.time_ns)}
@@ -94,49 +104,67 @@ def _steady(evidence: Evidence, own: Sequence[MetricSample], basis: CarbonBasis 
     start_ns, end_ns = ended[steps[dropped - 1]], ended[steps[-1]]
     kept = [row for row in counted if start_ns < row.time_ns <= end_ns]
     counts = {name: total_of(kept, name, own[0].phase) for name in (SAMPLES, TOKENS) if own[0].phase is not None}
-    window = _window(evidence, [(start_ns, end_ns)], {**counts, "steps": float(len(steps) - dropped)})
+    window = _window(entries, [(start_ns, end_ns)], {**counts, "steps": float(len(steps) - dropped)})
     return {"steps_dropped": dropped, **_figures(window, basis)}
 
 
 def _figures(window: _Window, basis: CarbonBasis | Unknown) -> dict[str, object]:
-    energy, seconds = window.energy, window.seconds
-    known = None if isinstance(energy, Unknown) else energy
-    unknown = energy if isinstance(energy, Unknown) else None
-    watts = None if known is None else mean_power_w(known.energy_kwh, seconds)
-    figures: dict[str, object] = {
-        "duration_s": seconds,
-        "energy_kwh": unknown or (known and known.energy_kwh),
-        "energy_method": unknown or (known and known.method.value),
-        "energy_quality": unknown or (known and sorted(flag.value for flag in known.quality)),
-        "co2e_g": unknown or (known and _grams(known, window.entries, basis)),
-        "power_mean_w": unknown or (Unknown("it took no time") if watts is None else watts),
-    }
+    figures = {"duration_s": window.seconds, **_energy(window, basis)}
+    if window.resolution_s is not None:
+        figures["resolution_s"] = window.resolution_s
     for name, unit in ((SAMPLES, "sample"), (TOKENS, "token"), ("steps", "step")):
-        if name not in window.counts:
-            continue
-        count = window.counts[name] or None
-        none = Unknown(f"no {name} were counted")
-        if count is not None and not is_count(count):
-            count, none = None, Unknown(f"what was logged as {name} is no count")
-        figures[name] = none if count is None else int(count)
-        figures[f"joules_per_{unit}"] = unknown or (none if count is None or known is None else known.energy_j / count)
-        figures[f"{name}_per_second"] = none if count is None or not seconds else count / seconds
+        if name in window.counts:
+            figures |= _counted(window, name, unit)
     return figures
+
+
+def _energy(window: _Window, basis: CarbonBasis | Unknown) -> dict[str, object]:
+    energy = window.energy
+    if isinstance(energy, Unknown):
+        return dict.fromkeys(("energy_kwh", "energy_method", "energy_quality", "co2e_g", "power_mean_w"), energy)
+    watts = mean_power_w(energy.energy_kwh, window.seconds)
+    return {
+        "energy_kwh": energy.energy_kwh,
+        "energy_method": energy.method.value,
+        "energy_quality": sorted(flag.value for flag in energy.quality),
+        "co2e_g": _grams(energy, window.entries, basis),
+        "power_mean_w": known(watts, "it took no time"),
+    }
+
+
+def _counted(window: _Window, name: str, unit: str) -> dict[str, object]:
+    """What was counted, and energy and time of each."""
+    count = window.counts[name]
+    keys = (name, f"joules_per_{unit}", f"{name}_per_second")
+    if not count:
+        return dict.fromkeys(keys, Unknown(f"no {name} were counted"))
+    if not is_count(count):
+        return dict.fromkeys(keys, Unknown(f"what was logged as {name} is no count"))
+    energy = window.energy
+    per_second = count / window.seconds if window.seconds else None
+    each = energy if isinstance(energy, Unknown) else energy.energy_j / count
+    return dict(zip(keys, (int(count), each, known(per_second, "it took no time")), strict=True))
 
 
 def _grams(energy: EnergySum, entries: Sequence[EnergyEntry], basis: CarbonBasis | Unknown) -> object:
     return basis if isinstance(basis, Unknown) else basis.grams(energy.energy_kwh, entries)
 
 
-def _window(evidence: Evidence, spans: Sequence[tuple[int, int]], counts: Mapping[str, float | None]) -> _Window:
+def _window(
+    entries: Sequence[EnergyEntry], spans: Sequence[tuple[int, int]], counts: Mapping[str, float | None]
+) -> _Window:
     """Some time of the last attempt, its entries cut at the edges."""
-    entries = within(_last_entries(evidence), spans)
-    nothing = Unknown("the energy log has nothing of that time")
+    inside = within(entries, spans)
+    edges = [edge for span in spans for edge in span]
+    cut_ns = [
+        entry.end_ns - entry.start_ns for entry in entries if any(entry.start_ns < e < entry.end_ns for e in edges)
+    ]
     return _Window(
         seconds=sum(end - start for start, end in spans) / NS_PER_S,
-        energy=Unknown(JOINED) if evidence.joined else sum_of(entries) or nothing,
-        entries=entries,
+        energy=sum_of(inside) or Unknown("the energy log has nothing of that time"),
+        entries=inside,
         counts=counts,
+        resolution_s=max(cut_ns, default=0) / NS_PER_S,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from orchestrator.accounting.clocks import Clocks
 from orchestrator.accounting.phases import PhaseSpan
@@ -136,36 +136,46 @@ def _entries(
     offset_ns = clocks.offset_ns(labels.get("node"), span[0]) if attempted.spans or attempted.entries else 0
     # What the samples do not reach is not made up: it is left out, and said to be missing.
     start_ns, end_ns = max(span[0], curve.span[0] + offset_ns), min(span[1], curve.span[1] + offset_ns)
-    flags = {Quality.FALLBACK}
-    flags |= {Quality.GAP} if (start_ns, end_ns) != span else set()
-    flags |= {Quality.SHARED} if share < 1 else set()
-    flags |= {Quality.RESET} if curve.was_reset(start_ns - offset_ns, end_ns - offset_ns) else set()
     inside = {edge for one in attempted.spans for edge in (one.start_ns, one.end_ns) if start_ns < edge < end_ns}
     edges = sorted({start_ns, end_ns, *inside})
     shown = [curve.at(edge - offset_ns) for edge in edges]
-    flags |= {Quality.GAP} if None in shown else set()
-    made = []
-    for (begin_ns, before), (until_ns, after) in itertools.pairwise(zip(edges, shown, strict=True)):
-        if before is None or after is None:
-            continue
-        made.append(
-            EnergyEntry(
-                start_ns=begin_ns,
-                end_ns=until_ns,
-                device=device,
-                model=labels.get("model", "unknown"),
-                kind=labels.get("kind", "gpu"),
-                # Rounded as they stand, not as differences, so that the parts add up to the whole.
-                energy_mj=round(after * share * MJ_PER_J) - round(before * share * MJ_PER_J),
-                job_id=attempted.job_id,
-                attempt=attempted.record.number,
-                phase=_phase_of(attempted.spans, begin_ns, until_ns),
-                share=share,
-                method=_method(labels.get("method")),
-                quality=frozenset(flags),
-            )
+    flags = {Quality.FALLBACK}
+    flags |= {Quality.GAP} if (start_ns, end_ns) != span or None in shown else set()
+    flags |= {Quality.SHARED} if share < 1 else set()
+    flags |= {Quality.RESET} if curve.was_reset(start_ns - offset_ns, end_ns - offset_ns) else set()
+    whole = EnergyEntry(
+        start_ns=start_ns,
+        end_ns=end_ns,
+        device=device,
+        model=labels.get("model", "unknown"),
+        kind=labels.get("kind", "gpu"),
+        energy_mj=0,
+        job_id=attempted.job_id,
+        attempt=attempted.record.number,
+        phase=None,
+        share=share,
+        method=_method(labels.get("method")),
+        quality=frozenset(flags),
+    )
+    return _cut(whole, list(zip(edges, shown, strict=True)), attempted.spans)
+
+
+def _cut(
+    whole: EnergyEntry, marks: Sequence[tuple[int, float | None]], spans: Sequence[PhaseSpan]
+) -> list[EnergyEntry]:
+    """An entry for each stretch between two marks (time of the node, counter in J) that both are known."""
+    return [
+        replace(
+            whole,
+            start_ns=start_ns,
+            end_ns=end_ns,
+            # Rounded as they stand, not as differences, so that the parts add up to the whole.
+            energy_mj=round(after * whole.share * MJ_PER_J) - round(before * whole.share * MJ_PER_J),
+            phase=_phase_of(spans, start_ns, end_ns),
         )
-    return made
+        for (start_ns, before), (end_ns, after) in itertools.pairwise(marks)
+        if before is not None and after is not None
+    ]
 
 
 def _phase_of(spans: Sequence[PhaseSpan], start_ns: int, end_ns: int) -> Phase | None:

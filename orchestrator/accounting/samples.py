@@ -71,6 +71,10 @@ class CounterCurve:
         at_start, at_end = self.at(start_ns), self.at(end_ns)
         return None if at_start is None or at_end is None else at_end - at_start
 
+    def times(self, start_ns: int, end_ns: int) -> list[int]:
+        """Times of the samples between two times, without those at the ends."""
+        return self._times[bisect.bisect_right(self._times, start_ns) : bisect.bisect_left(self._times, end_ns)]
+
     def was_reset(self, start_ns: int, end_ns: int) -> bool:
         """Whether the growth over that time holds a bridge."""
         return any(before_ns < end_ns and after_ns > start_ns for before_ns, after_ns in self._resets)

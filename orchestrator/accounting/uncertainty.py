@@ -13,12 +13,13 @@ from dataclasses import dataclass
 
 from orchestrator.accounting.evidence import Evidence
 from orchestrator.accounting.row import ReportRow
-from orchestrator.accounting.unknown import Unknown
+from orchestrator.accounting.unknown import Unknown, known
 from orchestrator.accounting.witness import Witness
 from workers.contract import EnergyEntry
 
 METERING = "metering"
 INTENSITY = "carbon intensity"
+NOTHING_KNOWN = "how far off it may be is not known by any of its parts"
 NO_SECOND_METER = "no second meter: Prometheus gave no figure, and no counter has power readings beside it"
 
 
@@ -117,7 +118,7 @@ def intensity_part(g_per_kwh: float | None, by_hour: Sequence[float], *, reason:
 def intervals(row: ReportRow, found: Range) -> Mapping[str, object]:
     """The intervals of a row's CO2e and CEGI, with what they are made of."""
     return {
-        "co2e_kg": found.of(row.co2e_kg),
-        "cegi_g": found.of(row.cegi_g),
+        "co2e_kg": known(found.of(row.co2e_kg), row.reasons.get("co2e_kg", NOTHING_KNOWN)),
+        "cegi_g": known(found.of(row.cegi_g), row.reasons.get("cegi_g", NOTHING_KNOWN)),
         "parts": [part.as_dict() for part in found.parts],
     }

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from orchestrator.accounting.energy import DeviceWindow
 from orchestrator.accounting.prometheus import PrometheusClient
@@ -30,6 +30,8 @@ class Witness:
         reason: why either is ``None``; ``None`` when both are known.
         quality: ``reset`` where a counter started anew meanwhile and was bridged, ``shared`` where a shared device's
             counter was split as the log has it.
+        curves: attempt and device to the counter as it was sampled, and what to take off the node's time to have the
+            server's; of a testimony there are none.
     """
 
     job_id: str
@@ -37,6 +39,7 @@ class Witness:
     disagreement_percent: float | None
     reason: str | None
     quality: frozenset[Quality] = frozenset()
+    curves: Mapping[tuple[int, str], tuple[CounterCurve, int]] = field(default_factory=dict, compare=False)
 
 
 def same_time(_device: str, _time_ns: int) -> int:
@@ -57,12 +60,16 @@ def hear(
     if not windows:
         return unknown(NO_WINDOWS)
     total_j, quality = 0.0, set[Quality]()
+    curves: dict[tuple[int, str], tuple[CounterCurve, int]] = {}
     for window in windows:
-        drawn = _drawn(window, prometheus, offset_ns(window.device, window.start_ns))
-        if isinstance(drawn, str):
-            return unknown(drawn)
+        ahead_ns = offset_ns(window.device, window.start_ns)
+        curve = _curve(window, prometheus, ahead_ns)
+        drawn = curve if isinstance(curve, str) else _drawn(window, curve, ahead_ns)
+        if isinstance(drawn, str) or isinstance(curve, str):
+            return unknown(str(drawn))
         total_j += drawn[0]
         quality |= drawn[1]
+        curves[window.attempt, window.device] = curve, ahead_ns
     logged_j = mj_to_joules(sum(window.energy_mj for window in windows))
     if logged_j == 0:
         return unknown("the energy log counts 0 J, and nothing can be a percentage of that", joules_to_kwh(total_j))
@@ -72,11 +79,12 @@ def hear(
         disagreement_percent=100 * (total_j - logged_j) / logged_j,
         reason=None,
         quality=frozenset(quality),
+        curves=curves,
     )
 
 
-def _drawn(window: DeviceWindow, prometheus: PrometheusClient, offset_ns: int) -> tuple[float, set[Quality]] | str:
-    """Joules of one window and their flags, or why they are not known."""
+def _curve(window: DeviceWindow, prometheus: PrometheusClient, offset_ns: int) -> CounterCurve | str:
+    """A device's counter around one window, or why it is not known."""
     if window.shared and not window.pieces:
         return f"device {window.device} was shared; its counter shows what all its holders drew"
     start_ns, end_ns = window.start_ns - offset_ns, window.end_ns - offset_ns
@@ -86,7 +94,12 @@ def _drawn(window: DeviceWindow, prometheus: PrometheusClient, offset_ns: int) -
         return str(error)
     if not samples:
         return f"Prometheus has no samples of device {window.device} in that time"
-    curve = CounterCurve(samples)
+    return CounterCurve(samples)
+
+
+def _drawn(window: DeviceWindow, curve: CounterCurve, offset_ns: int) -> tuple[float, set[Quality]] | str:
+    """Joules of one window and their flags, or why they are not known."""
+    start_ns, end_ns = window.start_ns - offset_ns, window.end_ns - offset_ns
     flags = {Quality.RESET} if curve.was_reset(start_ns, end_ns) else set()
     if not window.shared:
         drawn_j = curve.between(start_ns, end_ns)

@@ -15,7 +15,7 @@ from orchestrator.cli import options
 from orchestrator.cli.terminal import Column, print_table, print_text
 from orchestrator.report.figures import UNKNOWN, format_number
 from orchestrator.report.headline import tag_of
-from orchestrator.store import BudgetPeriod, BudgetRecord, BudgetScope
+from orchestrator.store import BudgetPeriod, BudgetRecord, BudgetScope, Store
 from workers.errors import InputError, UnknownNameError
 
 budget = typer.Typer(
@@ -54,7 +54,8 @@ def set_(
         co2e_kg=co2e_kg,
         set_ns=time.time_ns(),
     )
-    with contextlib.closing(client.open_store(options.home_of(home))) as store:
+    # A budget may be there before the first run: the ledger is made if need be.
+    with contextlib.closing(Store(options.home_of(home).state_db)) as store:
         store.set_budget(made)
     print_text(
         f"{scope} {name} has {_limits(made)} per {per}" if per != "total" else f"{scope} {name} has {_limits(made)}"

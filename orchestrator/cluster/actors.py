@@ -48,7 +48,7 @@ class AgentActor:
         One that has ended is started again at once: whoever asks is about to need it.
         """
         if self._child.process.poll() is not None:
-            self._child.release(timeout_s=0)
+            self._child.release(timeout_s=5)
             self._child = lifeline.KeptChild(self._start, self._hear)
         return self._info
 

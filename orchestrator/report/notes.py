@@ -54,10 +54,11 @@ _FORMULAS = (
         " cegi_scope: all. Without a gain there is none.",
     ),
     Explanation(
-        term="CEGI between",
+        term="Interval of CEGI",
         formula="interval over jobs × least and most of what its parts may be",
-        text="The parts are how far the meters disagree (energy log, Prometheus, power readings beside the counter) and"
-        " the range of the carbon intensity over the hours. A part that is not known adds nothing, and details.json"
+        text="Where a second meter or the hours' intensities are known, it stands below CEGI. The parts are how far the"
+        " meters disagree (energy log, Prometheus, power readings beside the counter) and the range of the carbon"
+        " intensity over the hours. A part that is not known adds nothing, and details.json"
         " says so.",
     ),
     Explanation(

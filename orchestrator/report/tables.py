@@ -90,10 +90,12 @@ def _figure_column(figure: _Figure, cells: Sequence[Cell]) -> tuple[Column, list
         spread = figure.of(cell)
         mean, sd = split_spread(spread, unit, signed=figure.title == "Gain")
         notes = [f"n {spread.n} of {cell.n}"] if 0 < spread.n < cell.n else []
-        notes += [format_interval(spread, unit)] if spread.sd else []
-        if figure.title == "CEGI":
-            notes += [f"between {format_bounds(cell.cegi_bounds_g, unit)}"] if cell.cegi_bounds_g else []
-            notes += cell.cegi_reasons
+        bounds = cell.cegi_bounds_g if figure.title == "CEGI" else None
+        if bounds is not None:
+            notes.append(format_bounds(bounds, unit))
+        elif spread.sd:
+            notes.append(format_interval(spread, unit))
+        notes += cell.cegi_reasons if figure.title == "CEGI" else ()
         entries.append(Entry(text=mean, sd=sd if spread.n else "", note=joined(notes), best=index in best))
     return Column(title=figure.title, unit=unit.symbol), entries
 

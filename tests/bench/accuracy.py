@@ -30,6 +30,8 @@ from workers.contract import EnergyEntry
 
 MS = 1_000_000
 STAGGER_MS = 50
+WAVE_MS = 27
+"""How much earlier a wave begins at each repeat."""
 OURS, BARE = "ours", "bare 1 s"
 Results = dict[str, list[Outcome]]
 
@@ -50,7 +52,7 @@ def run_scenario(
             for number in range(len(results))
         ]
         with Driver(library, boards) as driver:
-            for name, found in _window(scenario, driver, python, peers, lead_ms).items():
+            for name, found in _window(scenario, driver, python, peers, lead_ms, repeat * WAVE_MS).items():
                 results[name] += found
     return results
 
@@ -65,7 +67,9 @@ class _Window:
     meter: Meter
 
 
-def _window(scenario: Scenario, driver: Driver, python: Path, peers: Sequence[str], lead_ms: int) -> Results:
+def _window(
+    scenario: Scenario, driver: Driver, python: Path, peers: Sequence[str], lead_ms: int, early_ms: int
+) -> Results:
     kinds = {**dict.fromkeys(peers, ""), BARE: "bare"}
     environments = [{**driver.environment, "CUDA_VISIBLE_DEVICES": str(board)} for board in range(len(kinds) + 1)]
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as meters:
@@ -81,7 +85,7 @@ def _window(scenario: Scenario, driver: Driver, python: Path, peers: Sequence[st
                 window.meter.hear()
             start_ns = driver.order("now") + lead_ms * MS
             for board in range(len(environments)):
-                _plan(scenario, driver, board, start_ns + board * STAGGER_MS * MS)
+                _plan(scenario, driver, board, start_ns + board * STAGGER_MS * MS, early_ms)
             told = _measure(windows, start_ns, scenario.length_ms * MS)
             # What failed at the end is whole again by then, and what our agent still owes is booked.
             time.sleep(1.0)
@@ -97,9 +101,13 @@ def _window(scenario: Scenario, driver: Driver, python: Path, peers: Sequence[st
         return results
 
 
-def _plan(scenario: Scenario, driver: Driver, board: int, start_ns: int) -> None:
-    """Order a board's whole course, resets and faults beforehand."""
-    for begin_ms, pieces in scenario.course:
+def _plan(scenario: Scenario, driver: Driver, board: int, start_ns: int, early_ms: int) -> None:
+    """Order a board's whole course, resets and faults beforehand.
+
+    What begins before the window begins ``early_ms`` earlier still, so that a wave meets it in another phase.
+    """
+    for at_ms, pieces in scenario.course:
+        begin_ms = at_ms - early_ms if at_ms < 0 else at_ms
         parts = [(ms * MS, start_w * 1000, end_w * 1000) for ms, start_w, end_w in pieces]
         repeats = len(parts) > 1
         driver.order("draw", board=board, pieces=parts, repeats=repeats, at_ns=start_ns + begin_ms * MS)

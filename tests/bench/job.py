@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tests.bench.peers import serve
 from workers.contract import Phase, Power
+from workers.errors import MeterError
 from workers.telemetry.client import AgentConnection, HeldLease
 
 
@@ -14,7 +15,8 @@ class Job:
     """One attempt; its figure is what the agent confirms at the close."""
 
     def __init__(self, socket: Path, job_id: str, device: str) -> None:
-        self._connection, self._job_id, self._device = AgentConnection(socket), job_id, device
+        self._socket, self._job_id, self._device = socket, job_id, device
+        self._connection = AgentConnection(socket)
 
     def begin(self) -> None:
         self._lease = HeldLease(
@@ -28,7 +30,12 @@ class Job:
         )
 
     def end(self) -> float:
-        return self._lease.close() / 1000
+        energy_mj = self._lease.close()
+        # A lease ends with its connection; the next one is opened here, not while the clock runs.
+        self._connection = AgentConnection(self._socket)
+        if energy_mj is None:
+            raise MeterError(str(self._lease.unconfirmed))
+        return energy_mj / 1000
 
 
 if __name__ == "__main__":

@@ -262,7 +262,6 @@ class NodeLife(RuleBasedStateMachine):
         self.node = NodeMeter(self.meter, node="n1", clock_ns=self.clock, started=self.started)
         self.open: dict[str, tuple[Lease, Power]] = {}
         self.phases: dict[str, list[tuple[int, Phase | None]]] = {}
-        self.job_of: dict[str, str] = {}
         self.left: dict[str, tuple[Lease, Power]] = {}
         self.left_ns: dict[str, int] = {}
         self.entries: list[EnergyEntry] = []
@@ -304,7 +303,6 @@ class NodeLife(RuleBasedStateMachine):
             return
         self.open[lease.lease_id] = (lease, power)
         self.phases[lease.lease_id] = [(self.clock(), phase)]
-        self.job_of[lease.lease_id] = lease.job_id
 
     @precondition(lambda self: self.open)
     @rule(data=st.data(), phase=st.none() | st.sampled_from(Phase))

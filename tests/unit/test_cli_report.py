@@ -216,5 +216,12 @@ def test_a_budget_is_set_shown_and_taken_back(call: Call) -> None:
     assert json.loads(call("budget", "show", "--json")[1]) == []
 
 
+def test_a_budget_may_be_set_before_the_first_run(call: Call, tmp_path: Path) -> None:
+    home = ["--home", tmp_path / "new"]
+    assert call("budget", "set", "--user", "ada", "--energy-kwh", 1, "--per", "week", *home)[0] == 0
+    (found,) = json.loads(call("budget", "show", "--json", *home)[1])
+    assert (found["period"], found["jobs"], found["energy_kwh"]["left"]) == ("week", 0, 1.0)
+
+
 def test_nothing_is_stopped_for_a_budget_and_the_help_says_so(call: Call) -> None:
     assert "Nothing is stopped or capped for one yet" in " ".join(call("budget", "--help")[1].split())

@@ -87,8 +87,7 @@ def test_every_null_has_a_reason_and_only_nulls_do(ledger: Ledger) -> None:
     ledger.log_standard()
     for record in (job(), job(attempt()), job(attempt(), kind="inference", accounting={"region": "ATLANTIS"})):
         found = details(ledger, record)
-        plain = {name: value for name, value in found.figures.items() if name != "interval"}
-        assert nulls(plain, "") == {path for path in found.reasons if not path.startswith("interval")}
+        assert nulls(dict(found.figures), "") == set(found.reasons)
         assert all(found.reasons.values())
 
 
@@ -145,6 +144,23 @@ def test_a_window_that_cuts_an_entry_takes_its_power_for_even_and_says_so(ledger
     steady = figures(details(ledger, job(attempt())), "phases", "train", "steady")
     assert steady["energy_kwh"] == pytest.approx(900 / 3.6e6, rel=1e-12)
     assert steady["energy_quality"] == ["fallback"]
+
+
+def test_samples_of_prometheus_tell_when_a_long_entry_was_drawn(ledger: Ledger) -> None:
+    # One entry of 1,800 J over ten seconds, of which the first drew 900 J by the counter that Prometheus sampled.
+    ledger.book(entry(0, 10, 1800, Phase.TRAIN))
+    ledger.log_phase(Phase.TRAIN, 0, 10)
+    steps(ledger, Phase.TRAIN, [float(s) for s in range(1, 11)], samples=10)
+    server = FakePrometheus()
+    server.add(
+        "GPU-a",
+        *((START_S + s, joules) for s, joules in [(-5, 0), (0, 0), *((s, 800 + 100 * s) for s in range(1, 16))]),
+    )
+    prometheus = PrometheusClient("http://p", transport=server.transport())
+    steady = figures(account(ledger, job(attempt()), prometheus).details, "phases", "train", "steady")
+    assert (steady["joules_per_sample"], steady["resolution_s"], steady["energy_quality"]) == (10.0, 0.0, [])
+    blind = figures(details(ledger, job(attempt())), "phases", "train", "steady")
+    assert (blind["joules_per_sample"], blind["resolution_s"], blind["energy_quality"]) == (18.0, 10.0, ["fallback"])
 
 
 # Generation
@@ -230,8 +246,10 @@ def test_parity_is_training_over_an_inference(ledger: Ledger) -> None:
 def test_without_a_second_meter_there_is_no_interval_and_it_says_why(ledger: Ledger) -> None:
     ledger.book(*standard_entries())
     ledger.log_standard()
-    interval = figures(details(ledger, job(attempt())), "interval")
+    found = details(ledger, job(attempt()))
+    interval = figures(found, "interval")
     assert (interval["co2e_kg"], interval["cegi_g"]) == (None, None)
+    assert found.reasons["interval.co2e_kg"] == "how far off it may be is not known by any of its parts"
     assert [(part["part"], part["reason"]) for part in interval["parts"]] == [
         ("metering", "no second meter: Prometheus gave no figure, and no counter has power readings beside it"),
         ("carbon intensity", "a yearly average has no range; the hours of it are not known"),

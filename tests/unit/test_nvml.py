@@ -287,3 +287,27 @@ def test_what_a_plain_power_reading_is_averaged_over_is_told_with_the_board(
     plain = meter(Board(name=name, architecture=architecture, instant_mw=None))
     assert [device.power_window_ms for device in plain.devices()] == [window_ms]
     assert [device.power_window_ms for device in meter(Board(name=name)).devices()] == [0]
+
+
+def test_limit_and_utilisation_are_asked_for_once_a_second_and_after_a_limit_was_set() -> None:
+    board, clock = Board(), Clock()
+    watched = NvmlMeter(clock_ns=clock, nvml=FakeNvml(board), environ={})
+    seen = []
+    for now_percent in range(15):
+        board.busy_percent, board.enforced_mw = now_percent, 600_000 + now_percent
+        reading = watched.read(FIRST)
+        seen.append((reading.utilization, reading.limit_mw))
+        clock.pass_ms(100)
+    assert seen == [(0.0, 600_000)] * 10 + [(0.1, 600_010)] * 5
+    board.enforced_mw = None
+    watched.set_limit(FIRST, 500_000)
+    assert watched.read(FIRST).limit_mw == 500_000
+
+
+def test_a_clock_that_is_set_back_makes_no_limit_old_news() -> None:
+    board, clock = Board(limit_mw=650_000), Clock()
+    watched = NvmlMeter(clock_ns=clock, nvml=FakeNvml(board), environ={})
+    watched.read(FIRST)
+    clock.pass_ms(-3_600_000)
+    board.limit_mw = 300_000
+    assert watched.read(FIRST).limit_mw == 300_000

@@ -40,12 +40,16 @@ class Bench:
 def test_a_board_or_a_driver_that_takes_no_samples_knows_nothing(code: int) -> None:
     bench = Bench()
     bench.board.errors["nvmlDeviceGetProcessUtilization"] = code
+    bench.clock.pass_ms(100)
+    assert bench.use() is None
+    bench.clock.pass_ms(1)
     assert bench.use() is None
 
 
 def test_a_lost_board_is_an_error() -> None:
     bench = Bench()
     bench.board.lost = True
+    bench.clock.pass_ms(100)
     with pytest.raises(MeterError, match="GPU is lost"):
         bench.use()
 
@@ -125,3 +129,24 @@ def test_a_clock_that_is_set_back_takes_no_time_away_and_the_next_samples_count(
     bench.board.processes = []
     bench.sample((7, 50), after_ms=1000)
     assert bench.use() == {7: 500 * MS}
+
+
+def test_looks_that_are_close_together_do_not_ask_each_time_and_miss_nothing() -> None:
+    bench = Bench()
+    bench.sample((7, 40), after_ms=100)
+    used = [bench.use()]
+    bench.board.errors["nvmlDeviceGetProcessUtilization"] = pynvml.NVML_ERROR_UNKNOWN
+    for _ in range(10):
+        bench.clock.pass_ms(3)
+        used.append(bench.use())
+    assert used == [{7: 40 * MS}] + [{7: 3 * MS * 40 // 100}] * 10
+
+
+def test_the_same_samples_give_exactly_the_same_shares_whatever_the_time_between() -> None:
+    bench = Bench()
+    bench.sample((7, 61), (8, 22), after_ms=100)
+    for milliseconds in (0, 33.333333, 0.000777, 100.000001):
+        bench.clock.pass_ms(milliseconds)
+        used = bench.use()
+        assert used is not None
+        assert used[7] * 22 == used[8] * 61

@@ -329,11 +329,14 @@ def test_a_lease_that_was_done_while_its_agent_was_away_is_closed_at_once(door: 
         assert second.ask("close")["energy_mj"] >= 0
 
 
-def test_an_agent_that_comes_back_is_told_the_phases_it_missed(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("lease_id", "energy_mj"), [("x", 7), ("y", None)])
+def test_an_agent_that_comes_back_is_told_the_phases_it_missed_and_tells_the_joules_of_its_own_lease_alone(
+    tmp_path: Path, lease_id: str, energy_mj: int | None
+) -> None:
     path = tmp_path / "agent.sock"
     answers = [
-        {"devices": ["GPU-1"], "speed": None, "cap_watts": None, "unmetered": {}},
-        {"speed": None},
+        {"lease_id": "x", "devices": ["GPU-1"], "speed": None, "cap_watts": None, "unmetered": {}},
+        {"lease_id": lease_id, "speed": None},
         {"energy_mj": 7},
     ]
     asked = []
@@ -358,7 +361,8 @@ def test_an_agent_that_comes_back_is_told_the_phases_it_missed(tmp_path: Path) -
     lease.set_phase(Phase.TRAIN)
     agent = threading.Thread(target=serve, args=(2,))
     agent.start()
-    assert lease.close() == 7
+    assert lease.close() == energy_mj
+    assert (lease.unconfirmed is None) == (energy_mj is not None)
     agent.join()
     assert [request["op"] for request in asked] == ["open", "resume", "close"]
     assert [phase for _, phase in asked[1]["phases"]] == ["load", "train"]

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.driver.driver import ROOT
-from tests.unit.test_journal import entry, files, log_of
+from tests.unit.test_journal import entry, files, leave_journal, log_of
 from workers.home import Home
 from workers.telemetry.energy_log import read_energy
-from workers.telemetry.journal import journals_below
+from workers.telemetry.journal import Record, journals_below
 from workers.telemetry.settle import ChildSettler
 
 
@@ -65,6 +65,20 @@ def test_a_child_that_is_killed_is_an_error_and_its_journal_counts(home: Home) -
     assert read_energy(home) == (entry(1),)
     log.finish()
     assert files(home) == [".parquet"]
+
+
+def test_what_a_killed_agent_left_is_settled_at_the_start_and_nothing_is_when_it_left_nothing(home: Home) -> None:
+    settler = ChildSettler()
+    leave_journal(home, "a", [Record(number=1, entries=(entry(1),), state={"at": 1})])
+    log = log_of(home, "b", settler=settler)
+    assert log.recover() == {"at": 1}
+    log.begin()
+    log.collect(wait=True)
+    log.append([entry(5)], {"at": 5})
+    assert files(home) == [".jsonl", ".parquet"]
+    assert read_energy(home) == (entry(1), entry(5))
+    log.begin()
+    assert settler.pid is None
 
 
 def test_a_journal_that_is_not_there_becomes_no_file(home: Home) -> None:

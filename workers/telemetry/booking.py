@@ -16,6 +16,7 @@ DRAM) are everybody's: what of them was not measured as somebody's is nobody's.
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -194,7 +195,15 @@ class DeviceBook:
         ago_ns, elapsed_ns = reading.time_ns - time_ns, reading.time_ns - self._last.time_ns
         if self._turned_ns is None and last.power_mw is not None and power_mw is not None and elapsed_ns:
             power_mw += (last.power_mw - power_mw) * ago_ns // elapsed_ns
-        return replace(reading, time_ns=time_ns, power_mw=power_mw)
+        # Not ``replace``, which takes several times as long: this is done at every refresh.
+        return Reading(
+            device=reading.device,
+            time_ns=time_ns,
+            energy_mj=reading.energy_mj,
+            power_mw=power_mw,
+            limit_mw=reading.limit_mw,
+            utilization=reading.utilization,
+        )
 
     def _begun_ns(self) -> int | None:
         """When the refresh was that is booked, by the one seen closely just now; ``None``: no better than before."""
@@ -325,6 +334,11 @@ class DeviceBook:
 
     def _cut(self, start_ns: int, end_ns: int) -> list[tuple[_Stretch, int, int]]:
         """The stretches within ``start_ns`` .. ``end_ns``, each with its begin and end there; empty ones left out."""
+        if len(self._stretches) == 1:
+            # As nearly always: nobody came or went.
+            (only,) = self._stretches
+            begin_ns = max(start_ns, only.start_ns)
+            return [(only, begin_ns, end_ns)] if end_ns > begin_ns else []
         ends = [stretch.start_ns for stretch in self._stretches[1:]] + [end_ns]
         cut = [
             (stretch, max(start_ns, stretch.start_ns), min(end_ns, until))
@@ -340,7 +354,7 @@ class DeviceBook:
         assert self._booked is not None
         assert self._last is not None
         start_ns, end_ns = self._booked.time_ns, self._last.time_ns
-        current = max(index for index, stretch in enumerate(self._stretches) if stretch.start_ns <= end_ns)
+        current = bisect.bisect_right(self._stretches, end_ns, key=lambda stretch: stretch.start_ns) - 1
         spans = self._cut(start_ns, end_ns) or [(self._stretches[current], start_ns, end_ns)]
         weights = self._weights(energy_mj * PJ_PER_MJ, spans, start_ns if begun_ns is None else begun_ns)
         witnessed = self._witnessed(spans, method)
@@ -415,7 +429,9 @@ class DeviceBook:
         accounts = self._accounts(stretch)
         weights = [weight for _, weight in accounts]
         is_shared = len(accounts) > 1 or (self._is_hosts and accounts[0][0] is not None)
-        flags = frozenset(self._device.quality | self._flags | ({Quality.SHARED} if is_shared else set()))
+        flags = self._device.quality
+        if self._flags or is_shared:
+            flags |= self._flags | ({Quality.SHARED} if is_shared else set())
         witnessed = [None] * len(weights) if witness_mj is None else apportion(witness_mj, weights)
         parts = zip(accounts, apportion(energy_mj, weights), witnessed, strict=True)
         for (claim, weight), part_mj, part_witness_mj in parts:
@@ -441,6 +457,8 @@ class DeviceBook:
 
     def _accounts(self, stretch: _Stretch) -> list[tuple[Claim | None, int]]:
         """Who a stretch is booked to, by which weights, of which at least one is not 0; ``None`` is nobody."""
+        if not stretch.used:
+            return [(None, 1)] if self._is_hosts or not stretch.claims else [(claim, 1) for claim in stretch.claims]
         claimed = [(claim, stretch.used.get(claim.lease_id, 0)) for claim in stretch.claims]
         left = sum(stretch.used.values()) - sum(weight for _, weight in claimed)
         if claimed and any(stretch.used.values()):
@@ -488,5 +506,18 @@ def merge(entries: Sequence[EnergyEntry]) -> list[EnergyEntry]:
 def _joined(before: EnergyEntry, entry: EnergyEntry) -> EnergyEntry:
     """Two neighbours as one; either both have a witness or neither has."""
     witness_mj = None if entry.witness_mj is None else (before.witness_mj or 0) + entry.witness_mj
-    energy_mj = before.energy_mj + entry.energy_mj
-    return replace(before, end_ns=entry.end_ns, energy_mj=energy_mj, witness_mj=witness_mj)
+    return EnergyEntry(
+        start_ns=before.start_ns,
+        end_ns=entry.end_ns,
+        device=before.device,
+        model=before.model,
+        kind=before.kind,
+        energy_mj=before.energy_mj + entry.energy_mj,
+        job_id=before.job_id,
+        attempt=before.attempt,
+        phase=before.phase,
+        share=before.share,
+        method=before.method,
+        quality=before.quality,
+        witness_mj=witness_mj,
+    )

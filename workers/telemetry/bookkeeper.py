@@ -59,6 +59,11 @@ class Bookkeeper:
         self.is_refused = False
         self.write_errors = 0
 
+    def begin(self) -> None:
+        """Have Parquet files made of what an agent that was killed has left; where the disk refuses, at a roll."""
+        with self._lock:
+            self._settle(self._log.begin)
+
     def write(self) -> None:
         """Put what was booked into the journal, and that into Parquet files when it is time; a refusal is said once."""
         with self._lock:
@@ -146,7 +151,11 @@ def _as_one(entries: Sequence[EnergyEntry]) -> EnergyEntry:
     held = sum(entry.share * (entry.end_ns - entry.start_ns) for entry in entries)
     share = min(1.0, held / (end_ns - start_ns)) if end_ns > start_ns else entries[0].share
     energy_mj = sum(entry.energy_mj for entry in entries)
-    return replace(entries[0], start_ns=start_ns, end_ns=end_ns, energy_mj=energy_mj, share=share)
+    seconds = [entry.witness_mj for entry in entries if entry.witness_mj is not None]
+    witness_mj = sum(seconds) if len(seconds) == len(entries) else None
+    return replace(
+        entries[0], start_ns=start_ns, end_ns=end_ns, energy_mj=energy_mj, share=share, witness_mj=witness_mj
+    )
 
 
 def _say(sentence: str) -> None:

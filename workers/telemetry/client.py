@@ -127,6 +127,9 @@ class HeldLease:
         # An agent that was started by an earlier version does not say.
         self.unmetered: dict[str, str] = reply.get("unmetered", {})
         self.unconfirmed: str | None = None
+        # Of which lease ``close`` tells the joules: all of ours, as long as it is the one that was opened.
+        self._lease_id: str | None = reply.get("lease_id")
+        self._is_whole = True
         self._speed: float | None = reply["speed"]
         self._asked_s = self._worked_s = monotonic_s()
         self._path = connection.path
@@ -193,7 +196,7 @@ class HeldLease:
                     return None
                 assert self._connection is not None
                 try:
-                    energy_mj = int(self._connection.ask("close")["energy_mj"])
+                    energy_mj = self._whole(int(self._connection.ask("close")["energy_mj"]))
                 except UnreachableError as error:
                     self._lose(self._connection, error)
                     continue
@@ -202,6 +205,13 @@ class HeldLease:
                     energy_mj = None
                 self._hang_up()
                 return energy_mj
+
+    def _whole(self, energy_mj: int) -> int | None:
+        """What was booked to all of the lease; ``None`` when it was ended under us, and another told for its rest."""
+        if self._is_whole:
+            return energy_mj
+        self.unconfirmed = "the agent was stopped and started meanwhile. Read the energy log: it has both parts."
+        return None
 
     def _leave_unconfirmed(self) -> None:
         self.unconfirmed = self._why_away
@@ -242,7 +252,7 @@ class HeldLease:
         connection: AgentConnection | None = None
         try:
             connection = AgentConnection(self._path)
-            speed = connection.ask("resume", **missed)["speed"]
+            reply = connection.ask("resume", **missed)
         except WattledgerError as error:
             if connection is not None:
                 connection.close()
@@ -255,7 +265,9 @@ class HeldLease:
                 connection.close()
                 return
             self._connection = connection
-            self._speed = speed if self._speed is not None and speed is not None else self._speed
+            self._is_whole = self._is_whole and reply.get("lease_id") == self._lease_id
+            if self._speed is not None and reply["speed"] is not None:
+                self._speed = reply["speed"]
             # What came meanwhile, while nobody waited for us.
             if self._phases[-1][1].value != missed["phase"]:
                 self._ask_speed("phase", phase=self._phases[-1][1].value)

@@ -193,9 +193,18 @@ class EnergyLog:
             OSError: the disk refused; what is not in Parquet files stays in journals, to be tried again.
         """
         self._set_aside()
-        self._settler.start(self._full)
-        self.collect()
+        self.begin()
         self.append((), self._last.state)
+
+    def begin(self) -> None:
+        """Have the settler turn journals that nobody appends to into Parquet files, where there are any.
+
+        Raises:
+            OSError: the disk refused; the next ``roll`` tries again.
+        """
+        if self._full:
+            self._settler.start(self._full)
+        self.collect()
 
     def collect(self, *, wait: bool = False) -> None:
         """Take note of what has become Parquet files; ``wait`` for what is under way.
@@ -215,9 +224,8 @@ class EnergyLog:
         """
         self._set_aside()
         self.collect(wait=True)
-        if self._full:
-            self._settler.start(self._full)
-            self.collect(wait=True)
+        self.begin()
+        self.collect(wait=True)
         for path in self._spent:
             path.unlink(missing_ok=True)
 

@@ -110,8 +110,11 @@ def _push(folder: Path) -> None:
 
 
 def journals_below(folder: Path) -> list[Path]:
-    """The journals of a node, or of all nodes below ``folder``, in the order of their names."""
-    return sorted(folder.rglob(f"{_PREFIX}*{_SUFFIX}"))
+    """The journals in ``folder``, and in the nodes' folders right below it, in the order of their names."""
+    pattern = f"{_PREFIX}*{_SUFFIX}"
+    # The dates' folders hold none, and thousands of files.
+    below = [] if folder.name.startswith("node=") else folder.glob(f"*/{pattern}")
+    return sorted([*folder.glob(pattern), *below])
 
 
 def stem_of(journal: Path) -> str:

@@ -119,6 +119,12 @@ class UncappedMeter(ABC):
     def devices(self) -> tuple[Device, ...]:
         """As the port says."""
 
+    def process_use(self, device: str) -> Mapping[int, int] | None:
+        """Not known: a host's devices are shared out by processor time (``HostUsage``), a recording by nobody's."""
+        if all(known.uuid != device for known in self.devices()):
+            raise self.unknown(device)
+        return None
+
     def limit_range(self, device: str) -> LimitRange:
         """There is none."""
         if all(known.uuid != device for known in self.devices()):
@@ -141,12 +147,6 @@ class UncappedMeter(ABC):
 
     def close(self) -> None:  # noqa: B027
         """Nothing is held open."""
-
-    def process_use(self, device: str) -> Mapping[int, int] | None:
-        """What processes draw of them is shared out otherwise, or not known: see ``HostUsage``."""
-        if all(known.uuid != device for known in self.devices()):
-            raise self.unknown(device)
-        return None
 
     def unknown(self, device: str) -> MeterError:
         """The error for a device that this meter does not have."""

@@ -371,9 +371,9 @@ class NodeMeter:
             state.last = None
             return
         state.last = reading
-        if state.sharers:
-            state.book.weigh(use_by_lease(self._process_use(device), state.sharers, self._lineage))
         if self._takeover is None:
+            if state.sharers:
+                state.book.weigh(use_by_lease(self._process_use(device), state.sharers, self._lineage))
             state.book.observe(reading)
         elif device not in self._host:
             self._takeover.readings.append(reading)

@@ -9,7 +9,7 @@ that is cut into slices (MIG), nor by drivers before Maxwell's.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -17,6 +17,8 @@ from workers.units import NS_PER_S, NS_PER_US
 
 HOLD_NS = 2 * NS_PER_S
 """Samples come at least every second, so when twice that has brought none, nobody is busy."""
+ASK_EVERY_NS = NS_PER_S // 20
+"""There are no more than six samples a second, so looks that are close together need not ask each time."""
 _WHOLE = 100
 """Per cent; the driver has been seen to hand out entries it never filled in, with more."""
 
@@ -34,14 +36,24 @@ class ProcessUse:
     """One board's use since it was last asked, at ``asked_ns``; pure: samples come in with the time.
 
     Attributes:
-        shares: the latest samples: pid to per cent of the board, as a mean over the samples that came together.
+        percents: of the latest samples, those that came together, the sum by pid, over so many ``periods``.
         sampled_ns: when they came.
+        is_told: whether the board took samples when it was asked last.
     """
 
     asked_ns: int
-    shares: Mapping[int, float] = field(default_factory=dict)
+    percents: Counter[int] = field(default_factory=Counter)
+    periods: int = 1
     sampled_ns: int = 0
+    is_told: bool = False
     _seen_us: int = 0
+    _polled_ns: int = 0
+
+    def is_due(self, now_ns: int) -> bool:
+        """Whether there may be new samples; once they are asked for it is not, for a while."""
+        is_due = not 0 <= now_ns - self._polled_ns < ASK_EVERY_NS
+        self._polled_ns = now_ns if is_due else self._polled_ns
+        return is_due
 
     def since_us(self, now_ns: int) -> int:
         """The time after which samples are new, µs; a clock that was set back must not make all of them old."""
@@ -54,17 +66,14 @@ class ProcessUse:
         if fresh:
             # A time to come would make all later samples old.
             self._seen_us = min(max(each.timeStamp for each in fresh), now_ns // NS_PER_US)
-            self.shares, self.sampled_ns = _mean(fresh), now_ns
+            self.percents, self.sampled_ns = Counter[int](), now_ns
+            for each in fresh:
+                self.percents[each.pid] += each.smUtil
+            # A process is in those periods alone in which it was busy.
+            self.periods = max(Counter(each.pid for each in fresh).values())
         elif not 0 <= now_ns - self.sampled_ns <= HOLD_NS:
-            self.shares = {}
+            self.percents = Counter()
         elapsed_ns, self.asked_ns = max(0, now_ns - self.asked_ns), now_ns
-        return {pid: round(elapsed_ns * share / _WHOLE) for pid, share in self.shares.items()}
-
-
-def _mean(samples: Sequence[Sample]) -> dict[int, float]:
-    """Per cent by pid over all sampling periods seen: a process is in those alone in which it was busy."""
-    periods = max(Counter(each.pid for each in samples).values())
-    total: Counter[int] = Counter()
-    for each in samples:
-        total[each.pid] += each.smUtil
-    return {pid: percent / periods for pid, percent in total.items()}
+        # Rounded before it is shared out, so that the same samples give exactly the same shares.
+        unit_ns = elapsed_ns // (_WHOLE * self.periods)
+        return {pid: unit_ns * percent for pid, percent in self.percents.items()}

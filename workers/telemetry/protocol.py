@@ -18,6 +18,8 @@ opened as ``[time_ns, phase]``, and when the work was done (null while it goes o
 process that opened the lease. An attempt that cannot wait for an agent any longer leaves the same as a *note*, a file
 beside the socket.
 
+A ``resume`` that is answered with another ``lease_id`` than the ``open`` was found its lease ended: it holds a new one.
+
 An ``open`` is also told ``"unmetered"``: for each kind of device (``cpu``, ``dram``) that is not metered here, why.
 
 A request that fails is answered ``{"error": sentence, "exit_code": n}`` and changes nothing, but for a ``close`` that

@@ -155,6 +155,7 @@ class _Connection(socketserver.StreamRequestHandler):
         self.server.note()
         is_open = self.server.meter.is_open(lease.lease_id)
         return {
+            "lease_id": lease.lease_id,
             "devices": list(lease.devices),
             "speed": self.server.meter.speed(lease.lease_id) if is_open else None,
             "cap_watts": self.server.meter.cap_watts(lease.lease_id),
