@@ -15,14 +15,21 @@ from orchestrator.accounting.rows import build_accounts
 from orchestrator.books.compaction import compact
 from orchestrator.books.database import open_books
 from orchestrator.carbon.hourly import energy_by_hour
-from orchestrator.lifecycle import JobState
+from orchestrator.lifecycle import AttemptRecord, JobState
 from tests.property.test_books import NEVER, book, entries, stretches
-from tests.unit.ledger import Ledger, attempt, job, standard_entries
+from tests.unit.ledger import Ledger, at, attempt, job, standard_entries
 from workers.contract import EnergyEntry, Method, Phase
 
+
+def lasting(tried: AttemptRecord) -> AttemptRecord:
+    return dataclasses.replace(tried, ended_ns=LATE_NS)
+
+
+LATE_NS = at(9 * 86_400)
+"""After all that is booked here: of few jobs only the days of their attempts are read."""
 JOBS = [
-    job(attempt(1, JobState.FAILED), attempt(2), job_id="a", accounting={"cpu_watts": 100.0}),
-    job(attempt(1), job_id="b"),
+    job(lasting(attempt(1, JobState.FAILED)), lasting(attempt(2)), job_id="a", accounting={"cpu_watts": 100.0}),
+    job(lasting(attempt(1)), job_id="b"),
 ]
 
 
@@ -52,7 +59,6 @@ def test_joined_entries_have_the_sums_edges_and_hours_of_those_that_were_written
         if compacted:
             with open_books(home) as books:
                 list(compact(books, before=NEVER))
-        # The days of an attempt bound what is read of few jobs; here every entry is somewhere in those days.
         for one, other in zip(exact, gather(home, JOBS, many=0), strict=True):
             for name, value in told_by(one).items():
                 assert told_by(other)[name] == value, name
