@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from orchestrator.books.database import open_books
-from orchestrator.books.entries import joined_entries
-from orchestrator.books.refresh import refresh
 from workers.contract import EnergyEntry
 from workers.home import Home
 from workers.parquet import partition_labels
@@ -24,6 +21,11 @@ def read_many(home: Home, job_ids: Collection[str]) -> EnergyRead:
     Raises:
         UnreachableError: another process holds the derived database.
     """
+    # Imported here: loading duckdb takes a tenth of a second that a report of few jobs should not pay.
+    from orchestrator.books.database import open_books  # noqa: PLC0415
+    from orchestrator.books.entries import joined_entries  # noqa: PLC0415
+    from orchestrator.books.refresh import refresh  # noqa: PLC0415
+
     # Journals first, as everywhere: what becomes a file meanwhile is then seen in both, and never in neither.
     journals = read_journals(home.energy())
     with open_books(home) as books:

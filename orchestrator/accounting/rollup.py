@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from orchestrator.books.database import Books
 from orchestrator.books.views import ACCOUNTS, WEAKNESS
 from workers.contract import Method, Quality
 from workers.errors import UnknownNameError
 from workers.units import NS_PER_US, mj_to_kwh
+
+if TYPE_CHECKING:
+    from orchestrator.books.database import Books
 
 DIMENSIONS: Mapping[str, str] = {
     "user": '"user"',

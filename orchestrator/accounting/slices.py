@@ -9,8 +9,6 @@ from orchestrator.accounting.carbon import CarbonBasis
 from orchestrator.accounting.energy import sum_of
 from orchestrator.accounting.evidence import Evidence
 from orchestrator.accounting.unknown import Unknown
-from orchestrator.books.database import open_books
-from orchestrator.books.refresh import refresh
 from orchestrator.books.views import SUMS
 from orchestrator.lifecycle import JobState
 from workers.contract import EnergyEntry, Method, Quality
@@ -63,6 +61,10 @@ def nobodys(home: Home, known_jobs: Collection[str]) -> dict[str, tuple[Slice, .
     Raises:
         UnreachableError: another process holds the derived database.
     """
+    # Imported here: loading duckdb takes a tenth of a second that a report of few jobs should not pay.
+    from orchestrator.books.database import open_books  # noqa: PLC0415
+    from orchestrator.books.refresh import refresh  # noqa: PLC0415
+
     with open_books(home) as books:
         refresh(books)
         found = books.rows(_NOBODYS, [sorted(known_jobs)])

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.books.compaction import Compacted, closed_before, compact_ledger
 from orchestrator.cli import options
 from orchestrator.cli.terminal import Column, print_table
 from orchestrator.report.figures import UNKNOWN
+
+if TYPE_CHECKING:
+    from orchestrator.books.compaction import Compacted
 
 
 def compact(
@@ -26,6 +28,9 @@ def compact(
     No energy is lost or counted twice, also when this is stopped in the middle; run again, it finishes. Entries of one
     account that follow each other become one within each minute.
     """
+    # Imported here: loading duckdb takes a tenth of a second that no other verb should pay.
+    from orchestrator.books.compaction import closed_before, compact_ledger  # noqa: PLC0415
+
     before = closed_before(time.time_ns(), older_than_days=older_than)
     done = list(compact_ledger(options.home_of(home), before=before))
     if as_json:

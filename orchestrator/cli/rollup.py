@@ -9,8 +9,6 @@ import typer
 
 from orchestrator.accounting.rollup import DIMENSIONS, RollupRow
 from orchestrator.accounting.rollup import rollup as roll_up
-from orchestrator.books.database import open_books
-from orchestrator.books.refresh import refresh
 from orchestrator.cli import options
 from orchestrator.cli.terminal import Column, print_table
 from orchestrator.report.figures import UNKNOWN, energy_unit, format_number
@@ -33,6 +31,10 @@ def rollup(
 
     The lines add up to everything that was metered, to the millijoule. It costs by what is new since the last time.
     """
+    # Imported here: loading duckdb takes a tenth of a second that no other verb should pay.
+    from orchestrator.books.database import open_books  # noqa: PLC0415
+    from orchestrator.books.refresh import refresh  # noqa: PLC0415
+
     names = [name.strip() for name in by.split(",") if name.strip()]
     with open_books(options.home_of(home)) as books:
         refreshed = refresh(books)

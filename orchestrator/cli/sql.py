@@ -6,15 +6,17 @@ import csv
 import datetime
 import io
 import math
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchestrator.books.query import Answer, ask
 from orchestrator.cli import options
 from orchestrator.cli.terminal import Column, print_table, print_text
 from orchestrator.report.figures import UNKNOWN
 from workers.errors import InputError
+
+if TYPE_CHECKING:
+    from orchestrator.books.query import Answer
 
 HELP = """Answer one SELECT (DuckDB's SQL) over the ledger. It reads, and only this ledger; times are UTC.
 
@@ -50,6 +52,9 @@ def sql(
     home: options.HomeOption = None,
 ) -> None:
     """Answer one SELECT over the ledger."""
+    # Imported here: loading duckdb takes a tenth of a second that no other verb should pay.
+    from orchestrator.books.query import ask  # noqa: PLC0415
+
     if as_json and as_csv:
         raise InputError("--json and --csv are two answers to one question: name one of them.")
     answer = ask(options.home_of(home), question)

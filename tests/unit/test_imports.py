@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-HEAVY = ("ray", "torch", "transformers", "peft", "sklearn", "matplotlib", "jinja2")
+HEAVY = ("duckdb", "ray", "torch", "transformers", "peft", "sklearn", "matplotlib", "jinja2")
 SHOW = "import json, sys; {}; print(json.dumps(sorted(m for m in sys.modules if '.' not in m)))"
 
 
