@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,8 @@ from workers.units import NS_PER_S
 
 NS_PER_DAY = 86_400 * NS_PER_S
 US_PER_MINUTE = 60_000_000
+MOST_FILES = 5_000
+"""Files merged at once: DuckDB keeps some 50 kB of each in memory. A day of more is merged in several rounds."""
 _ACCOUNT = "device, model, kind, job_id, attempt, phase, share, method, quality, unwitnessed, bucket, merges"
 _MERGE = f"""
 WITH entries AS (
@@ -127,32 +129,41 @@ def compact_day(books: Books, folder: Path, unreadable: Collection[Path] = ()) -
         OSError: the disk refuses.
     """
     yield from _finish(folder)
-    # What a journal holds too is told from it by its file's name, until the agent has removed the journal.
+    inputs = _inputs(folder, unreadable)
+    files, size = len(inputs), sum(path.stat().st_size for path in inputs)
+    merged = left = 0
+    while len(inputs) > 1:
+        rows, left = yield from _merge(books, folder, inputs[:MOST_FILES])
+        merged += rows - left
+        inputs = _inputs(folder, unreadable)
+    if left:
+        node, date = _labels(folder)
+        after = sum(path.stat().st_size for path in inputs)
+        entries = merged + left
+        yield Compacted(
+            node=node, date=date, files=files, entries=entries, entries_left=left, bytes=size, bytes_left=after
+        )
+
+
+def _inputs(folder: Path, unreadable: Collection[Path]) -> list[Path]:
+    """Files that can be merged. What a journal holds too is told from it by its file's name, so that file stays."""
     journals = {stem_of(journal) for journal in journals_below(folder.parent)}
-    inputs = [path for path in log_files(folder) if path not in unreadable and path.stem not in journals]
-    if len(inputs) < 2:
-        return
+    return [path for path in log_files(folder) if path not in unreadable and path.stem not in journals]
+
+
+def _merge(books: Books, folder: Path, inputs: Sequence[Path]) -> Generator[str, None, tuple[int, int]]:
+    """The steps of making one file of some; gives rows before and after."""
     replaced = {path.name for path in inputs}.union(*(replaced_by(path) for path in inputs if _is_compacted(path)))
     digest = hashlib.sha256("\n".join(sorted(replaced)).encode()).hexdigest()
     name = f"{COMPACTED}{digest[:16]}.parquet"
     hidden = folder / f".{name}.tmp"
-    before = sum(path.stat().st_size for path in inputs)
-    entries, entries_left = _write(books, inputs, hidden, replaced)
+    rows = _write(books, inputs, hidden, replaced)
     yield f"wrote {hidden.name}"
     hidden.replace(folder / name)
     _push(folder)
     yield f"published {name}"
     yield from _remove(inputs)
-    node, date = _labels(folder)
-    yield Compacted(
-        node=node,
-        date=date,
-        files=len(inputs),
-        entries=entries,
-        entries_left=entries_left,
-        bytes=before,
-        bytes_left=(folder / name).stat().st_size,
-    )
+    return rows
 
 
 def _finish(folder: Path) -> Iterator[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from orchestrator.books import compaction
 from orchestrator.books.compaction import Compacted, closed_before, compact, compact_day, compact_ledger
 from orchestrator.books.database import Books, open_books
 from orchestrator.books.refresh import refresh
@@ -222,3 +223,14 @@ def test_the_standard_job_costs_the_same_compacted(ledger: Ledger, books: Books)
     (done,) = compact(books, before=NEXT_YEAR)
     assert isinstance(done, Compacted)
     assert read_energy(ledger.home) == before
+
+
+def test_a_day_of_very_many_files_is_merged_in_rounds(
+    ledger: Ledger, books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compaction, "MOST_FILES", 3)
+    book_each(ledger, seconds(8))
+    (done,) = compact(books, before=NEXT_YEAR)
+    assert (done.files, done.entries, done.entries_left) == (8, 8, 1)
+    assert len(list(day_of(ledger).iterdir())) == 1
+    assert sum(e.energy_mj for e in read_energy(ledger.home)) == 8028
