@@ -39,7 +39,7 @@ lint: setup
 	$(BIN)/lint-imports --no-cache
 
 unit: setup tools
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2
 
 tools: ## install what the tests need from Debian: Prometheus and Chromium
 	@missing=; command -v prometheus >/dev/null && command -v promtool >/dev/null || missing="prometheus"; \

@@ -76,7 +76,7 @@ def test_a_full_disk_is_said_once_counted_each_time_and_made_up_for(
     assert read_energy(desk.home) == (entry(10),)
     desk.disk.free = 10**9
     desk.second()
-    assert read_energy(desk.home) == (merged(10, 7, 35),)
+    assert read_energy(desk.home) == (entry(10), merged(11, 6, 30))
     assert desk.keeper.write_errors == 6
 
 

@@ -42,8 +42,8 @@ def entry(start_s: float, *, job_id: str | None = "j", energy_mj: int = 5) -> En
     )
 
 
-def merged(start_s: float, seconds: int, energy_mj: int) -> EnergyEntry:
-    first = entry(start_s, energy_mj=energy_mj)
+def merged(start_s: float, seconds: int, energy_mj: int, *, job_id: str | None = "j") -> EnergyEntry:
+    first = entry(start_s, energy_mj=energy_mj, job_id=job_id)
     return dataclasses.replace(first, end_ns=first.start_ns + seconds * NS_PER_S)
 
 
@@ -174,9 +174,9 @@ def test_what_a_killed_agent_left_is_read_as_its_parquet_file_would_be(home: Hom
     log.append([entry(1)], {})
     log.append([entry(2), entry(9, job_id=None)], {})
     left = read_energy_logs(home)
-    assert left.entries == (merged(1, 2, 10), entry(9, job_id=None))
+    assert left.entries == (entry(1), entry(2), entry(9, job_id=None))
     assert left.node_of == {"GPU-a": "n"}
-    assert read_energy(home, job_ids=["j"]) == (merged(1, 2, 10),)
+    assert read_energy(home, job_ids=["j"]) == (entry(1), entry(2))
     assert read_energy_logs(home, days=("2024-01-02", "2024-01-03")).entries == ()
     assert read_energy_folder(home.energy("n")).entries == left.entries
     log.roll()
@@ -304,7 +304,15 @@ def test_a_log_that_is_finished_leaves_parquet_files_alone(home: Home) -> None:
     for second in range(1, 61):
         log.append([entry(second)], {"at": second})
     log.finish()
+    assert read_energy(home) == tuple(entry(second) for second in range(1, 61))
+    assert files(home) == [".parquet"]
+
+
+def test_idle_takes_one_row_however_often_it_was_flushed(home: Home) -> None:
+    log = log_of(home)
+    for second in range(1, 61):
+        log.append([entry(second, job_id=None)], {})
+    log.finish()
     (path,) = home.energy("n").rglob("*.parquet")
     assert pq.read_metadata(path).num_rows == 1
-    assert read_energy(home) == (merged(1, 60, 300),)
-    assert files(home) == [".parquet"]
+    assert read_energy(home) == (merged(1, 60, 300, job_id=None),)

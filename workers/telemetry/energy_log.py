@@ -248,10 +248,17 @@ def settle(journal: Path) -> None:
     """
     # One that somebody removed by hand must not hold up the others for ever.
     records = read_journal(journal) if journal.exists() else []
-    for date, part in _by_date(merge(entries_of(records))):
+    for date, part in _by_date(_condensed(entries_of(records))):
         path = _parquet(journal.parent, date, stem_of(journal))
         if not path.exists():
             _write_date(path, part)
+
+
+def _condensed(entries: Sequence[EnergyEntry]) -> list[EnergyEntry]:
+    """Idle neighbours joined; what jobs drew keeps the flush's resolution, by which its warm-up can be told apart."""
+    idle = merge([entry for entry in entries if entry.job_id is None])
+    booked = [entry for entry in entries if entry.job_id is not None]
+    return sorted([*idle, *booked], key=lambda entry: (entry.start_ns, entry.end_ns, entry.job_id or ""))
 
 
 def _by_date(entries: Sequence[EnergyEntry]) -> list[tuple[str, list[EnergyEntry]]]:
@@ -393,7 +400,7 @@ def read_journals(folder: Path) -> Journals:
     entries, unreadable = {}, []
     for path in journals_below(folder):
         try:
-            entries[path] = _by_date(merge(entries_of(read_journal(path))))
+            entries[path] = _by_date(_condensed(entries_of(read_journal(path))))
         except FileNotFoundError:
             continue  # It has become a Parquet file since it was listed.
         except OSError:
