@@ -25,6 +25,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -293,6 +294,21 @@ def _books(folder: Path | None, size: Size) -> Iterator[tuple[Home, dict[str, in
         yield home, {str(job): mj for job, mj in made.truth_mj.items()}
 
 
+def _about(python: Path) -> dict[str, Any]:
+    """Machine, its load, and the releases that were measured."""
+    pandas_version = "import pandas; print(pandas.__version__)"
+    said = [
+        subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        for command in ([str(python), "-c", pandas_version], ["prometheus", "--version"])
+    ]
+    return {
+        **heading(None),
+        "peers": {"pandas": said[0].strip(), "prometheus": said[1].split()[2], "duckdb": version("duckdb")},
+        "truth": "generated books, not a real cluster",
+        "load": os.getloadavg(),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--books", type=Path, help="books that are there, made by tests.bench.books with its defaults")
@@ -319,7 +335,7 @@ def main() -> None:
         found["slice"] = compare(python, part)
     if "year" in options.only:
         found["year"] = a_year()
-    about = {**heading(python), "truth": "generated books, not a real cluster", "load": os.getloadavg()}
+    about = _about(python)
     print(render(found, about))
     if options.save:
         RESULTS.mkdir(exist_ok=True)
