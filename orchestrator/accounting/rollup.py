@@ -132,6 +132,27 @@ def rollup(
 
 
 @dataclass(frozen=True, kw_only=True)
+class Missing:
+    """What no roll-up of a ledger can have.
+
+    Attributes:
+        files: files of the energy log that cannot be read.
+        attempts: attempts that ended and have no entry at all.
+        assumed: jobs whose manifest gives watts for a CPU that nobody metered: their reports have it, roll-ups do not.
+    """
+
+    files: int
+    attempts: int
+    assumed: int
+
+
+def missing(books: Books) -> Missing:
+    """What is not in the sums, of the whole ledger."""
+    ((files, attempts, assumed),) = books.rows(_MISSING)
+    return Missing(files=files, attempts=attempts, assumed=assumed)
+
+
+@dataclass(frozen=True, kw_only=True)
 class JobHour:
     """A job's energy of one UTC hour, exact: what meets the carbon intensity of that hour.
 
@@ -160,6 +181,12 @@ def job_hours(books: Books, job_ids: Collection[str] | None = None) -> tuple[Job
     )
 
 
+_MISSING = """
+SELECT
+    (SELECT count(*) FROM files WHERE problem IS NOT NULL),
+    (SELECT count(*) FROM attempts ANTI JOIN hours USING (job_id, attempt) WHERE state <> 'running'),
+    (SELECT count(*) FROM jobs WHERE (spec->>'$.accounting.cpu_watts') IS NOT NULL)
+"""
 _KINDS = ("gpu", "cpu", "dram")
 _FIGURES = f"""
     account, count(DISTINCT job_id), count(DISTINCT (job_id, attempt)) FILTER (WHERE job_id IS NOT NULL),

@@ -145,7 +145,7 @@ def connect(
         try:
             return duckdb.connect(path, read_only=read_only, config=_config(memory_limit))
         except duckdb.IOException as error:
-            if "lock" not in str(error):
+            if "Could not set lock" not in str(error):
                 raise
             if clock() >= deadline:
                 raise UnreachableError(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.accounting.rollup import DIMENSIONS, RollupRow
+from orchestrator.accounting.rollup import DIMENSIONS, Missing, RollupRow, missing
 from orchestrator.accounting.rollup import rollup as roll_up
 from orchestrator.cli import options
 from orchestrator.cli.terminal import Column, print_table
@@ -37,12 +37,13 @@ def rollup(
 
     names = [name.strip() for name in by.split(",") if name.strip()]
     with open_books(options.home_of(home)) as books:
-        refreshed = refresh(books)
+        refresh(books)
+        lacking = missing(books)
         rows = roll_up(books, names, where=_conditions(where or []))
     if as_json:
         options.print_json([row.as_dict() for row in rows])
         return
-    _show(names, rows, refreshed.unreadable)
+    _show(names, rows, lacking)
 
 
 def _conditions(given: Sequence[str]) -> dict[str, list[str]]:
@@ -60,7 +61,7 @@ def _conditions(given: Sequence[str]) -> dict[str, list[str]]:
     return found
 
 
-def _show(by: Sequence[str], rows: Sequence[RollupRow], unreadable: int) -> None:
+def _show(by: Sequence[str], rows: Sequence[RollupRow], lacking: Missing) -> None:
     energy = energy_unit([row.energy_kwh for row in rows])
     total_mj = sum(row.energy_mj for row in rows)
     columns = [
@@ -87,10 +88,10 @@ def _show(by: Sequence[str], rows: Sequence[RollupRow], unreadable: int) -> None
         for row in rows
     ]
     title = f"Energy by {', '.join(by)}" if by else "Energy"
-    print_table(title, columns, cells, _notes(rows, total_mj, unreadable))
+    print_table(title, columns, cells, _notes(rows, total_mj, lacking))
 
 
-def _notes(rows: Sequence[RollupRow], total_mj: int, unreadable: int) -> list[str]:
+def _notes(rows: Sequence[RollupRow], total_mj: int, lacking: Missing) -> list[str]:
     parts = {
         account: sum(row.energy_mj for row in rows if row.account == account)
         for account in ("job", "idle", "unattributed")
@@ -99,6 +100,12 @@ def _notes(rows: Sequence[RollupRow], total_mj: int, unreadable: int) -> list[st
     notes = [f"all of these: {mj_to_kwh(total_mj):.6g} kWh; in mJ: {told} = {total_mj}"]
     if any(row.method.value == "simulated" for row in rows):
         notes.append("SIMULATED: energy of the lines that say so comes from simulated devices.")
-    if unreadable:
-        notes.append(f"{unreadable} file(s) of the energy log cannot be read: what they hold is missing (flag gap)")
-    return notes
+    told_of = [
+        (lacking.files, "file(s) of the energy log cannot be read: what they hold is missing (flag gap)"),
+        (lacking.attempts, "attempt(s) that ended have no energy in the log: theirs is missing here"),
+        (
+            lacking.assumed,
+            "job(s) have CPU watts from their manifest, which their reports count and a roll-up does not",
+        ),
+    ]
+    return notes + [f"{count} {sentence}" for count, sentence in told_of if count]

@@ -173,3 +173,19 @@ def test_compact_tells_what_it_did(ledger: Ledger, call: Call) -> None:  # noqa:
     (done,) = json.loads(call("compact", "--json", *home).out)
     assert (done["node"], done["files"], done["entries"], done["entries_left"]) == ("node-1", 2, 7, 6)
     assert "nothing to compact" in call("compact", *home).out
+
+
+def test_a_roll_up_says_what_it_lacks(ledger: Ledger, call: Call) -> None:  # noqa: F811
+    home = ("--home", ledger.home.root)
+    assert "missing" not in call("rollup", *home).out
+    with contextlib.closing(Store(ledger.home.state_db)) as store:
+        run = RunRecord(run_id="more", name="study", manifest="", submitted_ns=at(0), host="h", pid=1)
+        store.submit(run, [job(job_id="k", accounting={"cpu_watts": 50.0}).spec])
+        store.start_attempt("k", node="node-1", accelerator="T4", now_ns=at(1))
+        assert "have no energy" not in call("rollup", *home).out
+        store.end_attempt("k", 1, state=JobState.FAILED, reason="lost", then=JobState.FAILED, now_ns=at(2))
+    (ledger.home.energy("node-1") / "date=2024-01-01" / "torn.parquet").write_bytes(b"PAR1")
+    told = call("rollup", *home).out
+    assert "1 file(s) of the energy log cannot be read" in told
+    assert "1 attempt(s) that ended have no energy in the log" in told
+    assert "1 job(s) have CPU watts from their manifest" in told
