@@ -107,4 +107,20 @@ def test_an_edge_at_which_the_board_cannot_be_read_is_known_from_the_refresh_aft
         is_watched=True,
         deaf_ns=(opens_ns - before_ms * MS, opens_ns + after_ms * MS),
     )
-    assert percent_off(book, board, opens_ns, closes_ns) < 1
+    # Half a refresh and a look in 5 s, where a refresh may have come just before or just after the last look.
+    assert percent_off(book, board, opens_ns, closes_ns) < 1.1
+
+
+@pytest.mark.parametrize("model", ["H100", "A40", "V100"])
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 99), st.integers(0, 999), LATE_MS, st.integers(500, 4500))
+def test_a_counter_that_starts_anew_in_the_middle_of_a_job_costs_it_nothing(
+    model, offset_ms, into_ms, late_ms, reset_ms
+):
+    board = Board(board_profile(model), now_ns=START, offset_ns=offset_ms * MS, counted_mj=10**9)
+    board.draw(START, Trace.constant(250_000))
+    opens_ns = START + 2 * S + into_ms * MS
+    closes_ns = opens_ns + 5 * S
+    board.reset(opens_ns + reset_ms * MS)
+    book = told(board, late_ms=late_ms, opens_ns=opens_ns, closes_ns=closes_ns, is_watched=True)
+    assert percent_off(book, board, opens_ns, closes_ns) < 1.1

@@ -97,6 +97,8 @@ class DeviceBook:
         # What the counter showed last, and between which looks it moved to that.
         self._shown_mj: int | None = None
         self._moved_ns = (0, 0)
+        # Whether it started anew since it was booked.
+        self._is_reset = False
         self._period = RefreshPeriod()
         self._closely_until_ns = 0
         self._stretches = [_Stretch(start_ns=0, claims=())]
@@ -168,19 +170,22 @@ class DeviceBook:
             self._moved_ns = max(looked_ns, reading.time_ns - self._refresh_ns), reading.time_ns
         bounds = self._moved_ns
         is_close = bounds[1] - bounds[0] <= CLOSE_NS
-        is_reset = now_mj < before_mj
-        if len(self._stretches) > 1 and not (is_close or is_reset) and self.wants_look(reading.time_ns):
-            # The next refresh will be seen closely; the growth that spans the edge is split better then.
+        if now_mj < before_mj and not self._is_reset:
+            self._is_reset = True
+            self._period.restart()
+            self._look_closely()
+        if (self._is_reset or len(self._stretches) > 1) and not is_close and self.wants_look(reading.time_ns):
+            # The next refresh will be seen closely; what spans the edge, or the reset, is known better then.
             self._draw(reading)
             return
         if is_close and self._period.known_ns is not None:
             self._closely_until_ns = 0
         self._draw(self._as_of(max(self._last.time_ns, sum(bounds) // 2), reading))
-        if is_reset:
-            self._period.restart()
-            self._observe_reset(now_mj)
+        begun_ns = self._begun_ns() if is_close else None
+        if self._is_reset:
+            self._observe_reset(now_mj, begun_ns)
         else:
-            self._book(now_mj - before_mj, self._device.method, begun_ns=self._begun_ns() if is_close else None)
+            self._book(now_mj - before_mj, self._device.method, begun_ns=begun_ns)
         self._draw(reading)
         self._refreshed_ns, self._same_ns = bounds, reading.time_ns
 
@@ -220,11 +225,20 @@ class DeviceBook:
         low_ns, high_ns = self._refreshed_ns
         return min(max(refreshed_ns - beats * period_ns, low_ns), high_ns)
 
-    def _observe_reset(self, counted_since_mj: int) -> None:
-        """The counter started anew: power bridges the reset, and where it is unknown too, the new count is a part."""
+    def _observe_reset(self, counted_since_mj: int, begun_ns: int | None) -> None:
+        """The counter started anew: power bridges the reset, and where it is unknown too, the new count is a part.
+
+        ``begun_ns``: when the last refresh before the reset was, where that is known better by now.
+        """
+        assert self._booked is not None
+        assert self._last is not None
+        self._is_reset = False
         self._flags |= {Quality.RESET, Quality.GAP} if self._blind else {Quality.RESET}
         if self._drawn_pj:
-            self._book(self._drawn_pj // PJ_PER_MJ, self._integrated)
+            drawn_pj, passed_ns = self._drawn_pj, self._last.time_ns - self._booked.time_ns
+            if begun_ns is not None:
+                drawn_pj = drawn_pj * (self._last.time_ns - begun_ns) // passed_ns
+            self._book(drawn_pj // PJ_PER_MJ, self._integrated, begun_ns=begun_ns)
         else:
             self._book(counted_since_mj, self._device.method)
 
