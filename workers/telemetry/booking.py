@@ -17,6 +17,7 @@ DRAM) are everybody's: what of them was not measured as somebody's is nobody's.
 from __future__ import annotations
 
 import bisect
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -26,8 +27,10 @@ from workers.units import NS_PER_S, PJ_PER_MJ, apportion
 
 CLOSELY_NS = SLOWEST_NS * 5 // 2
 """For this long after an edge, or the first reading, close looks help: at least two refreshes come in it."""
-IDLE_SPELL_NS = 10 * NS_PER_S
-"""Idle for this long, a device's counter tells to a hundredth how far off its power sensor is."""
+IDLE_SPELL_NS = NS_PER_S
+"""Over this long a device's counter tells to a tenth what it draws idle, whatever its power sensor says."""
+IDLE_DOUBT = 5
+"""A sensor that is off by more than the fifth part of what the counter says is not believed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,8 +113,8 @@ class DeviceBook:
         # What the device draws when nobody holds it, and since when nobody has; ``None`` until it is known.
         self._idle_mw: int | None = None
         self._idle_since_ns = 0
-        # Of this spell of idleness: how long, what the counter grew by, and what the sensor made of it.
-        self._idle_ns = self._idle_mj = self._idle_pj = 0
+        # What was booked up to when, over the last ``IDLE_SPELL_NS`` of this spell of idleness.
+        self._idle_spell: deque[tuple[int, int]] = deque()
         self._flags: set[Quality] = set()
         self._entries: list[EnergyEntry] = []
         self.booked_mj = 0
@@ -272,7 +275,7 @@ class DeviceBook:
             self._draw(self._early)
         self._stretches.append(_Stretch(start_ns=self._now_ns, claims=tuple(claims)))
         self._idle_since_ns = self._now_ns
-        self._idle_ns = self._idle_mj = self._idle_pj = 0
+        self._idle_spell.clear()
         self._turned_ns = self._now_ns if self._turned_ns is None else self._turned_ns
         self._look_closely()
 
@@ -377,9 +380,10 @@ class DeviceBook:
         ):
             self._enter(stretch, begin, end, part_mj, method, witness_mj)
         self.booked_mj += energy_mj
-        if len(spans) == 1 and not self._blind:
-            self._idle_ns, self._idle_mj = self._idle_ns + end_ns - start_ns, self._idle_mj + energy_mj
-            self._idle_pj += self._drawn_pj
+        if len(self._stretches) == 1 and not self._stretches[0].claims and not self._is_hosts:
+            self._idle_spell.append((end_ns, self.booked_mj))
+            while end_ns - self._idle_spell[1 if len(self._idle_spell) > 1 else 0][0] >= IDLE_SPELL_NS:
+                self._idle_spell.popleft()
         self._booked = self._last
         self._refreshed_ns, self._same_ns = (end_ns, end_ns), end_ns
         self._drawn_pj = 0
@@ -423,9 +427,10 @@ class DeviceBook:
         ]
 
     def _learn_idle(self, reading: Reading) -> None:
-        """Note what the device draws idle, once its sensor looks back on nothing else; in time, as its counter has it.
+        """Note what the device draws idle, once its sensor looks back on nothing else.
 
-        Sensor and counter differ on some boards, and it is the counter's joules that are split.
+        Sensor and counter differ much on some boards, and a sensor that samples part of the time misses what comes and
+        goes; it is the counter's joules that are split.
         """
         if reading.power_mw is None or len(self._stretches) > 1 or self._stretches[0].claims or self._is_hosts:
             return
@@ -433,8 +438,13 @@ class DeviceBook:
         if reading.time_ns - self._idle_since_ns < looks_back_ns:
             return
         self._idle_mw = reading.power_mw
-        if self._idle_ns >= IDLE_SPELL_NS and self._idle_pj:
-            self._idle_mw = reading.power_mw * self._idle_mj * PJ_PER_MJ // self._idle_pj
+        if not self._idle_spell:
+            return
+        (from_ns, from_mj), (until_ns, until_mj) = self._idle_spell[0], self._idle_spell[-1]
+        if until_ns - from_ns >= IDLE_SPELL_NS:
+            counted_mw = (until_mj - from_mj) * PJ_PER_MJ // (until_ns - from_ns)
+            if abs(reading.power_mw - counted_mw) * IDLE_DOUBT > counted_mw:
+                self._idle_mw = counted_mw
 
     def _enter(
         self, stretch: _Stretch, begin_ns: int, end_ns: int, energy_mj: int, method: Method, witness_mj: int | None
