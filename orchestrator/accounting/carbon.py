@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestrator.accounting.evidence import Evidence
@@ -12,6 +12,7 @@ from orchestrator.carbon.intensity import Intensity, Pue, co2e_kg, facility_pue,
 from orchestrator.carbon.sources import HourlySources
 from workers.contract import Accounting, EnergyEntry
 from workers.errors import UnknownNameError
+from workers.units import mj_to_kwh
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,16 +35,22 @@ class CarbonBasis:
         Hours are looked for in ``sources``; where there are none, or they fail, the basis says so.
         """
         wanted = evidence.job.spec.accounting
+        hours = () if wanted.intensity == "yearly" else energy_by_hour(map(_draw, evidence.entries))
+        return cls.as_wanted(wanted, hours, run_id=evidence.job.run_id, sources=sources)
+
+    @classmethod
+    def as_wanted(
+        cls, wanted: Accounting, hours: Collection[int], *, run_id: str, sources: HourlySources | None
+    ) -> CarbonBasis | Unknown:
+        """The same for energy drawn in ``hours`` (numbers since the epoch, UTC), of a job of that run."""
         try:
             intensity = intensity_of(_region(wanted))
         except UnknownNameError as error:
             return Unknown(str(error).rstrip("."))
-        basis = cls(intensity=intensity, pue=facility_pue(wanted.pue))
-        if sources is None or wanted.intensity == "yearly":
-            return basis
-        hours = energy_by_hour(map(_draw, evidence.entries)).keys()
-        hourly = sources.hourly(wanted, intensity, hours, run_id=evidence.job.run_id)
-        return cls(intensity=intensity, pue=basis.pue, hourly=hourly)
+        hourly = None
+        if sources is not None and wanted.intensity != "yearly":
+            hourly = sources.hourly(wanted, intensity, hours, run_id=run_id)
+        return cls(intensity=intensity, pue=facility_pue(wanted.pue), hourly=hourly)
 
     def g_per_kwh(self, entries: Sequence[EnergyEntry]) -> float:
         """Mean intensity of what ``entries`` drew, weighted by energy, gCO2e per kWh."""
@@ -68,11 +75,19 @@ class CarbonBasis:
 
     def source(self, entries: Sequence[EnergyEntry]) -> str:
         """Where the intensity of ``entries`` and the PUE come from, in words."""
-        return f"{self._source_of_intensity(entries)}; PUE: {self.pue.source}"
+        return self._source(self._weighted(entries))
 
-    def _source_of_intensity(self, entries: Sequence[EnergyEntry]) -> str:
+    def of_hours(self, by_hour_mj: Mapping[int, int]) -> tuple[float, str]:
+        """Kilograms of CO2e of energy by hour, the facility's overhead included, and where the factors come from."""
+        weighted = None if self.hourly is None else weigh(by_hour_mj, self.hourly, self.intensity.g_per_kwh)
+        g_per_kwh = self.intensity.g_per_kwh if weighted is None else weighted.g_per_kwh
+        return co2e_kg(mj_to_kwh(sum(by_hour_mj.values())), self.pue.value, g_per_kwh), self._source(weighted)
+
+    def _source(self, weighted: Weighted | None) -> str:
+        return f"{self._source_of_intensity(weighted)}; PUE: {self.pue.source}"
+
+    def _source_of_intensity(self, weighted: Weighted | None) -> str:
         yearly = f"{self.intensity.region}: {self.intensity.source}"
-        weighted = self._weighted(entries)
         if self.hourly is None or weighted is None or not weighted.hours:
             return yearly
         why = f", since {self.hourly.trouble}" if self.hourly.trouble else ""

@@ -86,8 +86,10 @@ def _wasted(evidence: Evidence) -> float | Unknown:
 
 
 def _flags(evidence: Evidence, quality: frozenset[Quality]) -> tuple[str, ...]:
-    """The entries' flags; and ``gap`` where entries are known to be missing."""
-    is_short = evidence.damaged or evidence.incomplete or evidence.unmetered or evidence.partly_metered
+    """The entries' flags; and ``gap`` where entries are known to be missing, or not known to be all there."""
+    is_short = (
+        evidence.damaged or evidence.incomplete or evidence.unmetered or evidence.partly_metered or evidence.unconfirmed
+    )
     lacking = {Quality.GAP} if is_short else set()
     return tuple(sorted(flag.value for flag in quality | lacking))
 

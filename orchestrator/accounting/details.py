@@ -72,7 +72,11 @@ def details_of(joined: Joined, basis: CarbonBasis | Unknown, row: ReportRow, clo
     }
     reasons: dict[str, str] = {}
     figures = {name: _plain(value, name, reasons) for name, value in sections.items()}
-    notes = (*joined.notes, *exceeded(row.job_id, spec.budget, row))
+    unconfirmed = (
+        f"the last joules of attempt {number} of {row.job_id} were not confirmed when it ended: {why.rstrip('.')}"
+        for number, why in evidence.unconfirmed.items()
+    )
+    notes = (*joined.notes, *unconfirmed, *exceeded(row.job_id, spec.budget, row))
     return Details(figures=figures, reasons=reasons, uncertainty=range_, notes=notes)
 
 

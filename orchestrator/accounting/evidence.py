@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from orchestrator.accounting.assumed import assumed_cpu
 from orchestrator.accounting.energy import DeviceWindow, EnergySum, by_phase, in_phases, sum_of, windows
@@ -12,7 +13,7 @@ from orchestrator.accounting.many import MANY_JOBS, read_many
 from orchestrator.accounting.phases import PhaseSpan, phase_spans
 from orchestrator.accounting.unknown import Unknown
 from orchestrator.lifecycle import AttemptRecord, JobRecord, JobState
-from workers.attempt import ENVIRONMENT_FILE, UNMETERED
+from workers.attempt import ENVIRONMENT_FILE, UNCONFIRMED, UNMETERED
 from workers.contract import EnergyEntry, Phase
 from workers.home import Home
 from workers.metric_log import MetricRead, read_metric_log
@@ -36,6 +37,7 @@ class Evidence:
         log: metric log of the last attempt.
         spans: phases of the last attempt.
         why_unmetered: kind of device (``cpu``, ``dram``) to why the node of the last attempt does not meter it.
+        unconfirmed: attempt to why its last joules were not known to be booked when it ended (its agent was away).
         node_of: device to the node that metered it, for the devices of the energy log.
         incomplete: an attempt that ended lacks entries, and nothing stands in for them.
         recovered: those of ``entries`` that are not from the energy log, but from Prometheus in its place.
@@ -47,6 +49,7 @@ class Evidence:
     log: MetricRead
     spans: tuple[PhaseSpan, ...]
     why_unmetered: Mapping[str, str] = field(default_factory=dict)
+    unconfirmed: Mapping[int, str] = field(default_factory=dict)
     node_of: Mapping[str, str] = field(default_factory=dict)
     incomplete: bool = False
     recovered: tuple[EnergyEntry, ...] = ()
@@ -168,25 +171,29 @@ def _evidence(home: Home, job: JobRecord, entries: tuple[EnergyEntry, ...], read
             *in_phases([entry for entry in part if entry.attempt == last], spans),
         )
     ]
+    told = {attempt.number: _environment(home, job.job_id, attempt.number) for attempt in job.attempts}
+    unmetered = told[last].get(UNMETERED)
     return Evidence(
         job=job,
         entries=tuple(phased),
         damaged=damaged,
         log=log,
         spans=spans,
-        why_unmetered=_why_unmetered(home, job.job_id, last),
+        why_unmetered={
+            str(kind): str(why) for kind, why in (unmetered.items() if isinstance(unmetered, dict) else ()) if why
+        },
+        unconfirmed={number: str(record[UNCONFIRMED]) for number, record in told.items() if record.get(UNCONFIRMED)},
         node_of={entry.device: read.node_of[entry.device] for entry in entries},
     )
 
 
-def _why_unmetered(home: Home, job_id: str, attempt: int) -> Mapping[str, str]:
-    """What the node told the attempt; nothing where the attempt left no record of it."""
+def _environment(home: Home, job_id: str, attempt: int) -> Mapping[str, Any]:
+    """What an attempt kept of how it ran; nothing where it left no record that can be read."""
     try:
         record = json.loads((home.attempt_folder(job_id, attempt) / ENVIRONMENT_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    told = record.get(UNMETERED) if isinstance(record, dict) else None
-    return {str(kind): str(why) for kind, why in told.items() if why} if isinstance(told, dict) else {}
+    return record if isinstance(record, dict) else {}
 
 
 def _is_damaged(job: JobRecord, entries: Sequence[EnergyEntry], read: EnergyRead) -> bool:

@@ -8,7 +8,7 @@ from orchestrator.accounting.carbon import CarbonBasis
 from orchestrator.accounting.evidence import NOT_RUN, Evidence
 from orchestrator.accounting.phases import is_count, last_of
 from orchestrator.accounting.unknown import Figures, Unknown, known
-from orchestrator.cegi import NO_CARBON, NOT_A_NUMBER, Gain, cegi, gain_percent
+from orchestrator.cegi import NO_CARBON, NO_PARAMETERS, NOT_A_NUMBER, Gain, cegi, gain_percent
 from workers.contract import Phase
 from workers.errors import UnknownNameError
 from workers.metric_log import POWER_CAP_WATTS, SCORE_PREFIX, TOTAL_PARAMETERS, TRAINABLE_PARAMETERS
@@ -116,4 +116,6 @@ def _cegi(evidence: Evidence, basis: CarbonBasis | Unknown, gain: Gain, trainabl
     if found.value is not None:
         return {"cegi_g": found.value, "cegi_reason": Unknown("cegi_g is known")}
     reason = f"{NO_CARBON}: {gap}" if gap is not None and found.reason == NO_CARBON else found.reason
+    if isinstance(trainable, Unknown) and found.reason == NO_PARAMETERS:  # not counted is not the same as none
+        reason = f"how many parameters were trained is not known: {trainable.reason}"
     return {"cegi_g": Unknown(reason or ""), "cegi_reason": reason}

@@ -118,17 +118,40 @@ def rollup(
     Raises:
         UnknownNameError: a dimension that is not one; lists those there are.
     """
-    chosen = {name: _column(name) for name in dict.fromkeys(by)}
-    kept, parameters = _filter(where or {})
-    columns = [f'{column}::VARCHAR AS "by_{name}"' for name, column in chosen.items()]
+    chosen = tuple(dict.fromkeys(by))
     names = [f'"by_{name}"' for name in chosen]
-    found = books.rows(
-        f"SELECT {', '.join([*columns, _FIGURES])} FROM bookings WHERE {kept} "
-        f"GROUP BY {', '.join([*names, 'account'])} "
-        f"ORDER BY list_position({list(ACCOUNTS)}, account), energy_mj DESC, {', '.join([*names, 'account'])}",
+    found = sums(
+        books,
+        chosen,
+        _FIGURES,
+        where=where,
+        order=f"list_position({list(ACCOUNTS)}, account), energy_mj DESC, {', '.join([*names, 'account'])}",
+    )
+    return tuple(_row(chosen, row) for row in found)
+
+
+def sums(
+    books: Books,
+    by: Sequence[str],
+    figures: str,
+    *,
+    where: Mapping[str, Collection[str]] | None = None,
+    apart: Mapping[str, str] | None = None,
+    order: str = "ALL",
+) -> list[tuple[Any, ...]]:
+    """Rows of the dimensions ``by``, then of the columns ``apart`` (name to SQL), then of ``figures``, SQL over those.
+
+    Raises:
+        UnknownNameError: a dimension that is not one; lists those there are.
+    """
+    kept, parameters = _filter(where or {})
+    keys = {f"by_{name}": f"{_column(name)}::VARCHAR" for name in by} | dict(apart or {})
+    columns = [*(f'{column} AS "{name}"' for name, column in keys.items()), figures]
+    grouped = [*(f'"{name}"' for name in keys), "account"]
+    return books.rows(
+        f"SELECT {', '.join(columns)} FROM bookings WHERE {kept} GROUP BY {', '.join(grouped)} ORDER BY {order}",
         parameters,
     )
-    return tuple(_row(tuple(chosen), row) for row in found)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from orchestrator.accounting.carbon import CarbonBasis
-from orchestrator.accounting.energy import sum_of
+from orchestrator.accounting.energy import parts_of, sum_of
 from orchestrator.accounting.evidence import Evidence
 from orchestrator.accounting.unknown import Unknown
 from orchestrator.books.views import SUMS
+from orchestrator.carbon.hourly import NS_PER_HOUR
 from orchestrator.lifecycle import JobState
 from workers.contract import EnergyEntry, Method, Quality
 from workers.home import Home
@@ -29,7 +31,7 @@ class Slice:
 
     Attributes:
         node: ``None`` where no node's log has it (recovered from Prometheus, or assumed by the manifest).
-        day: UTC date on which its entries start.
+        day: UTC date; an entry over midnight is in both days, cut as the roll-ups of the whole ledger cut it.
         wasted: of an attempt that failed.
         co2e_g: ``None`` where it is not known.
     """
@@ -49,8 +51,18 @@ def slices_of(evidence: Evidence, basis: CarbonBasis | Unknown) -> tuple[Slice, 
     groups: dict[tuple[str | None, str, bool], list[EnergyEntry]] = {}
     for entry in evidence.entries:
         node = evidence.node_of.get(entry.device)
-        groups.setdefault((node, utc_date(entry.start_ns), entry.attempt in failed), []).append(entry)
+        for part in _by_day(entry):
+            groups.setdefault((node, utc_date(part.start_ns), part.attempt in failed), []).append(part)
     return tuple(_slice(key, entries, basis) for key, entries in groups.items())
+
+
+def _by_day(entry: EnergyEntry) -> Sequence[EnergyEntry]:
+    """The entry, or its parts by hour where it goes over midnight: the books cut at hours, to the same millijoule."""
+    if utc_date(entry.start_ns) == utc_date(max(entry.start_ns, entry.end_ns - 1)):
+        return [entry]
+    first = entry.start_ns - entry.start_ns % NS_PER_HOUR + NS_PER_HOUR
+    edges = [entry.start_ns, *range(first, entry.end_ns, NS_PER_HOUR), entry.end_ns]
+    return parts_of(entry, list(itertools.pairwise(edges)))
 
 
 def nobodys(home: Home, known_jobs: Collection[str]) -> dict[str, tuple[Slice, ...]]:

@@ -6,9 +6,11 @@ stay out, and the settings are locked before the first word of the question is l
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,24 +29,38 @@ _MAGIC = b"PAR1"
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What a question gave: a row has as many values as there are ``columns``; times are UTC."""
+    """What a question gave: a row has as many values as there are ``columns``; times are UTC.
+
+    Attributes:
+        is_cut: there are more rows than were asked for.
+    """
 
     columns: tuple[str, ...]
     rows: tuple[tuple[Any, ...], ...]
+    is_cut: bool = False
 
 
-def ask(home: Home, question: str) -> Answer:
-    """Answer one ``SELECT`` from books that are up to date.
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What an answer may cost: ``rows`` at most, after ``seconds`` at most; ``None`` is no limit."""
+
+    rows: int | None = None
+    seconds: float | None = None
+
+
+def ask(home: Home, question: str, limits: Limits = Limits()) -> Answer:
+    """Answer one ``SELECT`` from books that are up to date; to bring them there takes its time beside the limits.
 
     Raises:
-        InputError: it is no query, or not one, or reads what it may not, or DuckDB cannot run it; says why.
+        InputError: it is no query, or not one, or reads what it may not, or takes too long, or DuckDB cannot run it;
+            says why.
         UnreachableError: another process holds the database.
     """
     with open_books(home) as books:
         refresh(books)
         files = _files(books, question)
         if books.in_memory:
-            return _answer(books.connection, home, files, question)
+            return _answer(books.connection, home, files, question, limits)
     connection = connect(
         database_path(home),
         memory_limit=MEMORY_LIMIT,
@@ -54,7 +70,7 @@ def ask(home: Home, question: str) -> Answer:
         read_only=True,
     )
     with connection:
-        return _answer(connection, home, files, question)
+        return _answer(connection, home, files, question, limits)
 
 
 def _files(books: Books, question: str) -> dict[str, list[str]]:
@@ -77,19 +93,45 @@ def _is_whole(path: Path) -> bool:
         )
 
 
-def _answer(connection: duckdb.DuckDBPyConnection, home: Home, files: dict[str, list[str]], question: str) -> Answer:
+def _answer(
+    connection: duckdb.DuckDBPyConnection, home: Home, files: dict[str, list[str]], question: str, limits: Limits
+) -> Answer:
     _close_doors(connection, home, files)
     try:
         statements = connection.extract_statements(question)
         if len(statements) != 1 or statements[0].type is not duckdb.StatementType.SELECT:
             raise InputError("only one query is answered, a SELECT: the books are read here, never written.")
-        result = connection.execute(statements[0])
-        columns = tuple(column[0] for column in result.description or ())
-        return Answer(columns=columns, rows=tuple(result.fetchall()))
+        with _interrupted(connection, limits.seconds):
+            result = connection.execute(statements[0])
+            columns = tuple(column[0] for column in result.description or ())
+            rows = result.fetchall() if limits.rows is None else result.fetchmany(limits.rows + 1)
+        kept = tuple(rows[: limits.rows])
+        return Answer(columns=columns, rows=kept, is_cut=len(kept) < len(rows))
+    except duckdb.InterruptException as error:
+        raise InputError(
+            f"there was no answer after {limits.seconds:g} s. Ask for less (energy_by_hour and phases are sums; energy "
+            "and metrics are not), or give it longer: --timeout."
+        ) from error
     except duckdb.PermissionException as error:
         raise InputError(f"a query reads this ledger's views and nothing else. DuckDB says: {error}") from error
     except duckdb.Error as error:
         raise InputError(f"DuckDB cannot answer that: {error}") from error
+
+
+@contextlib.contextmanager
+def _interrupted(connection: duckdb.DuckDBPyConnection, seconds: float | None) -> Iterator[None]:
+    """Ends what the connection does once that much time has passed."""
+    if seconds is None:
+        yield
+        return
+    timer = threading.Timer(seconds, connection.interrupt)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()  # an interrupt must not meet the connection after it is closed
 
 
 def _close_doors(connection: duckdb.DuckDBPyConnection, home: Home, files: dict[str, list[str]]) -> None:

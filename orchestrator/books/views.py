@@ -28,6 +28,10 @@ _SPEC = {
         "quantization": "quantization",
         "adapter": "adapter.method",
         "region": "accounting.region",
+        "pue": "accounting.pue",
+        "intensity": "accounting.intensity",
+        "zone": "accounting.zone",
+        "signal": "accounting.signal",
     }.items()
 }
 """What jobs can be told apart by, out of their specification; null where a manifest does not say."""
@@ -84,9 +88,13 @@ CREATE VIEW main.attempts AS
 CREATE VIEW main.jobs AS
     SELECT j.job_id, j.run_id, r.name AS run, j.state, j.reason, make_timestamp(j.submitted_ns // 1000) AS submitted,
         j."user",
-        {", ".join(f'j.{path} AS "{name}"' for name, path in _SPEC.items())}, s.* EXCLUDE (job_id), j.spec
+        {", ".join(f'j.{path} AS "{name}"' for name, path in _SPEC.items())},
+        s.* EXCLUDE (job_id) REPLACE (CASE WHEN u.job_id IS NULL THEN wasted_mj END AS wasted_mj), j.spec
     FROM books.jobs j
     LEFT JOIN books.runs r ON r.run_id = j.run_id
+    LEFT JOIN (
+        SELECT DISTINCT job_id FROM books.attempts ANTI JOIN books.hours USING (job_id, attempt) WHERE state = 'failed'
+    ) u ON u.job_id = j.job_id
     LEFT JOIN (
         SELECT job_id, {_SUMS}, coalesce(sum(energy_mj) FILTER (WHERE attempt_state = 'failed'), 0) AS wasted_mj
         FROM books.bookings WHERE account = 'job' GROUP BY ALL

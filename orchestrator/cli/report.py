@@ -179,4 +179,5 @@ def _show_why(title: str, accounts: Sequence[Account], *, as_json: bool) -> None
         Column(heading="why it is unknown", folds=True),
     ]
     rows = [[field, str(count), reason] for (field, reason), count in sorted(counts.items())]
-    print_table(f"Unknown figures of {title}", columns, rows)
+    notes = dict.fromkeys(f"note: {note}" for account in accounts for note in account.notes)
+    print_table(f"Unknown figures of {title}", columns, rows, list(notes))

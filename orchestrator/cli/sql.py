@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from orchestrator.cli import options
-from orchestrator.cli.terminal import Column, print_table, print_text
+from orchestrator.cli.terminal import Column, console, print_table, print_text
 from orchestrator.report.figures import UNKNOWN
 from workers.errors import InputError
 
 if TYPE_CHECKING:
     from orchestrator.books.query import Answer
 
+MOST_ROWS = 100_000
+MOST_S = 300.0
 HELP = """Answer one SELECT (DuckDB's SQL) over the ledger. It reads, and only this ledger; times are UTC.
 
 Views:\n
@@ -49,15 +51,19 @@ def sql(
     question: Annotated[str, typer.Argument(help="One SELECT; DESCRIBE and SHOW TABLES too.", show_default=False)],
     as_json: options.JsonOption = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV instead of a table.")] = False,
+    limit: Annotated[int, typer.Option(min=0, help="Rows at most; 0: all there are.")] = MOST_ROWS,
+    timeout: Annotated[float, typer.Option(min=0, help="Seconds an answer may take; 0: as long as it takes.")] = MOST_S,
     home: options.HomeOption = None,
 ) -> None:
     """Answer one SELECT over the ledger."""
     # Imported here: loading duckdb takes a tenth of a second that no other verb should pay.
-    from orchestrator.books.query import ask  # noqa: PLC0415
+    from orchestrator.books.query import Limits, ask  # noqa: PLC0415
 
     if as_json and as_csv:
         raise InputError("--json and --csv are two answers to one question: name one of them.")
-    answer = ask(options.home_of(home), question)
+    answer = ask(options.home_of(home), question, Limits(rows=limit or None, seconds=timeout or None))
+    if answer.is_cut:
+        console(stderr=True).print(f"only the first {limit} rows; --limit 0 gives all of them", soft_wrap=True)
     if as_json:
         options.print_json([dict(zip(answer.columns, map(_plain, row), strict=True)) for row in answer.rows])
     elif as_csv:

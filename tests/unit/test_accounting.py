@@ -372,6 +372,31 @@ def test_a_record_of_the_environment_that_tells_nothing_is_no_error(ledger: Ledg
     assert standard(ledger).reasons["energy_cpu_kwh"] == "no CPU meter on this node: its energy is not counted"
 
 
+def test_last_joules_that_were_not_confirmed_are_a_gap_and_a_note(ledger: Ledger) -> None:
+    ledger.write_environment(json.dumps({UNCONFIRMED: "no agent answers at /run/agent.sock."}))
+    ledger.log_standard()
+    ledger.book(*standard_entries())
+    (account,) = build_accounts(ledger.home, [job(attempt())])
+    assert (account.row.energy_kwh, account.row.energy_quality) == (0.001, ("gap",))
+    assert account.notes == (
+        "the last joules of attempt 1 of j were not confirmed when it ended: no agent answers at /run/agent.sock",
+    )
+    ledger.write_environment(json.dumps({UNCONFIRMED: None}))
+    assert row(ledger, job(attempt())).energy_quality == ()
+
+
+def test_parameters_that_were_not_counted_are_not_taken_for_none(ledger: Ledger) -> None:
+    ledger.log_phase(Phase.TRAIN, 3, 13)
+    ledger.log(
+        (3.0, Phase.BASELINE, f"{SCORE_PREFIX}accuracy", 0.5), (14.0, Phase.EVALUATE, f"{SCORE_PREFIX}accuracy", 0.75)
+    )
+    ledger.book(*standard_entries())
+    built = row(ledger, job(attempt()))
+    assert built.cegi_reason == (
+        "how many parameters were trained is not known: attempt 1 (succeeded) logged no trainable_parameters"
+    )
+
+
 def test_gpus_that_nobody_metered_leave_the_total_unknown_whatever_the_cpu_drew(ledger: Ledger) -> None:
     ledger.book(entry(0, 10, 1800, Phase.TRAIN, device="package-0", kind="cpu"))
     built = row(ledger, job(attempt()))

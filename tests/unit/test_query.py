@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.books.query import ask
+from orchestrator.books.query import Limits, ask
 from orchestrator.lifecycle import JobState
 from orchestrator.store import RunRecord, Store
 from tests.unit.ledger import Ledger, at, entry, job, standard_entries
@@ -150,6 +150,65 @@ def test_sql_prints_json_csv_or_a_table(ledger: Ledger, call: Call) -> None:  # 
     refused = call("sql", "DROP TABLE jobs", *home)
     assert (refused.code, refused.out) == (2, "")
     assert "never written" in refused.err
+
+
+def test_a_question_that_takes_too_long_is_ended_with_what_to_do(ledger: Ledger) -> None:
+    endless = "SELECT sum(a.range * b.range) FROM range(10000000) a, range(10000000) b"
+    with pytest.raises(InputError, match=r"no answer after 0\.05 s. Ask for less"):
+        ask(ledger.home, endless, Limits(seconds=0.05))
+    assert ask(ledger.home, "SELECT 1", Limits(seconds=60)).rows == ((1,),)
+
+
+def test_an_answer_of_too_many_rows_is_cut_and_says_so(ledger: Ledger, call: Call) -> None:  # noqa: F811
+    home = ("--home", ledger.home.root)
+    cut = call("sql", "SELECT range AS n FROM range(5)", "--csv", "--limit", "2", *home)
+    assert cut.out.splitlines() == ["n", "0", "1"]
+    assert "only the first 2 rows" in cut.err
+    for limit in ("5", "0"):
+        whole = call("sql", "SELECT range AS n FROM range(5)", "--csv", "--limit", limit, *home)
+        assert (len(whole.out.splitlines()), whole.err) == (6, "")
+
+
+def test_waste_of_a_failed_attempt_without_entries_is_unknown_and_not_nothing(ledger: Ledger) -> None:
+    with contextlib.closing(Store(ledger.home.state_db)) as store:
+        run = RunRecord(run_id="more", name="study", manifest="", submitted_ns=at(0), host="h", pid=1)
+        store.submit(run, [job(job_id="k").spec])
+        store.start_attempt("k", node="node-1", accelerator="T4", now_ns=at(1))
+        store.end_attempt("k", 1, state=JobState.FAILED, reason="lost", then=JobState.QUEUED, now_ns=at(2))
+        store.start_attempt("k", node="node-1", accelerator="T4", now_ns=at(3))
+    ledger.book(entry(3, 4, 5, job_id="k", number=2))
+    assert ask(ledger.home, "SELECT job_id, wasted_mj FROM jobs ORDER BY ALL").rows == (("j", 0), ("k", None))
+
+
+def test_the_grams_of_a_roll_up_are_shown_with_their_sources_and_what_lacks_them(
+    ledger: Ledger,
+    call: Call,  # noqa: F811
+) -> None:
+    home = ("--home", ledger.home.root)
+    told = call("rollup", *home).out
+    assert "carbon: WORLD: world average (default, no region was given)" in told
+    assert "no CO2e: no manifest names the region of what no job drew" in told
+    found = {line["account"]: line for line in json.loads(call("rollup", "--json", *home).out)}
+    assert found["job"]["co2e_kg"] > 0
+    assert (found["unattributed"]["co2e_kg"], found["unattributed"]["co2e_reason"][:18]) == (None, "no manifest names ")
+    located = json.loads(call("rollup", "--json", "--region", "fr", "--pue", "1.2", *home).out)
+    assert [line["carbon_sources"][0][:4] for line in located] == ["WORL", "FRA:"]
+    assert "no CO2e" not in call("rollup", "--region", "FRA", *home).out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["--region", "Atlantis"], "unknown region 'Atlantis'"), (["--pue", "1.2"], "add --region")],
+)
+def test_a_place_that_makes_no_grams_is_told(
+    ledger: Ledger,
+    call: Call,  # noqa: F811
+    arguments: list[str],
+    message: str,
+) -> None:
+    refused = call("rollup", *arguments, "--home", ledger.home.root)
+    assert (refused.code, refused.out) == (2, "")
+    assert message in refused.err
 
 
 def test_a_roll_up_adds_up_and_says_so(ledger: Ledger, call: Call) -> None:  # noqa: F811
