@@ -19,11 +19,13 @@ from orchestrator.cli.results import print_details, print_jobs, save
 from orchestrator.cli.terminal import Column, print_table
 from orchestrator.custody import settle_orphans
 from orchestrator.lifecycle import JobRecord
+from orchestrator.report.figures import format_wh
 from orchestrator.report.groups import SLICED, group
 from orchestrator.report.records import Condition, Record, record_of, sort_records
 from workers.errors import InputError, UnknownNameError
 from workers.home import Home
 from workers.telemetry.energy_log import utc_date
+from workers.units import mj_to_kwh
 
 DEFAULT_COLUMNS = ("job_id", "architecture", "accelerator", "seed", "state", "energy_kwh", "energy_method", "co2e_kg",
                    "metric", "score_base", "score", "gain_percent", "cegi_g")  # fmt: skip
@@ -76,6 +78,8 @@ def report(
     """Show what each job cost and gained; --json prints one report row per job, and --by sums.
 
     With --all, sums by nothing but node and day have what no job drew, too: idle devices, and jobs nobody submitted.
+    Sums are of the figures in jobs' rows: what Prometheus stood in for, and CPU watts a manifest assumes, are counted,
+    and jobs whose energy is unknown are told apart. For all that was metered, at any scale: rollup.
     """
     if form is not None and form not in FORMATS:
         raise UnknownNameError("format", form, FORMATS)
@@ -101,7 +105,8 @@ def report(
         return
     else:
         pairs = _sorted(pairs, _split(sort))
-        _show_jobs(loaded.title, [account for account, _ in pairs], as_json=as_json)
+        beside = _beside(ledger, loaded) if every and not conditions and not as_json else ()
+        _show_jobs(loaded.title, [account for account, _ in pairs], beside, as_json=as_json)
     if out is not None:
         save(out, loaded.title, [account for account, _ in pairs])
 
@@ -151,11 +156,25 @@ def _split(text: str | None) -> list[str]:
     return [part.strip() for part in (text or "").split(",") if part.strip()]
 
 
-def _show_jobs(title: str, accounts: Sequence[Account], *, as_json: bool) -> None:
+def _beside(home: Home, loaded: Loaded) -> Sequence[str]:
+    """What no job drew, so that the cluster's total is the sum of its parts."""
+    others = nobodys(home, {job.job_id for job in loaded.jobs})
+    parts_mj = {name: sum(one.energy_mj for one in slices) for name, slices in others.items() if slices}
+    if not parts_mj:
+        return ()
+    jobs_mj = sum(one.energy_mj for account in loaded.accounts for one in account.slices)
+    told = " + ".join(
+        f"{name} {format_wh(mj_to_kwh(part_mj))}" for name, part_mj in ({"jobs": jobs_mj} | parts_mj).items()
+    )
+    total = format_wh(mj_to_kwh(jobs_mj + sum(parts_mj.values())))
+    return [f"{told} = {total}; each node and day: report --all --by node,day"]
+
+
+def _show_jobs(title: str, accounts: Sequence[Account], beside: Sequence[str], *, as_json: bool) -> None:
     if as_json:
         options.print_json([account.row.as_dict() for account in accounts])
     else:
-        print_jobs(f"Jobs of {title}", accounts)
+        print_jobs(f"Jobs of {title}", accounts, beside)
 
 
 def _show_details(title: str, accounts: Sequence[Account], *, as_json: bool) -> None:

@@ -25,8 +25,8 @@ from orchestrator.report.tables import variants
 from workers.errors import InputError
 
 
-def print_jobs(title: str, accounts: Sequence[Account]) -> None:
-    """One line per job: where it ran, what it cost by both witnesses, what it gained."""
+def print_jobs(title: str, accounts: Sequence[Account], notes: Sequence[str] = ()) -> None:
+    """One line per job: where it ran, what it cost by both witnesses, what it gained; ``notes`` go below."""
     rows = [account.row for account in accounts]
     energy = energy_unit([row.energy_kwh for row in rows])
     mass = mass_unit([None if row.co2e_kg is None else 1000 * row.co2e_kg for row in rows])
@@ -70,7 +70,7 @@ def print_jobs(title: str, accounts: Sequence[Account]) -> None:
         ]
         for account, row in ((account, account.row) for account in accounts)
     ]
-    print_table(title, columns, cells, _notes(accounts))
+    print_table(title, columns, cells, [*notes, *_notes(accounts)])
 
 
 def print_comparison(title: str, accounts: Sequence[Account]) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import itertools
 import json
 import time
 from collections.abc import Iterator
@@ -25,7 +24,8 @@ import pyarrow.parquet as pq
 
 from orchestrator.lifecycle import JobState
 from orchestrator.store import RunRecord, Store
-from workers.contract import JobSpec, Method, Phase, Quality
+from tests.bench.holds import DAY_S, FULL, PHASES, Attempt, Hold, Size, device_spans, schedule
+from workers.contract import JobSpec, Method, Quality
 from workers.home import Home
 from workers.metric_log import PHASE_END, PHASE_START, SAMPLES, SCORE_PREFIX, TOTAL_PARAMETERS, TRAINABLE_PARAMETERS
 from workers.telemetry.energy_log import utc_date
@@ -33,63 +33,15 @@ from workers.units import NS_PER_S
 
 START_S = 1_767_225_600
 """2026-01-01T00:00:00Z."""
-DAY_S = 86_400
 EDGE_S = 30
 """Seconds at 1 Hz on either side of an edge."""
 TDP_W = {"H100": 700, "A100-80GB": 400, "L4": 72, "T4": 70}
 MODELS = ("tiny/vit", "tiny/convnext", "tiny/resnet")
-PHASES = tuple(Phase)
-PARTS = (0.03, 0.06, 0.76, 0.1, 0.05)
-"""Of a job's time, by phase."""
 LOAD = (0.3, 0.8, 0.9, 0.75, 0.6)
 """Of the TDP, by phase; idle is ``IDLE``."""
 IDLE = 0.1
 QUALITIES: tuple[list[str], ...] = ([], [Quality.SHARED], [Quality.GAP], [Quality.RESET])
 CPU_W = 120
-
-
-@dataclass(frozen=True, kw_only=True)
-class Size:
-    """How large a cluster, and for how long; ``open_days``: the last days, in files of ``file_minutes`` each."""
-
-    nodes: int = 125
-    gpus: int = 8
-    days: int = 30
-    jobs: int = 10_000
-    seed: int = 4
-    file_minutes: int = 15
-    open_days: int = 1
-
-
-FULL = Size()
-TINY = Size(nodes=2, gpus=2, days=2, jobs=6, file_minutes=240)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Hold:
-    """One attempt's hold on one device, or nobody's. Seconds from the start; ``attempt`` 0 is idle."""
-
-    gpu: int
-    start_s: int
-    end_s: int
-    job: int = -1
-    attempt: int = 0
-    phase: int = -1
-    half: bool = False
-    quality: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Attempt:
-    """What the store is told of one attempt."""
-
-    job: int
-    number: int
-    node: int
-    start_s: int
-    end_s: int
-    failed: bool
-    spans: tuple[tuple[int, int, int], ...]
 
 
 @dataclass(kw_only=True)
@@ -135,83 +87,13 @@ def make_books(
     for node in range(size.nodes):
         mine = range(first_job + node, first_job + count, size.nodes)
         rng = np.random.default_rng([size.seed, node, first_job])
-        holds, attempts = _schedule(mine, node, size, days, rng)
+        holds, attempts = schedule(mine, node, size, days, rng)
         made.attempts += attempts
-        made.holds += _device_spans(holds, node)
+        made.holds += device_spans(holds, node)
         _write_node(made, node, _columns(holds, node, size, rng), days, rng)
     _write_store(made, first_job, count)
     _write_metrics(made)
     return made
-
-
-def _schedule(
-    jobs: range, node: int, size: Size, days: range, rng: np.random.Generator
-) -> tuple[list[Hold], list[Attempt]]:
-    """Which job holds which device when: each takes the devices that are free first, after some idle time."""
-    begin, end = days.start * DAY_S, days.stop * DAY_S
-    free, holds, attempts = [begin] * size.gpus, [], []
-    widths = [width for width in (1, 1, 1, 2, 4, 8) if width <= size.gpus]
-    mean_s = 0.75 * (end - begin) * size.gpus / max(1, len(jobs)) / (sum(widths) / len(widths))
-    for job in jobs:
-        width = int(rng.choice(widths))
-        devices = sorted(range(size.gpus), key=lambda gpu: (free[gpu], gpu))[:width]
-        start = max(free[gpu] for gpu in devices) + int(rng.integers(60, max(61, int(0.1 * mean_s))))
-        tries = 2 if rng.random() < 0.08 else 1
-        half = width == 1 and rng.random() < 0.05
-        for number in range(1, tries + 1):
-            failed = number < tries
-            length = max(120, int(rng.gamma(2.0, mean_s / 2)) // (4 if failed else 1))
-            if start + length > end - 60:
-                break
-            spans = _spans(start, length, failed=failed)
-            attempts.append(
-                Attempt(
-                    job=job, number=number, node=node, start_s=start, end_s=start + length, failed=failed, spans=spans
-                )
-            )
-            flag = int(rng.choice([0, 0, 0, 0, 0, 0, 0, 0, 2, 3]))
-            for gpu, (phase, since, until) in itertools.product(devices, spans):
-                quality = 1 if half else flag if phase == 2 else 0
-                holds.append(
-                    Hold(
-                        gpu=gpu,
-                        start_s=since,
-                        end_s=until,
-                        job=job,
-                        attempt=number,
-                        phase=phase,
-                        half=half,
-                        quality=quality,
-                    )
-                )
-                if half:
-                    holds.append(Hold(gpu=gpu, start_s=since, end_s=until, half=True, quality=1))
-            for gpu in devices:
-                if start > free[gpu]:
-                    holds.append(Hold(gpu=gpu, start_s=free[gpu], end_s=start))
-                free[gpu] = start + length
-            start += length + 30
-    holds += [Hold(gpu=gpu, start_s=free[gpu], end_s=end) for gpu in range(size.gpus) if free[gpu] < end]
-    return holds, attempts
-
-
-def _device_spans(holds: list[Hold], node: int) -> list[tuple[int, str, int, int]]:
-    """Job, device, start and end of every attempt on every device."""
-    found: dict[tuple[int, int, int], tuple[int, int]] = {}
-    for hold in holds:
-        if hold.job >= 0:
-            key = (hold.job, hold.attempt, hold.gpu)
-            start, end = found.get(key, (hold.start_s, hold.end_s))
-            found[key] = (min(start, hold.start_s), max(end, hold.end_s))
-    return [(job, f"GPU-{node:03d}-{gpu}", *span) for (job, _, gpu), span in found.items()]
-
-
-def _spans(start: int, length: int, *, failed: bool) -> tuple[tuple[int, int, int], ...]:
-    """Phase, start and end; an attempt that fails does so while it trains."""
-    last = 3 if failed else len(PHASES)
-    edges = [start + int(length * part / sum(PARTS[:last])) for part in itertools.accumulate(PARTS[:last], initial=0)]
-    edges[-1] = start + length
-    return tuple((phase, *edge) for phase, edge in enumerate(itertools.pairwise(edges)) if edge[0] < edge[1])
 
 
 def _columns(holds: list[Hold], node: int, size: Size, rng: np.random.Generator) -> dict[str, np.ndarray]:

@@ -40,9 +40,10 @@ from orchestrator.books.compaction import compact
 from orchestrator.books.database import MEMORY_LIMIT, open_books
 from orchestrator.books.refresh import refresh
 from orchestrator.store import Store
-from tests.bench.books import FULL, START_S, Books, Size, job_name, make_books
+from tests.bench.books import START_S, Books, job_name, make_books
 from tests.bench.environment import RESULTS, heading, peers_python
 from tests.bench.figures import table
+from tests.bench.holds import FULL, Size
 from tests.bench.range_queries import Held, energy_by_job, errors_percent, load, server
 from workers.home import Home
 from workers.telemetry.energy_log import read_energy

@@ -14,7 +14,8 @@ from orchestrator.accounting.rows import build_accounts
 from orchestrator.books.database import open_books
 from orchestrator.books.refresh import refresh
 from orchestrator.store import Store
-from tests.bench.books import DAY_S, STRANGER, TINY, Books, job_name, make_books
+from tests.bench.books import STRANGER, Books, job_name, make_books
+from tests.bench.holds import DAY_S, TINY
 from tests.bench.range_queries import errors_percent
 from tests.bench.rollup import roll_up
 from workers.home import Home

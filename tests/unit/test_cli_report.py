@@ -155,6 +155,10 @@ def test_sums_by_node_and_day_have_what_was_nobodys(call: Call, ledger: Path) ->
     ]
     assert "idle" not in call("report", "--all", "--by", "node,user", "--json")[1], "idle has no user"
     assert "idle" not in call("report", "--by", "node", "--json")[1], "one run is not the cluster"
+    told = " ".join(call("report", "--all")[1].split())
+    assert "jobs 1.50 Wh + idle 0.250 Wh + unattributed 0.100 Wh = 1.85 Wh" in told
+    assert "idle" not in call("report")[1], "one run is not the cluster"
+    assert "idle" not in call("report", "--all", "--where", "user=ada")[1], "nor are some of the jobs"
 
 
 def test_a_simulated_figure_says_so_in_every_format(call: Call, tmp_path: Path) -> None:
