@@ -160,7 +160,7 @@ class Missing:
 
     Attributes:
         files: files of the energy log that cannot be read.
-        attempts: attempts that ended and have no entry at all.
+        attempts: attempts that ended and have no entry, or none of the GPU they held.
         assumed: jobs whose manifest gives watts for a CPU that nobody metered: their reports have it, roll-ups do not.
     """
 
@@ -207,8 +207,18 @@ def job_hours(books: Books, job_ids: Collection[str] | None = None) -> tuple[Job
 _MISSING = """
 SELECT
     (SELECT count(*) FROM files WHERE problem IS NOT NULL),
-    (SELECT count(*) FROM attempts ANTI JOIN hours USING (job_id, attempt) WHERE state <> 'running'),
-    (SELECT count(*) FROM jobs WHERE (spec->>'$.accounting.cpu_watts') IS NOT NULL)
+    (
+        SELECT count(*) FROM attempts
+        ANTI JOIN (
+            SELECT DISTINCT h.job_id, h.attempt FROM hours h JOIN attempts a ON a.job_id = h.job_id
+                AND a.attempt = h.attempt AND (h.kind = 'gpu' OR a.accelerator IS NULL)
+        ) USING (job_id, attempt)
+        WHERE state <> 'running'
+    ),
+    (
+        SELECT count(*) FROM jobs ANTI JOIN (SELECT DISTINCT job_id FROM hours WHERE kind = 'cpu') USING (job_id)
+        WHERE (spec->>'$.accounting.cpu_watts') IS NOT NULL
+    )
 """
 _KINDS = ("gpu", "cpu", "dram")
 _FIGURES = f"""

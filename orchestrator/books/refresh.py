@@ -17,7 +17,7 @@ from workers.contract import EnergyEntry
 from workers.home import Home
 from workers.logfolder import log_files
 from workers.parquet import partition_labels
-from workers.telemetry.energy_log import EnergyLog, Journals, journalled, read_journals
+from workers.telemetry.energy_log import EnergyLog, Journals, journalled, lost_days, read_journals
 
 BATCH_FILES = 500
 """Files summed in one transaction: few enough for the usual limit of 1,024 open files."""
@@ -128,6 +128,12 @@ def _add_journals(books: Books, journals: Journals) -> None:
     by_node: dict[str, list[EnergyEntry]] = {}
     for path, _, entry in journalled(journals, counted=counted):
         by_node.setdefault(partition_labels(path)["node"], []).append(entry)
+    for path in journals.unreadable:
+        for node, date in lost_days([path]):  # forgotten by the next refresh, which looks again
+            books.rows(
+                "INSERT INTO files (path, node, date, bytes, mtime_ns, problem) VALUES (?, ?, ?, 0, 0, ?)",
+                [str(path.relative_to(books.home.root)), node, date, "this journal cannot be read"],
+            )
     with tempfile.TemporaryDirectory() as folder, books.transaction():
         books.rows("DELETE FROM hours WHERE file_id = ?", [JOURNALS])
         written = {

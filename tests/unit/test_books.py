@@ -170,6 +170,18 @@ def test_what_may_be_missing_flags_the_job_and_the_idle_energy_of_that_day_and_n
     }
 
 
+def test_a_journal_that_cannot_be_read_is_a_gap_until_it_can(ledger: Ledger, books: Books) -> None:
+    ledger.book(entry(0, 1, 10))
+    unreadable = ledger.home.energy("node-1") / f".journal-{at(0)}-b-1.jsonl"
+    unreadable.mkdir()
+    assert refresh(books).unreadable == 1
+    assert only(rollup(books)).quality == {Quality.GAP}
+    assert refresh(books).unreadable == 1
+    unreadable.rmdir()
+    assert refresh(books).unreadable == 0
+    assert only(rollup(books)).quality == frozenset()
+
+
 # --- the database itself
 
 

@@ -248,3 +248,7 @@ def test_a_roll_up_says_what_it_lacks(ledger: Ledger, call: Call) -> None:  # no
     assert "1 file(s) of the energy log cannot be read" in told
     assert "1 attempt(s) that ended have no energy in the log" in told
     assert "1 job(s) have CPU watts from their manifest" in told
+    ledger.book(entry(1, 2, 5, job_id="k", kind="cpu", device="package-0"))
+    told = call("rollup", *home).out
+    assert "1 attempt(s) that ended have no energy" in told, "its GPU is still missing"
+    assert "CPU watts" not in told, "its CPU was metered after all, so that nothing is assumed of it"

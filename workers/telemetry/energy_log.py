@@ -367,7 +367,7 @@ def read_energy_logs(
             entries.append(entry)
             node_of[entry.device] = partition_labels(path)["node"]
     entries.sort(key=lambda entry: (entry.start_ns, entry.device))
-    return EnergyRead(entries=tuple(entries), node_of=node_of, lost=_lost((*read.unreadable, *journals.unreadable)))
+    return EnergyRead(entries=tuple(entries), node_of=node_of, lost=lost_days((*read.unreadable, *journals.unreadable)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -460,7 +460,8 @@ def _entry(
     )
 
 
-def _lost(unreadable: Sequence[Path]) -> frozenset[tuple[str, str]]:
+def lost_days(unreadable: Sequence[Path]) -> frozenset[tuple[str, str]]:
+    """``(node, UTC date)`` of files and journals that cannot be read."""
     found = [(partition_labels(path), path) for path in unreadable]
     return frozenset(
         # A journal is of one date as a rule: that on which it begins, which its name begins with.
