@@ -75,16 +75,14 @@ class CarbonBasis:
 
     def source(self, entries: Sequence[EnergyEntry]) -> str:
         """Where the intensity of ``entries`` and the PUE come from, in words."""
-        return self._source(self._weighted(entries))
+        return f"{self._source_of_intensity(self._weighted(entries))}; PUE: {self.pue.source}"
 
     def of_hours(self, by_hour_mj: Mapping[int, int]) -> tuple[float, str]:
         """Kilograms of CO2e of energy by hour, the facility's overhead included, and where the factors come from."""
         weighted = None if self.hourly is None else weigh(by_hour_mj, self.hourly, self.intensity.g_per_kwh)
         g_per_kwh = self.intensity.g_per_kwh if weighted is None else weighted.g_per_kwh
-        return co2e_kg(mj_to_kwh(sum(by_hour_mj.values())), self.pue.value, g_per_kwh), self._source(weighted)
-
-    def _source(self, weighted: Weighted | None) -> str:
-        return f"{self._source_of_intensity(weighted)}; PUE: {self.pue.source}"
+        source = f"{self._source_of_intensity(weighted)}; PUE {self.pue.value:g}: {self.pue.source}"
+        return co2e_kg(mj_to_kwh(sum(by_hour_mj.values())), self.pue.value, g_per_kwh), source
 
     def _source_of_intensity(self, weighted: Weighted | None) -> str:
         yearly = f"{self.intensity.region}: {self.intensity.source}"

@@ -387,6 +387,12 @@ def test_last_joules_that_were_not_confirmed_are_a_gap_and_a_note(ledger: Ledger
     assert row(ledger, job(attempt())).energy_quality == ()
 
 
+def test_a_job_that_runs_is_not_said_to_have_no_baseline(ledger: Ledger) -> None:
+    built = row(ledger, job(attempt(state=JobState.RUNNING)))
+    assert built.cegi_reason == "attempt 1 still runs and has not taken both scores"
+    assert row(ledger, job(attempt())).cegi_reason == cegi.NO_BASELINE
+
+
 def test_parameters_that_were_not_counted_are_not_taken_for_none(ledger: Ledger) -> None:
     ledger.log_phase(Phase.TRAIN, 3, 13)
     ledger.log(
