@@ -21,7 +21,6 @@ from workers.contract import EnergyEntry, Method, Phase, Quality
 from workers.errors import InputError
 from workers.home import Home
 from workers.parquet import Column, partition_labels, read_folder, write_atomically
-from workers.telemetry.booking import merge
 from workers.telemetry.journal import (
     Journal,
     Record,
@@ -33,6 +32,7 @@ from workers.telemetry.journal import (
     read_journal,
     stem_of,
 )
+from workers.telemetry.merging import merge
 from workers.units import NS_PER_S, NS_PER_US
 
 _SCHEMA = {

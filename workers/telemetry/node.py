@@ -15,7 +15,7 @@ from typing import NoReturn
 from workers.contract import Device, EnergyEntry, Lease, Method, Phase, Power, Reading
 from workers.errors import InputError, MeterError
 from workers.powercap.notes import LimitNotes
-from workers.telemetry.booking import Claim, DeviceBook, Standing
+from workers.telemetry.booking import DeviceBook, Standing
 from workers.telemetry.caps import Caps
 from workers.telemetry.journal import State
 from workers.telemetry.meter import PowerMeter, RemembersMeter, find_device
@@ -24,6 +24,7 @@ from workers.telemetry.procfs import lineage, started_ticks
 from workers.telemetry.sharing import use_by_lease
 from workers.telemetry.snapshot import DeviceStatus, LeaseStatus, NodeSnapshot
 from workers.telemetry.state import HeldLease, NodeState, to_json
+from workers.telemetry.stretches import Claim
 from workers.telemetry.takeover import Takeover, Told, play, play_host
 from workers.telemetry.usage import HostUsage
 from workers.units import MW_PER_W, NS_PER_S
@@ -150,6 +151,12 @@ class NodeMeter:
             for lease_id in [key for key in self._unheard if not self._is_alive(key)]:
                 self.close(lease_id)
             self._forget_closed()
+
+    def learn(self) -> None:
+        """Ask for close looks at every device, to learn how often it refreshes."""
+        with self._lock:
+            for state in self._states.values():
+                state.book.learn(self._clock_ns())
 
     def look_closely(self) -> bool:
         """Read the devices around whose edges every millisecond tells; whether there are any."""
