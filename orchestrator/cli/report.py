@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from orchestrator.custody import settle_orphans
 from orchestrator.lifecycle import JobRecord
 from orchestrator.report.figures import format_wh
 from orchestrator.report.groups import SLICED, group
+from orchestrator.report.headline import tag_of
 from orchestrator.report.records import Condition, Record, record_of, sort_records
 from workers.errors import InputError, UnknownNameError
 from workers.home import Home
@@ -87,6 +89,7 @@ def report(
     ledger = options.home_of(home)
     loaded = load_accounts(ledger, run, prometheus, prometheus_config, every=every)
     pairs = _kept(loaded, conditions)
+    beside: Sequence[str] = ()
     if why:
         _show_why(loaded.title, [account for account, _ in pairs], as_json=as_json)
     elif details:
@@ -105,10 +108,11 @@ def report(
         return
     else:
         pairs = _sorted(pairs, _split(sort))
-        beside = _beside(ledger, loaded) if every and not conditions and not as_json else ()
+        if every and not conditions and not (as_json and out is None):
+            beside = _beside(ledger, loaded)
         _show_jobs(loaded.title, [account for account, _ in pairs], beside, as_json=as_json)
     if out is not None:
-        save(out, loaded.title, [account for account, _ in pairs])
+        save(out, loaded.title, [account for account, _ in pairs], beside)
 
 
 def load_accounts(
@@ -162,12 +166,14 @@ def _beside(home: Home, loaded: Loaded) -> Sequence[str]:
     parts_mj = {name: sum(one.energy_mj for one in slices) for name, slices in others.items() if slices}
     if not parts_mj:
         return ()
-    jobs_mj = sum(one.energy_mj for account in loaded.accounts for one in account.slices)
-    told = " + ".join(
-        f"{name} {format_wh(mj_to_kwh(part_mj))}" for name, part_mj in ({"jobs": jobs_mj} | parts_mj).items()
-    )
-    total = format_wh(mj_to_kwh(jobs_mj + sum(parts_mj.values())))
-    return [f"{told} = {total}; each node and day: report --all --by node,day"]
+    booked = [one for account in loaded.accounts for one in account.slices]
+    parts_mj = {"jobs": sum(one.energy_mj for one in booked)} | parts_mj
+    slices = [*booked, *itertools.chain.from_iterable(others.values())]
+    weakest = max((one.method for one in slices), key=lambda method: method.weakness)
+    said = f" ({tag_of(weakest)})" if tag_of(weakest) else ""
+    told = " + ".join(f"{name} {format_wh(mj_to_kwh(part_mj))}" for name, part_mj in parts_mj.items())
+    total = format_wh(mj_to_kwh(sum(parts_mj.values())))
+    return [f"{told} = {total}{said}; each node and day: report --all --by node,day"]
 
 
 def _show_jobs(title: str, accounts: Sequence[Account], beside: Sequence[str], *, as_json: bool) -> None:

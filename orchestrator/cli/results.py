@@ -194,8 +194,10 @@ def _phase_cells(phase: Mapping[str, object]) -> list[str]:
     ]
 
 
-def save(folder: Path, title: str, accounts: Sequence[Account]) -> None:
+def save(folder: Path, title: str, accounts: Sequence[Account], notes: Sequence[str] = ()) -> None:
     """Write the report's files and say where they are, on standard error: standard output may be JSON.
+
+    ``notes`` are for the page.
 
     Raises:
         InputError: the folder cannot be written.
@@ -211,6 +213,7 @@ def save(folder: Path, title: str, accounts: Sequence[Account]) -> None:
             generated_ns=time.time_ns(),
             witness={account.row.job_id: account.witness.energy_kwh for account in accounts},
             details={account.row.job_id: account.details for account in accounts},
+            notes=notes,
         )
     except OSError as error:
         raise InputError(

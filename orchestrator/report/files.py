@@ -33,6 +33,7 @@ def write_report(
     generated_ns: int,
     witness: Mapping[str, float | None] | None = None,
     details: Mapping[str, Details] | None = None,
+    notes: Sequence[str] = (),
 ) -> ReportFiles:
     """Write the report of ``rows`` into ``folder``, replacing an earlier one; each file appears whole or not at all.
 
@@ -43,6 +44,7 @@ def write_report(
         generated_ns: when the figures were computed, ns since the epoch.
         witness: GPU energy by Prometheus of each job, kWh; ``None`` when no server was asked.
         details: job id to what is known of it beyond its row.
+        notes: sentences for the page about more than one job.
 
     Raises:
         InputError: there are no rows, or the packages that draw the page are not installed.
@@ -50,7 +52,7 @@ def write_report(
     if not rows:
         raise InputError("there is no job to report. Name jobs of this ledger, or run one first.")
     beyond = details or {}
-    page = _page(rows, title=title, generated_ns=generated_ns, witness=witness, details=beyond)
+    page = _page(rows, title=title, generated_ns=generated_ns, witness=witness, details=beyond, notes=notes)
     contract = [row.as_dict() for row in rows]
     reasons = {row.job_id: dict(row.reasons) for row in rows}
     texts = {"report.html": page, "report.json": _json(contract), "reasons.json": _json(reasons)}
@@ -75,6 +77,7 @@ def _page(
     generated_ns: int,
     witness: Mapping[str, float | None] | None,
     details: Mapping[str, Details],
+    notes: Sequence[str],
 ) -> str:
     try:
         # Here and not above: the page needs matplotlib and jinja2, which take a second and an extra to load.
@@ -83,7 +86,7 @@ def _page(
         raise InputError(
             f"the report page needs {error.name}, which is not installed. Install the extra: wattledger[report]."
         ) from error
-    page = build_page(rows, title=title, generated_ns=generated_ns, witness=witness, details=details)
+    page = build_page(rows, title=title, generated_ns=generated_ns, witness=witness, details=details, notes=notes)
     return render(page)
 
 

@@ -93,9 +93,9 @@ def notices(rows: Sequence[ReportRow]) -> list[Notice]:
     return found
 
 
-def job_notices(details: Mapping[str, Details]) -> list[Notice]:
-    """What is to be known of single jobs: lost logs, clocks that are off, budgets exceeded. A sentence once."""
-    told = dict.fromkeys(str(note) for found in details.values() for note in found.notes)
+def job_notices(details: Mapping[str, Details], notes: Sequence[str] = ()) -> list[Notice]:
+    """``notes``, and those of single jobs: lost logs, clocks that are off, budgets exceeded. A sentence once."""
+    told = dict.fromkeys([*notes, *(note for found in details.values() for note in found.notes)])
     return [Notice(word="NOTE", loud=False, text=f"{note[0].upper()}{note[1:]}.") for note in told]
 
 

@@ -11,8 +11,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from orchestrator.accounting.details import Details
 from orchestrator.accounting.row import ReportRow
 from orchestrator.compare.table import Cell, LeftOut, compare, left_out
-from orchestrator.report import carbon, headline, jobs, notes, tables
+from orchestrator.report import carbon, headline, jobs, tables
 from orchestrator.report.figures import UNKNOWN, Unit, energy_unit, format_number, split_spread
+from orchestrator.report.notes import explanations, unknown_table
 from orchestrator.report.plot import Series, energy_score_svg
 from orchestrator.report.view import Comparison, Page, Plot
 from workers.units import NS_PER_S
@@ -25,6 +26,7 @@ def build_page(
     generated_ns: int,
     witness: jobs.Witness | None = None,
     details: Mapping[str, Details] | None = None,
+    notes: Sequence[str] = (),
 ) -> Page:
     """What the page says of ``rows``.
 
@@ -34,6 +36,7 @@ def build_page(
         generated_ns: when, ns since the epoch.
         witness: GPU energy by Prometheus of each job, kWh; ``None`` when no server was asked.
         details: job id to what is known of it beyond its row.
+        notes: sentences about more than one job.
     """
     beyond = details or {}
     cells = compare(rows, {job_id: found.uncertainty for job_id, found in beyond.items()})
@@ -43,15 +46,15 @@ def build_page(
         generated=generated.strftime("%Y-%m-%d %H:%M UTC"),
         generated_iso=generated.isoformat(),
         lede=headline.lede(rows, cells),
-        notices=[*headline.notices(rows), *headline.job_notices(beyond)],
+        notices=[*headline.notices(rows), *headline.job_notices(beyond, notes)],
         cards=headline.cards(rows, cells),
         comparisons=[_comparison(group, rows, f"comparison-{i}") for i, group in enumerate(_groups(cells), 1)],
         left_out=_left_out(left_out(rows)),
         jobs=jobs.jobs_table(sorted(rows, key=_job_order), witness),
-        explanations=notes.explanations(rows),
+        explanations=explanations(rows),
         sources=carbon.sources_table(rows),
         sci=carbon.sci_table(rows),
-        unknown=notes.unknown_table(rows),
+        unknown=unknown_table(rows),
         files=("report.json", "report.parquet", "reasons.json", "details.json"),
     )
 

@@ -140,7 +140,7 @@ def test_sums_by_user_count_each_job_and_tell_what_they_lack(call: Call) -> None
     assert found == [("ada", "job", "2", "1", "0.001", "counter"), ("bob", "job", "1", "0", "0.0005", "simulated")]
 
 
-def test_sums_by_node_and_day_have_what_was_nobodys(call: Call, ledger: Path) -> None:
+def test_sums_by_node_and_day_have_what_was_nobodys(call: Call, ledger: Path, tmp_path: Path) -> None:
     from dataclasses import replace
 
     made = Ledger(ledger)
@@ -156,7 +156,10 @@ def test_sums_by_node_and_day_have_what_was_nobodys(call: Call, ledger: Path) ->
     assert "idle" not in call("report", "--all", "--by", "node,user", "--json")[1], "idle has no user"
     assert "idle" not in call("report", "--by", "node", "--json")[1], "one run is not the cluster"
     told = " ".join(call("report", "--all")[1].split())
-    assert "jobs 1.50 Wh + idle 0.250 Wh + unattributed 0.100 Wh = 1.85 Wh" in told
+    assert "jobs 1.50 Wh + idle 0.250 Wh + unattributed 0.100 Wh = 1.85 Wh (simulated)" in told
+    page = tmp_path / "page"
+    call("report", "--all", "--out", page)
+    assert "Jobs 1.50 Wh + idle 0.250 Wh" in (page / "report.html").read_text()
     assert "idle" not in call("report")[1], "one run is not the cluster"
     assert "idle" not in call("report", "--all", "--where", "user=ada")[1], "nor are some of the jobs"
 
