@@ -65,6 +65,8 @@ def sql(
     if answer.is_cut:
         console(stderr=True).print(f"only the first {limit} rows; --limit 0 gives all of them", soft_wrap=True)
     if as_json:
+        if len(set(answer.columns)) < len(answer.columns):
+            raise InputError("two columns have the same name, and an object has a name once: name them apart with AS.")
         options.print_json([dict(zip(answer.columns, map(_plain, row), strict=True)) for row in answer.rows])
     elif as_csv:
         print_text(_csv(answer))

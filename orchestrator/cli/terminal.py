@@ -83,7 +83,9 @@ def print_table(
         notes: sentences printed after it.
     """
     out = console()
-    kept = _that_fit(columns, rows, out.width)
+    # By place: two columns may have the same heading.
+    places = _that_fit(columns, rows, out.width)
+    kept = [columns[place] for place in places]
     table = Table(
         title=Text(title),
         title_justify="left",
@@ -98,26 +100,25 @@ def print_table(
     for column in kept:
         side: Literal["left", "right"] = "right" if column.numeric else "left"
         table.add_column(Text(column.heading), justify=side, no_wrap=not column.folds, overflow="fold", vertical=where)
-    places = [columns.index(column) for column in kept]
     for row in rows:
         table.add_row(*(Text(row[place]) for place in places))
     out.print(table)
-    left_out = [column.heading.replace("\n", " ") for column in columns if column not in kept]
+    left_out = [column.heading.replace("\n", " ") for place, column in enumerate(columns) if place not in places]
     told = [f"no room for: {', '.join(left_out)} (widen the terminal, or use --json)"] if left_out else []
     for note in [*notes, *told]:
         out.print(Text(f"  {note}"))
 
 
-def _that_fit(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> list[Column]:
-    """The columns that fit into ``width``, the sparest left out first; those that fold count as 20 wide at most."""
-    kept = list(columns)
-    widths = {
-        column: max([*map(len, column.heading.split("\n")), *(len(row[place]) for row in rows)])
+def _that_fit(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> list[int]:
+    """Places of the columns that fit into ``width``, the sparest left out first; those that fold are 20 wide at most."""
+    kept = list(range(len(columns)))
+    widths = [
+        max([*map(len, column.heading.split("\n")), *(len(row[place]) for row in rows)])
         for place, column in enumerate(columns)
-    }
-    while sum(min(widths[c], 20) if c.folds else widths[c] for c in kept) + 2 * len(kept) > width:
-        sparest = max(kept, key=lambda column: column.spare)
-        if sparest.spare == 0:
+    ]
+    while sum(min(widths[p], 20) if columns[p].folds else widths[p] for p in kept) + 2 * len(kept) > width:
+        sparest = max(kept, key=lambda place: columns[place].spare)
+        if columns[sparest].spare == 0:
             break
         kept.remove(sparest)
     return kept

@@ -217,6 +217,10 @@ def test_a_budget_is_set_shown_and_taken_back(call: Call) -> None:
     assert (found["jobs"], found["jobs_unknown"], found["energy_method"]) == (3, ["b"], "simulated")
     code, out, _ = call("budget", "show")
     assert code == 0
+    shown = next(line.split() for line in out.splitlines() if line.startswith("project moon"))
+    assert shown[4:7] == ["0.00100", "0.00150", "−0.000500"]
+    assert shown[7] == "5.00"
+    assert float(shown[8]) + float(shown[9]) == pytest.approx(5.0, abs=0.01), "kilograms, not the kilowatt-hours again"
     for sentence in ("EXCEEDED: project moon", "not counted, since not known: b", "SIMULATED"):
         assert sentence in out
     assert call("budget", "remove", "--project", "moon") == (0, "", "")

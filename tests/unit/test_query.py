@@ -169,6 +169,14 @@ def test_an_answer_of_too_many_rows_is_cut_and_says_so(ledger: Ledger, call: Cal
         assert (len(whole.out.splitlines()), whole.err) == (6, "")
 
 
+def test_columns_of_one_name_are_shown_apart_or_refused(ledger: Ledger, call: Call) -> None:  # noqa: F811
+    home = ("--home", ledger.home.root)
+    assert call("sql", "SELECT 1 AS a, 2 AS a", *home).out.splitlines()[-2].split() == ["1", "2"]
+    refused = call("sql", "SELECT 1 AS a, 2 AS a", "--json", *home)
+    assert (refused.code, refused.out) == (2, "")
+    assert "name them apart with AS" in refused.err
+
+
 def test_waste_of_a_failed_attempt_without_entries_is_unknown_and_not_nothing(ledger: Ledger) -> None:
     with contextlib.closing(Store(ledger.home.state_db)) as store:
         run = RunRecord(run_id="more", name="study", manifest="", submitted_ns=at(0), host="h", pid=1)

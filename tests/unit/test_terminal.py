@@ -112,3 +112,9 @@ def test_prose_of_several_lines_begins_in_the_line_of_what_it_is_about(capsys: p
         ["GPU", "lost"],
         ["→", "reset", "it"],
     ]
+
+
+def test_columns_of_one_heading_each_show_their_own_cells(capsys: pytest.CaptureFixture[str]) -> None:
+    columns = [Column(heading="spent", numeric=True), Column(heading="spent", numeric=True)]
+    print_table("", columns, [["1", "2"], ["3", "4"]])
+    assert [line.split() for line in capsys.readouterr().out.splitlines()[-2:]] == [["1", "2"], ["3", "4"]]
