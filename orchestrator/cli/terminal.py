@@ -110,7 +110,7 @@ def print_table(
 
 
 def _that_fit(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> list[int]:
-    """Places of the columns that fit into ``width``, the sparest left out first; those that fold are 20 wide at most."""
+    """Places of the columns that fit into ``width``, the sparest left out first; those that fold count 20 at most."""
     kept = list(range(len(columns)))
     widths = [
         max([*map(len, column.heading.split("\n")), *(len(row[place]) for row in rows)])
