@@ -33,7 +33,7 @@ from workers.telemetry.energy_log import EnergyLog
 from workers.telemetry.exporter import AgentCollector, serve
 from workers.telemetry.host import WISHES, HostMeters, open_host_meters
 from workers.telemetry.journal import State
-from workers.telemetry.meter import PowerMeter
+from workers.telemetry.meter import PartialMeter, PowerMeter
 from workers.telemetry.node import NodeMeter
 from workers.telemetry.patience import HANG_S, Watchdog
 from workers.telemetry.procfs import boot_id
@@ -98,7 +98,12 @@ def open_meter(wish: str, *, node: str) -> PowerMeter:
     if kind == "auto":
         kind = "nvml" if has_nvidia_device() and os.environ.get("CUDA_VISIBLE_DEVICES") != "" else "simulated"
     if kind == "nvml":
-        return NvmlMeter()
+        boards = NvmlMeter()
+        sys.stderr.writelines(
+            f"{board} is left out: {why}. See `nvidia-smi`; an agent that is started once it answers takes it in.\n"
+            for board, why in boards.silent.items()
+        )
+        return boards
     if kind == "simulated":
         names = tuple(name.strip() for name in (models or DEFAULT_SIMULATED).split(","))
         return SimulatedMeter(names, node=node, clock_ns=time.time_ns)
@@ -125,13 +130,14 @@ class Agent:
         # A simulated board ends with its agent, and its limit too: nothing is left behind.
         is_real = any(device.method is not Method.SIMULATED for device in meter.devices())
         notes = LimitNotes(self.socket.parent if is_real else None)
+        self._silent = dict(meter.silent) if isinstance(meter, PartialMeter) else {}
         self._node = NodeMeter(
             CompositeMeter((meter, *host.meters)),
             node=options.node,
             notes=notes,
             usage=host.usage,
             only_agent=options.only_agent,
-            unmetered=host.reasons,
+            unmetered={**host.reasons, **self._silent},
             on_edge=lambda: self._calls.put(False),
             boot=boot_id(),
             resume=state,
@@ -204,7 +210,7 @@ class Agent:
             self._shown = self._node.snapshot()
         except MeterError:
             self._shown = without_figures(self._shown)
-        return replace(self._shown, write_errors=self._books.write_errors)
+        return replace(self._shown, write_errors=self._books.write_errors, silent=tuple(self._silent))
 
     def stop(self) -> None:
         """Make ``run`` return; safe from any thread or signal handler."""

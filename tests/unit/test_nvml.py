@@ -46,9 +46,45 @@ def test_a_board_of_another_process_is_refused_by_name() -> None:
             call(meter(Board()))
 
 
-def test_a_board_that_is_lost_at_the_start_is_an_error_since_nobody_can_say_which_it_is() -> None:
-    with pytest.raises(MeterError, match="NVML does not answer: GPU is lost"):
-        meter(Board(), Board(lost=True))
+FAILING = {"nvmlDeviceGetTotalEnergyConsumption": pynvml.NVML_ERROR_UNKNOWN}
+
+
+def test_no_board_that_answers_is_an_error_with_what_each_says_and_lets_go_of_the_driver() -> None:
+    fake = FakeNvml(Board(lost=True), Board(errors=FAILING))
+    with pytest.raises(
+        MeterError, match=rf"shows no board that answers \(GPU 0: GPU is lost; GPU 1: Unknown Error \({FIRST}\)\)"
+    ):
+        NvmlMeter(nvml=fake, environ={})
+    assert not fake.running
+
+
+def test_a_driver_that_goes_while_it_is_opened_is_an_error_and_no_board_is_blamed() -> None:
+    gone = {"nvmlDeviceGetTotalEnergyConsumption": pynvml.NVML_ERROR_DRIVER_NOT_LOADED}
+    with pytest.raises(MeterError, match="NVML cannot be read: Driver Not Loaded"):
+        meter(Board(), Board(uuid=SECOND, errors=gone))
+    with pytest.raises(MeterError, match="NVML does not answer: Driver Not Loaded"):
+        meter(Board(errors={"nvmlDeviceGetUUID": pynvml.NVML_ERROR_DRIVER_NOT_LOADED}), Board(uuid=SECOND))
+
+
+@pytest.mark.parametrize(
+    ("silent", "why"),
+    [(Board(lost=True), "GPU is lost"), (Board(errors=FAILING), f"Unknown Error ({FIRST})")],
+)
+def test_a_board_that_does_not_answer_at_the_start_is_left_out_and_the_others_keep_their_index(
+    silent: Board, why: str
+) -> None:
+    opened = meter(silent, Board(uuid=SECOND))
+    assert opened.silent == {"GPU 0": why}
+    assert [(device.uuid, device.index) for device in opened.devices()] == [(SECOND, 1)]
+    assert opened.read(SECOND).energy_mj == 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("visible", "silent"),
+    [("0,1", ["GPU 0"]), ("1", []), (SECOND, []), (f"{SECOND},GPU-3", ["GPU 0"]), (f"{SECOND},-1", [])],
+)
+def test_a_silent_board_of_somebody_else_is_not_spoken_of(visible: str, silent: list[str]) -> None:
+    assert list(meter(Board(lost=True), Board(uuid=SECOND), visible=visible).silent) == silent
 
 
 def test_a_lost_board_cannot_be_read_and_the_others_can() -> None:

@@ -97,7 +97,7 @@ class HeldLease:
     Attributes:
         devices: UUIDs.
         cap_watts: the limit asked for, or ``None``.
-        unmetered: why a kind of device (``cpu``, ``dram``) is not metered here.
+        unmetered: why a kind of device (``cpu``, ``dram``) or a board (``GPU 3``) is not metered here.
         unconfirmed: after ``close``, why the joules are not known; ``None`` when they are.
     """
 

@@ -82,7 +82,7 @@ class NodeMeter:
         usage: who uses the host; without it the host's own devices, if any, are all idle.
         only_agent: no other agent meters this host, so what no attempt used of it may be written down.
         lineage: a process and those it descends from, by pid; whose lease a process is under.
-        unmetered: why a kind of device (``cpu``, ``dram``) is not metered here; attempts are told.
+        unmetered: why a kind of device (``cpu``, ``dram``) or a board (``GPU 3``) is not metered; attempts are told.
         on_edge: called when close looks would help, by somebody who then calls ``look_closely`` until they no longer
             do; without it nobody does.
         boot: which boot of the host this is.

@@ -13,7 +13,7 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -107,10 +107,14 @@ class _Beside:
 class NvmlMeter:
     """The NVIDIA boards this process may see. Behaves as ``PowerMeter`` says.
 
-    ``CUDA_VISIBLE_DEVICES`` limits the boards, since a node's launcher divides a machine with it.
+    ``CUDA_VISIBLE_DEVICES`` limits the boards, since a node's launcher divides a machine with it. A board that does not
+    answer when it is opened is left out for the life of this meter: how its joules are obtained is settled then.
+
+    Attributes:
+        silent: each of those (``GPU 3``, by NVML index), to why: a clause.
 
     Raises:
-        MeterError: no driver, or no board.
+        MeterError: no driver, or no board that answers.
     """
 
     def __init__(
@@ -131,14 +135,34 @@ class NvmlMeter:
         self._uses: dict[str, ProcessUse] = {}
         chosen = environ.get("CUDA_VISIBLE_DEVICES")
         visible = None if chosen is None else self._boards_of(chosen)
-        self._devices = tuple(
-            self._describe(index, uuid)
-            for index, uuid in enumerate(self._driver.uuids)
-            if visible is None or _is_visible(index, uuid, visible)
-        )
+        self.silent: dict[str, str] = {}
+        self._devices = tuple(self._open(visible))
         self._boards = {device.uuid: device for device in self._devices}
         if not self._devices:
-            raise MeterError(f"NVML shows no board (CUDA_VISIBLE_DEVICES={chosen!r}). Check `nvidia-smi -L`.")
+            self._driver.close()
+            silent = "; ".join(f"{board}: {why}" for board, why in self.silent.items())
+            found = f"NVML shows no board that answers ({silent})" if silent else "NVML shows no board"
+            raise MeterError(f"{found} (CUDA_VISIBLE_DEVICES={chosen!r}). Check `nvidia-smi -L`.")
+
+    def _open(self, visible: Sequence[str] | None) -> Iterator[Device]:
+        """The visible boards that answer; why the others do not is noted.
+
+        Raises:
+            MeterError: the driver is gone.
+        """
+        uuids = self._driver.uuids
+        for index, why in self._driver.silent.items():
+            if visible is None or _may_be_visible(index, visible, uuids.values()):
+                self.silent[f"GPU {index}"] = why
+        for index, uuid in uuids.items():
+            if visible is not None and not _is_visible(index, uuid, visible):
+                continue
+            try:
+                yield self._describe(index, uuid)
+            except MeterError as error:
+                if self._driver.is_gone:
+                    raise
+                self.silent[f"GPU {index}"] = f"{error.__cause__ or error} ({uuid})"
 
     def _boards_of(self, chosen: str) -> list[str]:
         """The tokens of ``CUDA_VISIBLE_DEVICES``, a MIG slice (``MIG-…``) as the board it is cut from."""
@@ -321,6 +345,12 @@ class NvmlMeter:
 
 def _is_visible(index: int, uuid: str, tokens: list[str]) -> bool:
     return any(token == str(index) or (token and uuid.startswith(token)) for token in tokens)
+
+
+def _may_be_visible(index: int, tokens: Sequence[str], known: Iterable[str]) -> bool:
+    """Whether a board that does not say which it is may be meant: by its index, or by a UUID that no other has."""
+    strangers = (token for token in tokens if token.startswith(("GPU-", "MIG-")))
+    return str(index) in tokens or any(not any(uuid.startswith(token) for uuid in known) for token in strangers)
 
 
 def _sane(value: int | None, absurd: int) -> int | None:
