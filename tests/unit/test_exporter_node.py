@@ -12,7 +12,8 @@ from workers.contract import Phase, Reading
 from workers.errors import MeterError
 from workers.telemetry import catalogue
 from workers.telemetry.exporter import AgentCollector, render, serve
-from workers.telemetry.node import LeaseRequest, NodeMeter
+from workers.telemetry.leases import LeaseRequest
+from workers.telemetry.node import NodeMeter
 from workers.telemetry.simulated import SimulatedMeter
 from workers.units import NS_PER_S
 

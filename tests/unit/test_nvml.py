@@ -11,8 +11,9 @@ from tests.fake_nvml import U32_NOT_AVAILABLE, U64_NOT_AVAILABLE, Board, FakeNvm
 from tests.metering import START_NS, Clock
 from workers.contract import Method, Power, Reading
 from workers.errors import CapError, MeterError
+from workers.telemetry.leases import LeaseRequest
 from workers.telemetry.meter import LimitRange
-from workers.telemetry.node import LeaseRequest, NodeMeter
+from workers.telemetry.node import NodeMeter
 from workers.telemetry.nvml import ABSURD_MW, NvmlMeter, accelerator_type, has_nvidia_device
 
 FIRST, SECOND = "GPU-11111111-2222-3333-4444-555555555555", "GPU-99999999-2222-3333-4444-555555555555"

@@ -16,7 +16,8 @@ from workers.errors import InputError
 from workers.powercap.notes import LimitNotes
 from workers.telemetry.composite import CompositeMeter
 from workers.telemetry.host import open_host_meters
-from workers.telemetry.node import RETURN_NS, LeaseRequest, NodeMeter
+from workers.telemetry.leases import LeaseRequest
+from workers.telemetry.node import RETURN_NS, NodeMeter
 from workers.telemetry.rapl import RaplMeter
 from workers.telemetry.state import from_json
 from workers.telemetry.takeover import Told

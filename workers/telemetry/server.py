@@ -15,7 +15,8 @@ from pydantic import Field, Strict
 
 from workers.contract import JOB_ID_PATTERN, Lease, Names, Phase, Power, Section, section_problems
 from workers.errors import InputError, MeterError, UnknownNameError, UnreachableError, WattledgerError
-from workers.telemetry.node import LeaseRequest, NodeMeter
+from workers.telemetry.leases import LeaseRequest
+from workers.telemetry.node import NodeMeter
 from workers.telemetry.protocol import MAX_LINE, Message, connect, decode, encode
 from workers.telemetry.serving import Serving
 from workers.telemetry.state import told_from_json
