@@ -26,7 +26,7 @@ from workers.contract import EnergyEntry, Phase, Power, Quality
 from workers.errors import MeterError
 from workers.home import Home
 from workers.telemetry.client import AgentConnection, HeldLease
-from workers.telemetry.energy_log import read_energy
+from workers.telemetry.energy_read import read_energy
 from workers.telemetry.journal import journals_below
 from workers.telemetry.protocol import find_notes
 

@@ -16,7 +16,8 @@ from workers.contract import EnergyEntry, Method, Phase, Quality
 from workers.errors import InputError
 from workers.home import Home
 from workers.telemetry import energy_log
-from workers.telemetry.energy_log import EnergyLog, read_energy, read_energy_folder, read_energy_logs
+from workers.telemetry.energy_log import EnergyLog
+from workers.telemetry.energy_read import read_energy, read_energy_folder, read_energy_logs
 from workers.telemetry.journal import Journal, Record, entries_of, journals_below, read_journal
 from workers.units import NS_PER_S
 

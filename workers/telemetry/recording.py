@@ -14,7 +14,7 @@ from typing import Literal, cast
 
 from workers.contract import EnergyEntry, Method
 from workers.errors import InputError
-from workers.telemetry.energy_log import read_energy_folder
+from workers.telemetry.energy_read import read_energy_folder
 from workers.telemetry.smi_log import SmiBoard, SmiSample, parse_smi_log
 from workers.telemetry.track import Track
 
