@@ -39,7 +39,7 @@ from workers.telemetry.patience import HANG_S, Watchdog
 from workers.telemetry.procfs import boot_id
 from workers.telemetry.protocol import Message, find_notes, socket_path
 from workers.telemetry.replay import ReplayMeter
-from workers.telemetry.server import LeaseServer, wait_until_free
+from workers.telemetry.server import LeaseServer, hold_node, wait_until_free
 from workers.telemetry.settle import ChildSettler
 from workers.telemetry.simulated import SimulatedMeter
 from workers.telemetry.snapshot import NodeSnapshot, without_figures
@@ -123,6 +123,8 @@ class Agent:
         # Whether to stop, or else to look closely. A signal handler may put into this queue; an Event could deadlock.
         self._calls: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self.socket = socket_path(options.home, options.node)
+        # Held for as long as this process lives.
+        hold_node(self.socket)
         wait_until_free(self.socket)
         log = EnergyLog(Home(options.home).energy(options.node), boot=uuid.uuid4().hex[:8], settler=ChildSettler())
         state = _state(log.recover())
@@ -183,8 +185,7 @@ class Agent:
                     watchdog.alive()
                 if time.monotonic() >= next_flush_s:
                     next_flush_s = time.monotonic() + self._options.flush_s
-                    self._books.write()
-                    self._drop_notes()
+                    self._write()
         finally:
             watchdog.stop()
             self._leases.stop()
@@ -197,9 +198,16 @@ class Agent:
             self._drop_notes()
             self._exporter.close()
 
+    def _write(self) -> None:
+        # Asked before: a takeover that ends while the books are written is not in them.
+        is_taken_over = not self._node.is_taking_over
+        self._books.write()
+        if is_taken_over:
+            self._drop_notes()
+
     def _drop_notes(self) -> None:
         """Notes that were booked by are of no use any more, once the books that say so are on disk."""
-        if self._notes and not self._node.is_taking_over and not self._books.is_refused:
+        if self._notes and not self._books.is_refused:
             for path in self._notes:
                 path.unlink(missing_ok=True)
             self._notes = {}

@@ -281,6 +281,18 @@ def test_a_counter_that_grows_faster_than_any_board_draws_is_not_believed_until_
     assert opened.read(FIRST).energy_mj == 5
 
 
+def test_a_counter_is_believed_again_soon_after_a_clock_was_set_back() -> None:
+    board, clock = Board(), Clock()
+    opened = NvmlMeter(clock_ns=clock, nvml=FakeNvml(board), environ={})
+    opened.read(FIRST)
+    clock.pass_ms(-3_600_000)
+    # Nobody looked for a minute, in which it drew 1 kW.
+    board.energy_mj += 60_000_000
+    assert opened.read(FIRST).energy_mj is None
+    clock.pass_ms(10_000)
+    assert opened.read(FIRST).energy_mj == 61_000_000
+
+
 @pytest.mark.parametrize("absurd", [ABSURD_MW, U32_NOT_AVAILABLE])
 def test_a_power_no_board_draws_is_unknown(absurd: int) -> None:
     board = Board()

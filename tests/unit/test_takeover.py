@@ -196,6 +196,30 @@ def test_a_device_that_is_not_there_now_is_gone_on_with_when_it_is_back() -> Non
     assert json.loads(bench.written)["books"]["GPU-other"] == state["books"]["GPU-other"]
 
 
+def test_a_board_that_is_away_for_a_while_is_not_held_by_a_job_that_ended_meanwhile() -> None:
+    bench = Bench()
+    bench.node.open(request())
+    bench.work(10_000)
+    bench.node.tick()
+    bench.write()
+    away = json.loads(bench.written)
+    bench.replace_agent(models=("T4",))
+    bench.started_s.pop(PID)
+    bench.clock.pass_ms(90_000)
+    bench.node.tick()
+    bench.write()
+    # The board is back at the agent after that one, and has counted on.
+    state = json.loads(bench.written)
+    state["meter"] = away["meter"]
+    bench.written = json.dumps(state)
+    bench.replace_agent()
+    bench.clock.pass_ms(1000)
+    bench.node.tick()
+    booked = energy_by_job([entry for entry in bench.taken() if entry.device == bench.h100])
+    assert booked["a"] == pytest.approx(10 * 700_000, abs=2 * REFRESH_MJ)
+    assert booked[None] == pytest.approx(91 * 70_000, abs=2 * REFRESH_MJ)
+
+
 def test_a_state_of_another_format_is_refused() -> None:
     bench = Bench()
     with pytest.raises(ValueError, match="its format is 0, not 1"):

@@ -136,13 +136,16 @@ class DeviceBooks:
         for device in devices:
             self._booked[device].errors += 1
 
-    def resume(self, standings: Mapping[str, Standing]) -> None:
-        """Go on from where other books stood. What is read is held back until ``take_over`` says who held what."""
+    def resume(self, standings: Mapping[str, Standing], since_ns: int) -> None:
+        """Go on from where other books stood. What is read is held back until ``take_over`` says who held what.
+
+        A device that is not there now is nobody's from ``since_ns`` on: it is in no lease any more.
+        """
         for device, standing in standings.items():
             if device in self._booked:
                 self._booked[device].book.resume(standing)
             else:
-                self._absent[device] = standing
+                self._absent[device] = standing.released(since_ns)
         self._held_back = []
 
     def take_over(self, steps: Sequence[Step]) -> None:

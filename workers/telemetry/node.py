@@ -308,7 +308,7 @@ class NodeMeter:
     def _resume(self, state: NodeState, told: Mapping[tuple[str, int], Told]) -> None:
         """Stand where the agent stood whose state this is; what happened since is booked once it is known."""
         self._resumed = state
-        self._devices.resume(state.books)
+        self._devices.resume(state.books, state.time_ns)
         wishes = self._leases.resume(state, is_here=self._devices.__contains__)
         living = [lease for lease, _ in wishes]
         if isinstance(self._meter, RemembersMeter):

@@ -279,9 +279,11 @@ class NvmlMeter:
         if not 0 <= counted_mj < ABSURD_MJ:
             return None
         before_ns, before_mj = self._believed.get(device, (time_ns, counted_mj))
-        # A second more than passed allows for the counter's refresh.
-        most_mj = ABSURD_MW * (max(0, time_ns - before_ns) + NS_PER_S) // NS_PER_S
+        # A clock that was set back begins the time anew; a second more than passed allows for the counter's refresh.
+        before_ns = min(before_ns, time_ns)
+        most_mj = ABSURD_MW * (time_ns - before_ns + NS_PER_S) // NS_PER_S
         if counted_mj > before_mj + most_mj:
+            self._believed[device] = (before_ns, before_mj)
             return None
         self._believed[device] = (time_ns, counted_mj)
         return counted_mj
