@@ -123,9 +123,9 @@ class Agent:
         # Whether to stop, or else to look closely. A signal handler may put into this queue; an Event could deadlock.
         self._calls: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self.socket = socket_path(options.home, options.node)
+        wait_until_free(self.socket)
         # Held for as long as this process lives.
         hold_node(self.socket)
-        wait_until_free(self.socket)
         log = EnergyLog(Home(options.home).energy(options.node), boot=uuid.uuid4().hex[:8], settler=ChildSettler())
         state = _state(log.recover())
         self._notes = find_notes(self.socket)

@@ -345,7 +345,7 @@ class NvmlMeter:
         return board
 
 
-def _is_visible(index: int, uuid: str, tokens: list[str]) -> bool:
+def _is_visible(index: int, uuid: str, tokens: Sequence[str]) -> bool:
     return any(token == str(index) or (token and uuid.startswith(token)) for token in tokens)
 
 

@@ -32,6 +32,8 @@ SETTLE_TIMEOUT_S = 2.0
 """A counter refreshes within 100 ms; a board that takes longer than this is not waited for."""
 TAKEOVER_TIMEOUT_S = 2.0
 """How long an agent may wait for the one before it, which its parent has just let go, to leave."""
+LEAVE_TIMEOUT_S = 10.0
+"""How long it may take one that answers nobody any more to make Parquet files of its last journal, on a busy host."""
 
 
 class Opening(Section):
@@ -263,7 +265,7 @@ def wait_until_free(path: Path, *, timeout_s: float = TAKEOVER_TIMEOUT_S) -> Non
     raise InputError(f"an agent of this node already answers at {path}. Lease from it, or stop it first.")
 
 
-def hold_node(path: Path, *, timeout_s: float = 2 * TAKEOVER_TIMEOUT_S) -> int:
+def hold_node(path: Path, *, timeout_s: float = LEAVE_TIMEOUT_S) -> int:
     """Have the node whose agent listens at ``path`` to ourselves; gives the descriptor to close when we let go of it.
 
     Asking whether somebody answers tells two agents that start at once nothing of each other; the kernel does.
