@@ -277,7 +277,7 @@ def test_a_lease_that_is_resumed_while_its_first_connection_ends_stays_open(tmp_
     class Slow(NodeMeter):
         """Closing waits until somebody has come to resume the lease, or no longer than that takes."""
 
-        resumed = threading.Event()
+        closing, resumed = threading.Event(), threading.Event()
 
         def resume(self, request: LeaseRequest, told: Told) -> Lease:
             lease = super().resume(request, told)
@@ -285,6 +285,7 @@ def test_a_lease_that_is_resumed_while_its_first_connection_ends_stays_open(tmp_
             return lease
 
         def close(self, lease_id: str) -> None:
+            self.closing.set()
             self.resumed.wait(0.5)
             super().close(lease_id)
 
@@ -295,6 +296,7 @@ def test_a_lease_that_is_resumed_while_its_first_connection_ends_stays_open(tmp_
     asked = {"job_id": "a", "attempt": 1, "devices": ["0"], "cpus": 1.0, "phase": "load"}
     first.ask("open", **asked)
     first.close()
+    assert node.closing.wait(10)
     second.ask("resume", **asked, phases=[[1, "load"]], closed_ns=None)
     assert second.ask("phase", phase="train")["speed"] is not None
     second.close()
