@@ -8,12 +8,11 @@ import os
 import socket
 import socketserver
 import struct
-import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field, Strict
 
@@ -75,11 +74,6 @@ class LeaseServer(socketserver.ThreadingUnixStreamServer):
     def start(self) -> None:
         """Serve in a thread."""
         self._serving = Serving(self, name="leases")
-
-    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - as the base class
-        """A client that hangs up is no news; anything else is a bug, and told."""
-        if not isinstance(sys.exception(), OSError):
-            super().handle_error(request, client_address)
 
     def stop(self) -> None:
         """Take no more connections."""
