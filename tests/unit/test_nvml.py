@@ -14,7 +14,8 @@ from workers.errors import CapError, MeterError
 from workers.telemetry.leases import LeaseRequest
 from workers.telemetry.meter import LimitRange
 from workers.telemetry.node import NodeMeter
-from workers.telemetry.nvml import ABSURD_MW, NvmlMeter, accelerator_type, has_nvidia_device
+from workers.telemetry.nvml import ABSURD_MW, NvmlMeter, has_nvidia_device
+from workers.telemetry.products import accelerator_type
 
 FIRST, SECOND = "GPU-11111111-2222-3333-4444-555555555555", "GPU-99999999-2222-3333-4444-555555555555"
 
