@@ -207,7 +207,7 @@ class Agent:
 
     def _drop_notes(self) -> None:
         """Notes that were booked by are of no use any more, once the books that say so are on disk."""
-        if self._notes and not self._books.is_refused:
+        if self._notes and not self._node.is_taking_over and not self._books.is_refused:
             for path in self._notes:
                 path.unlink(missing_ok=True)
             self._notes = {}
