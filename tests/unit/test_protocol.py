@@ -392,14 +392,21 @@ def test_a_lease_that_was_done_while_its_agent_was_away_is_closed_at_once(door: 
         assert second.ask("close")["energy_mj"] >= 0
 
 
-@pytest.mark.parametrize(("lease_id", "energy_mj"), [("x", 7), ("y", None)])
+@pytest.mark.parametrize(
+    ("lease_id", "devices", "energy_mj", "why"),
+    [
+        ("x", ["GPU-1"], 7, ""),
+        ("y", ["GPU-1"], None, "it has both parts"),
+        ("x", [], None, "a device does not answer since the agent was started anew"),
+    ],
+)
 def test_an_agent_that_comes_back_is_told_the_phases_it_missed_and_tells_the_joules_of_its_own_lease_alone(
-    tmp_path: Path, lease_id: str, energy_mj: int | None
+    tmp_path: Path, lease_id: str, devices: list[str], energy_mj: int | None, why: str
 ) -> None:
     path = tmp_path / "agent.sock"
     answers = [
         {"lease_id": "x", "devices": ["GPU-1"], "speed": None, "cap_watts": None, "unmetered": {}},
-        {"lease_id": lease_id, "speed": None},
+        {"lease_id": lease_id, "devices": devices, "speed": None},
         {"energy_mj": 7},
     ]
     asked = []
@@ -426,6 +433,7 @@ def test_an_agent_that_comes_back_is_told_the_phases_it_missed_and_tells_the_jou
     agent.start()
     assert lease.close() == energy_mj
     assert (lease.unconfirmed is None) == (energy_mj is not None)
+    assert why in (lease.unconfirmed or "")
     agent.join()
     assert [request["op"] for request in asked] == ["open", "resume", "close"]
     assert [phase for _, phase in asked[1]["phases"]] == ["load", "train"]

@@ -198,7 +198,7 @@ def test_a_device_that_is_not_there_now_is_gone_on_with_when_it_is_back() -> Non
 
 def test_a_board_that_is_away_for_a_while_is_not_held_by_a_job_that_ended_meanwhile() -> None:
     bench = Bench()
-    bench.node.open(request())
+    lease = bench.node.open(request())
     bench.work(10_000)
     bench.node.tick()
     bench.write()
@@ -206,6 +206,7 @@ def test_a_board_that_is_away_for_a_while_is_not_held_by_a_job_that_ended_meanwh
     # Another board has its place.
     bench.written = bench.written.replace(bench.h100, "GPU-away")
     bench.replace_agent()
+    assert bench.node.lease_energy_mj(lease.lease_id) == pytest.approx(10 * 700_000, abs=REFRESH_MJ)
     bench.started_s.pop(PID)
     bench.clock.pass_ms(90_000)
     bench.node.tick()

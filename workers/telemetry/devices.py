@@ -107,8 +107,9 @@ class DeviceBooks:
         return all(self._is_settled(self._booked[device], closed_ns) for device in (*devices, *self.host))
 
     def energy_mj(self, lease_id: str) -> int:
-        """Millijoules booked to the lease so far, over all its devices."""
-        return sum(booked.book.booked_by_lease.get(lease_id, 0) for booked in self._booked.values())
+        """Millijoules booked to the lease so far, over all its devices, those that are not there now included."""
+        here = sum(booked.book.booked_by_lease.get(lease_id, 0) for booked in self._booked.values())
+        return here + sum(standing.by_lease.get(lease_id, 0) for standing in self._absent.values())
 
     def forget(self, known: Iterable[str]) -> None:
         """What was booked to leases that are not ``known`` is in the log; nobody asks for it any more."""
