@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 
 from workers.contract import Device, EnergyEntry, Lease, Method, Phase, Quality, Reading
 from workers.errors import CapError, MeterError
-from workers.telemetry.booking import Claim
 from workers.telemetry.simulated import SimulatedMeter
+from workers.telemetry.stretches import Claim
 from workers.units import NS_PER_S
 
 START_NS = 1_704_110_400 * NS_PER_S

@@ -179,6 +179,8 @@ class Agent:
         next_flush_s = time.monotonic() + self._options.flush_s
         watchdog = Watchdog(self._options.hang_s)
         try:
+            with contextlib.suppress(MeterError):
+                self._node.learn()
             while not self._is_stopped():
                 with contextlib.suppress(MeterError):
                     self._node.tick()

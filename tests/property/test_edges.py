@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from workers.contract import Device, Method, Reading
 from workers.telemetry.board import Board
-from workers.telemetry.booking import Claim, DeviceBook
+from workers.telemetry.booking import DeviceBook
 from workers.telemetry.power_trace import Trace
 from workers.telemetry.profiles import board_profile
+from workers.telemetry.stretches import Claim
 
 S, MS = 1_000_000_000, 1_000_000
 START = 1_700_000_000 * S

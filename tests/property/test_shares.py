@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from tests.metering import START_NS, energy_by_job, lease
 from workers.contract import Device, EnergyEntry, Method, Phase, Quality, Reading
-from workers.telemetry.booking import Claim, DeviceBook
+from workers.telemetry.booking import DeviceBook
 from workers.telemetry.sharing import use_by_lease
+from workers.telemetry.stretches import Claim
 from workers.units import NS_PER_S, apportion
 
 GAP_NS = 2 * NS_PER_S

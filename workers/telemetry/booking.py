@@ -17,44 +17,18 @@ DRAM) are everybody's: what of them was not measured as somebody's is nobody's.
 from __future__ import annotations
 
 import bisect
-from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
-from workers.contract import Device, EnergyEntry, Method, Phase, Quality, Reading
+from workers.contract import Device, EnergyEntry, Method, Quality, Reading
+from workers.telemetry.idle import IdlePower
+from workers.telemetry.merging import merge
 from workers.telemetry.refresh import CLOSE_NS, NS_PER_MS, SLOWEST_NS, RefreshPeriod
-from workers.units import NS_PER_S, PJ_PER_MJ, apportion
+from workers.telemetry.stretches import Claim, Span, Stretch, accounts_of, cut, weights_of
+from workers.units import PJ_PER_MJ, apportion
 
 CLOSELY_NS = SLOWEST_NS * 5 // 2
 """For this long after an edge, or the first reading, close looks help: at least two refreshes come in it."""
-IDLE_SPELL_NS = NS_PER_S
-"""Over this long a device's counter tells to a tenth what it draws idle, whatever its power sensor says."""
-IDLE_DOUBT = 5
-"""A sensor that is off by more than the fifth part of what the counter says is not believed."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Claim:
-    """Who holds the device: one attempt in one phase (``None`` before its first)."""
-
-    lease_id: str
-    job_id: str
-    attempt: int
-    phase: Phase | None
-
-
-@dataclass(kw_only=True, slots=True)
-class _Stretch:
-    """Time between two edges, over which the claims were the same.
-
-    ``drawn_pj`` is what the power readings show; ``used`` is each lease's measured use of the device, ``None`` everyone
-    else's.
-    """
-
-    start_ns: int
-    claims: tuple[Claim, ...]
-    drawn_pj: int = 0
-    used: dict[str | None, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,17 +84,13 @@ class DeviceBook:
         self._is_reset = False
         self._period = RefreshPeriod()
         self._closely_until_ns = 0
-        self._stretches = [_Stretch(start_ns=0, claims=())]
+        self._stretches = [Stretch(start_ns=0, claims=())]
         self._drawn_pj = self._witness_left_pj = 0
         self._blind = False
         # The first time it changed hands since the last reading.
         self._turned_ns: int | None = None
         self._early: Reading | None = None
-        # What the device draws when nobody holds it, and since when nobody has; ``None`` until it is known.
-        self._idle_mw: int | None = None
-        self._idle_since_ns = 0
-        # What was booked up to when, over the last ``IDLE_SPELL_NS`` of this spell of idleness.
-        self._idle_spell: deque[tuple[int, int]] = deque()
+        self._idle = IdlePower(looks_back_ns=(device.power_window_ms or 0) * NS_PER_MS + 2 * SLOWEST_NS)
         self._flags: set[Quality] = set()
         self._entries: list[EnergyEntry] = []
         self.booked_mj = 0
@@ -135,6 +105,11 @@ class DeviceBook:
         """Whether a look within milliseconds would tell what a later one cannot: when the counter is refreshed."""
         return now_ns < self._closely_until_ns
 
+    def learn(self, time_ns: int) -> None:
+        """Ask for close looks from now on, to learn how often the counter refreshes."""
+        self._now_ns = max(self._now_ns, time_ns)
+        self._look_closely()
+
     def observe(self, reading: Reading) -> None:
         """Take a reading; when the counter moved, book what it grew by."""
         if reading.time_ns < self._now_ns:
@@ -143,7 +118,8 @@ class DeviceBook:
         if self._booked is None or self._last is None:
             self._begin(reading)
             return
-        self._learn_idle(reading)
+        if self._is_idle and reading.power_mw is not None:
+            self._idle.sensed(reading.time_ns, reading.power_mw)
         looked_ns, self._looked_ns = self._looked_ns, reading.time_ns
         if reading.time_ns - looked_ns > self._gap_ns:
             self._flags.add(Quality.GAP)
@@ -167,7 +143,7 @@ class DeviceBook:
         self._booked = self._last = reading
         self._refreshed_ns = reading.time_ns - self._refresh_ns, reading.time_ns
         self._same_ns = self._looked_ns = reading.time_ns
-        self._idle_since_ns = max(self._idle_since_ns, reading.time_ns)
+        self._idle.begin(reading.time_ns)
         self._look_closely()
 
     def _observe_moved(self, looked_ns: int, reading: Reading, before_mj: int, now_mj: int) -> None:
@@ -183,11 +159,12 @@ class DeviceBook:
             self._is_reset = True
             self._period.restart()
             self._look_closely()
-        if (self._is_reset or len(self._stretches) > 1) and not is_close and self.wants_look(reading.time_ns):
+        is_dated = is_close and self._period.known_ns is not None
+        if (self._is_reset or len(self._stretches) > 1) and not is_dated and self.wants_look(reading.time_ns):
             # The next refresh will be seen closely; what spans the edge, or the reset, is known better then.
             self._draw(reading)
             return
-        if is_close and self._period.known_ns is not None:
+        if is_dated:
             self._closely_until_ns = 0
         self._draw(self._as_of(max(self._last.time_ns, sum(bounds) // 2), reading))
         begun_ns = self._begun_ns() if is_close else None
@@ -279,9 +256,8 @@ class DeviceBook:
         self._now_ns = max(self._now_ns, time_ns)
         if self._early is not None:
             self._draw(self._early)
-        self._stretches.append(_Stretch(start_ns=self._now_ns, claims=tuple(claims)))
-        self._idle_since_ns = self._now_ns
-        self._idle_spell.clear()
+        self._stretches.append(Stretch(start_ns=self._now_ns, claims=tuple(claims)))
+        self._idle.begin(self._now_ns)
         self._turned_ns = self._now_ns if self._turned_ns is None else self._turned_ns
         self._look_closely()
 
@@ -308,7 +284,7 @@ class DeviceBook:
             booked=self._booked,
             stretches=tuple((stretch.start_ns, stretch.claims, dict(stretch.used)) for stretch in self._stretches),
             left_pj=0 if is_counted else self._drawn_pj % PJ_PER_MJ,
-            idle_mw=self._idle_mw,
+            idle_mw=self._idle.known_mw,
             booked_mj=self.booked_mj,
             by_lease=dict(self.booked_by_lease),
         )
@@ -317,10 +293,10 @@ class DeviceBook:
         """Go on, as a new book, where another stood that was lost: what was drawn since is flagged ``gap``."""
         self.observe(standing.booked)
         self._stretches = [
-            _Stretch(start_ns=start_ns, claims=claims, used=dict(used)) for start_ns, claims, used in standing.stretches
+            Stretch(start_ns=start_ns, claims=claims, used=dict(used)) for start_ns, claims, used in standing.stretches
         ]
         self._now_ns = max(self._now_ns, self._stretches[-1].start_ns)
-        self._drawn_pj, self._idle_mw = standing.left_pj, standing.idle_mw
+        self._drawn_pj, self._idle.known_mw = standing.left_pj, standing.idle_mw
         self._flags.add(Quality.GAP)
         self.booked_mj, self.booked_by_lease = standing.booked_mj, dict(standing.by_lease)
 
@@ -336,7 +312,7 @@ class DeviceBook:
         """
         assert self._last is not None
         last, self._last, self._early = self._last, reading, None
-        pieces = self._cut(last.time_ns, reading.time_ns)
+        pieces = cut(self._stretches, last.time_ns, reading.time_ns)
         turned_ns = self._turned_ns
         if pieces:
             self._turned_ns = None
@@ -355,20 +331,6 @@ class DeviceBook:
             stretch.drawn_pj += energy_pj
             self._drawn_pj += energy_pj
 
-    def _cut(self, start_ns: int, end_ns: int) -> list[tuple[_Stretch, int, int]]:
-        """The stretches within ``start_ns`` .. ``end_ns``, each with its begin and end there; empty ones left out."""
-        if len(self._stretches) == 1:
-            # As nearly always: nobody came or went.
-            (only,) = self._stretches
-            begin_ns = max(start_ns, only.start_ns)
-            return [(only, begin_ns, end_ns)] if end_ns > begin_ns else []
-        ends = [stretch.start_ns for stretch in self._stretches[1:]] + [end_ns]
-        cut = [
-            (stretch, max(start_ns, stretch.start_ns), min(end_ns, until))
-            for stretch, until in zip(self._stretches, ends, strict=True)
-        ]
-        return [(stretch, begin, end) for stretch, begin, end in cut if end > begin]
-
     def _book(self, energy_mj: int, method: Method, *, begun_ns: int | None = None) -> None:
         """Split ``energy_mj`` over the stretches since the counter last moved, and each over its claims.
 
@@ -378,85 +340,42 @@ class DeviceBook:
         assert self._last is not None
         start_ns, end_ns = self._booked.time_ns, self._last.time_ns
         current = bisect.bisect_right(self._stretches, end_ns, key=lambda stretch: stretch.start_ns) - 1
-        spans = self._cut(start_ns, end_ns) or [(self._stretches[current], start_ns, end_ns)]
-        weights = self._weights(energy_mj * PJ_PER_MJ, spans, start_ns if begun_ns is None else begun_ns)
+        spans = cut(self._stretches, start_ns, end_ns) or [(self._stretches[current], start_ns, end_ns)]
+        weights = weights_of(
+            spans,
+            energy_pj=energy_mj * PJ_PER_MJ,
+            begun_ns=start_ns if begun_ns is None else begun_ns,
+            idle_mw=self._idle.known_mw,
+            is_blind=self._blind,
+        )
         witnessed = self._witnessed(spans, method)
         for (stretch, begin, end), part_mj, witness_mj in zip(
             spans, apportion(energy_mj, weights), witnessed, strict=True
         ):
             self._enter(stretch, begin, end, part_mj, method, witness_mj)
         self.booked_mj += energy_mj
-        if len(self._stretches) == 1 and not self._stretches[0].claims and not self._is_hosts:
-            self._idle_spell.append((end_ns, self.booked_mj))
-            while end_ns - self._idle_spell[1 if len(self._idle_spell) > 1 else 0][0] >= IDLE_SPELL_NS:
-                self._idle_spell.popleft()
+        if self._is_idle:
+            self._idle.booked(end_ns, self.booked_mj)
         self._booked = self._last
         self._refreshed_ns, self._same_ns = (end_ns, end_ns), end_ns
         self._drawn_pj = 0
         self._blind = False
         self._flags = set()
-        now = _Stretch(start_ns=end_ns, claims=self._stretches[current].claims)
+        now = Stretch(start_ns=end_ns, claims=self._stretches[current].claims)
         self._stretches = [now, *self._stretches[current + 1 :]]
 
-    def _witnessed(self, spans: Sequence[tuple[_Stretch, int, int]], method: Method) -> Sequence[int | None]:
+    def _witnessed(self, spans: Sequence[Span], method: Method) -> Sequence[int | None]:
         """What power makes of each span, mJ; what is less than one is kept. ``None``: it tells nothing of its own."""
         if self._blind or method is not self._device.method or method is Method.INTEGRATED:
             return [None] * len(spans)
         witness_mj, self._witness_left_pj = divmod(self._drawn_pj + self._witness_left_pj, PJ_PER_MJ)
         return apportion(witness_mj, [stretch.drawn_pj for stretch, _, _ in spans])
 
-    def _weights(self, energy_pj: int, spans: Sequence[tuple[_Stretch, int, int]], begun_ns: int) -> list[int]:
-        """How an increment is split over its spans.
-
-        A sensor's sample is as old as the counter, so at an edge neither tells what was drawn on its two sides. What
-        the device draws idle is known from before: that much is idle's, and the rest is the claims'.
-        """
-        if len(spans) == 1:
-            return [1]
-        lengths = [end - begin for _, begin, end in spans]
-        drawn = [stretch.drawn_pj for stretch, _, _ in spans]
-        first_ns, lengths[0] = lengths[0], max(0, spans[0][2] - begun_ns)
-        drawn[0] = drawn[0] * lengths[0] // first_ns
-        # A stretch whose power is not known must not look as if it drew nothing.
-        weights = lengths if self._blind or not any(drawn) else drawn
-        claimed = sum(weight for weight, (stretch, _, _) in zip(weights, spans, strict=True) if stretch.claims)
-        if self._idle_mw is None or not claimed:
-            return weights
-        idle = [
-            0 if stretch.claims else self._idle_mw * length
-            for length, (stretch, _, _) in zip(lengths, spans, strict=True)
-        ]
-        rest_pj = max(0, energy_pj - sum(idle))
-        return [
-            rest_pj * weight // claimed if stretch.claims else idle_pj
-            for weight, idle_pj, (stretch, _, _) in zip(weights, idle, spans, strict=True)
-        ]
-
-    def _learn_idle(self, reading: Reading) -> None:
-        """Note what the device draws idle, once its sensor looks back on nothing else.
-
-        Sensor and counter differ much on some boards, and a sensor that samples part of the time misses what comes and
-        goes; it is the counter's joules that are split.
-        """
-        if reading.power_mw is None or len(self._stretches) > 1 or self._stretches[0].claims or self._is_hosts:
-            return
-        looks_back_ns = (self._device.power_window_ms or 0) * NS_PER_MS + 2 * SLOWEST_NS
-        if reading.time_ns - self._idle_since_ns < looks_back_ns:
-            return
-        self._idle_mw = reading.power_mw
-        if not self._idle_spell:
-            return
-        (from_ns, from_mj), (until_ns, until_mj) = self._idle_spell[0], self._idle_spell[-1]
-        if until_ns - from_ns >= IDLE_SPELL_NS:
-            counted_mw = (until_mj - from_mj) * PJ_PER_MJ // (until_ns - from_ns)
-            if abs(reading.power_mw - counted_mw) * IDLE_DOUBT > counted_mw:
-                self._idle_mw = counted_mw
-
     def _enter(
-        self, stretch: _Stretch, begin_ns: int, end_ns: int, energy_mj: int, method: Method, witness_mj: int | None
+        self, stretch: Stretch, begin_ns: int, end_ns: int, energy_mj: int, method: Method, witness_mj: int | None
     ) -> None:
         """One entry per account: a device that is shared says so."""
-        accounts = self._accounts(stretch)
+        accounts = accounts_of(stretch, is_hosts=self._is_hosts)
         weights = [weight for _, weight in accounts]
         is_shared = len(accounts) > 1 or (self._is_hosts and accounts[0][0] is not None)
         flags = self._device.quality
@@ -485,22 +404,15 @@ class DeviceBook:
                 )
             )
 
-    def _accounts(self, stretch: _Stretch) -> list[tuple[Claim | None, int]]:
-        """Who a stretch is booked to, by which weights, of which at least one is not 0; ``None`` is nobody."""
-        if not stretch.used:
-            return [(None, 1)] if self._is_hosts or not stretch.claims else [(claim, 1) for claim in stretch.claims]
-        claimed = [(claim, stretch.used.get(claim.lease_id, 0)) for claim in stretch.claims]
-        left = sum(stretch.used.values()) - sum(weight for _, weight in claimed)
-        if claimed and any(stretch.used.values()):
-            return [*claimed, (None, left)] if left else [*claimed]
-        if self._is_hosts or not claimed:
-            return [(None, 1)]
-        return [(claim, 1) for claim, _ in claimed]
-
     @property
     def _refresh_ns(self) -> int:
         """How old what the counter shows may be."""
         return 0 if _is_current(self._device) else SLOWEST_NS
+
+    @property
+    def _is_idle(self) -> bool:
+        """Whether nobody holds the board, nor did since the counter last moved."""
+        return len(self._stretches) == 1 and not self._stretches[0].claims and not self._is_hosts
 
     @property
     def _is_hosts(self) -> bool:
@@ -511,43 +423,3 @@ class DeviceBook:
 def _is_current(device: Device) -> bool:
     """Whether its counter shows the very moment, as a recording's and the host's do; a board's lags a refresh."""
     return device.kind != "gpu" or device.method is Method.REPLAYED
-
-
-def merge(entries: Sequence[EnergyEntry]) -> list[EnergyEntry]:
-    """Join touching entries of one device, account, share, method and quality; energy and ends are kept exactly.
-
-    Entries of one device and account come in order of time.
-    """
-    merged: dict[tuple[object, ...], EnergyEntry] = {}
-    done: list[EnergyEntry] = []
-    for entry in entries:
-        account = (entry.device, entry.kind, entry.job_id, entry.attempt, entry.phase)
-        key = (*account, entry.method, entry.quality, entry.witness_mj is None)
-        before = merged.get(key)
-        if before is not None and before.end_ns == entry.start_ns and before.share == entry.share:
-            merged[key] = _joined(before, entry)
-            continue
-        if before is not None:
-            done.append(before)
-        merged[key] = entry
-    return sorted([*done, *merged.values()], key=lambda entry: (entry.start_ns, entry.end_ns, entry.job_id or ""))
-
-
-def _joined(before: EnergyEntry, entry: EnergyEntry) -> EnergyEntry:
-    """Two neighbours as one; either both have a witness or neither has."""
-    witness_mj = None if entry.witness_mj is None else (before.witness_mj or 0) + entry.witness_mj
-    return EnergyEntry(
-        start_ns=before.start_ns,
-        end_ns=entry.end_ns,
-        device=before.device,
-        model=before.model,
-        kind=before.kind,
-        energy_mj=before.energy_mj + entry.energy_mj,
-        job_id=before.job_id,
-        attempt=before.attempt,
-        phase=before.phase,
-        share=before.share,
-        method=before.method,
-        quality=before.quality,
-        witness_mj=witness_mj,
-    )

@@ -15,9 +15,9 @@ from dataclasses import replace
 
 from workers.contract import EnergyEntry
 from workers.errors import MeterError
-from workers.telemetry.booking import merge
 from workers.telemetry.energy_log import EnergyLog, utc_date
 from workers.telemetry.journal import State
+from workers.telemetry.merging import merge
 from workers.units import mj_to_joules
 
 KEPT_ENTRIES = 5_000

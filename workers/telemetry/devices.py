@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 from workers.contract import Device, EnergyEntry, Lease, Method, Reading
 from workers.errors import MeterError
-from workers.telemetry.booking import Claim, DeviceBook, Standing
+from workers.telemetry.booking import DeviceBook, Standing
 from workers.telemetry.meter import PowerMeter
 from workers.telemetry.sharing import use_by_lease
 from workers.telemetry.snapshot import DeviceStatus
+from workers.telemetry.stretches import Claim
 from workers.telemetry.takeover import Step, play, play_host
 from workers.telemetry.usage import HostUsage
 from workers.units import NS_PER_S
@@ -82,6 +83,11 @@ class DeviceBooks:
         for device in devices:
             self._read(device)
         self._read_host()
+
+    def learn(self) -> None:
+        """Ask for close looks at every device, to learn how often it refreshes."""
+        for booked in self._booked.values():
+            booked.book.learn(self._clock_ns())
 
     def look_closely(self) -> bool:
         """Read the devices around whose edges every millisecond tells; whether there are any."""

@@ -20,7 +20,6 @@ from typing import Protocol
 from workers.contract import EnergyEntry
 from workers.errors import InputError
 from workers.parquet import Column, write_atomically
-from workers.telemetry.booking import merge
 from workers.telemetry.journal import (
     Journal,
     Record,
@@ -32,6 +31,7 @@ from workers.telemetry.journal import (
     read_journal,
     stem_of,
 )
+from workers.telemetry.merging import merge
 from workers.units import NS_PER_S
 
 SCHEMA = {

@@ -105,6 +105,11 @@ class NodeMeter:
             if self._leases.forget_closed(before_ns=self._clock_ns() - KEEP_CLOSED_NS):
                 self._devices.forget({*self._leases.open, *self._leases.closed})
 
+    def learn(self) -> None:
+        """Ask for close looks at every device, to learn how often it refreshes."""
+        with self._lock:
+            self._devices.learn()
+
     def look_closely(self) -> bool:
         """Read the devices around whose edges every millisecond tells; whether there are any."""
         with self._lock:

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from workers.contract import Lease, Phase, Power, Reading
-from workers.telemetry.booking import Claim, Standing
+from workers.telemetry.booking import Standing
+from workers.telemetry.stretches import Claim
 from workers.telemetry.takeover import Told
 
 FORMAT = 1

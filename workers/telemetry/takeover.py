@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from workers.contract import Lease, Phase, Reading
-from workers.telemetry.booking import Claim, DeviceBook
+from workers.telemetry.booking import DeviceBook
+from workers.telemetry.stretches import Claim
 from workers.units import apportion
 
 Step = tuple[int, tuple[Lease, ...]]
