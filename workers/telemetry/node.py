@@ -106,9 +106,11 @@ class NodeMeter:
                 self._devices.forget({*self._leases.open, *self._leases.closed})
 
     def learn(self) -> None:
-        """Ask for close looks at every device, to learn how often it refreshes."""
+        """Ask for close looks at every device, to learn how often it refreshes; none where another is taken over."""
         with self._lock:
-            self._devices.learn()
+            # What was drawn without an agent is split by what power shows, and waits for no closer look.
+            if self._takeover is None:
+                self._devices.learn()
 
     def look_closely(self) -> bool:
         """Read the devices around whose edges every millisecond tells; whether there are any."""
