@@ -19,7 +19,7 @@ from workers import lifeline
 from workers.contract import EnergyEntry
 from workers.home import Home
 from workers.telemetry.client import AgentConnection
-from workers.telemetry.energy_log import read_energy
+from workers.telemetry.energy_read import read_energy
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,7 +25,7 @@ from orchestrator.scheduling.snapshot import NodeView
 from tests.clusters import processes_with
 from workers.contract import Adapter, JobSpec, Training
 from workers.home import Home
-from workers.telemetry.energy_log import read_energy
+from workers.telemetry.energy_read import read_energy
 
 Check = Callable[[Cluster], None]
 PATIENCE_S = 60.0

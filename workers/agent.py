@@ -33,13 +33,13 @@ from workers.telemetry.energy_log import EnergyLog
 from workers.telemetry.exporter import AgentCollector, serve
 from workers.telemetry.host import WISHES, HostMeters, open_host_meters
 from workers.telemetry.journal import State
-from workers.telemetry.meter import PowerMeter
+from workers.telemetry.meter import PartialMeter, PowerMeter
 from workers.telemetry.node import NodeMeter
 from workers.telemetry.patience import HANG_S, Watchdog
 from workers.telemetry.procfs import boot_id
 from workers.telemetry.protocol import Message, find_notes, socket_path
 from workers.telemetry.replay import ReplayMeter
-from workers.telemetry.server import LeaseServer, wait_until_free
+from workers.telemetry.server import LeaseServer, hold_node, wait_until_free
 from workers.telemetry.settle import ChildSettler
 from workers.telemetry.simulated import SimulatedMeter
 from workers.telemetry.snapshot import NodeSnapshot, without_figures
@@ -98,7 +98,12 @@ def open_meter(wish: str, *, node: str) -> PowerMeter:
     if kind == "auto":
         kind = "nvml" if has_nvidia_device() and os.environ.get("CUDA_VISIBLE_DEVICES") != "" else "simulated"
     if kind == "nvml":
-        return NvmlMeter()
+        boards = NvmlMeter()
+        sys.stderr.writelines(
+            f"{board} is left out: {why}. See `nvidia-smi`; an agent that is started once it answers takes it in.\n"
+            for board, why in boards.silent.items()
+        )
+        return boards
     if kind == "simulated":
         names = tuple(name.strip() for name in (models or DEFAULT_SIMULATED).split(","))
         return SimulatedMeter(names, node=node, clock_ns=time.time_ns)
@@ -119,19 +124,22 @@ class Agent:
         self._calls: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self.socket = socket_path(options.home, options.node)
         wait_until_free(self.socket)
+        # Held for as long as this process lives.
+        hold_node(self.socket)
         log = EnergyLog(Home(options.home).energy(options.node), boot=uuid.uuid4().hex[:8], settler=ChildSettler())
         state = _state(log.recover())
         self._notes = find_notes(self.socket)
         # A simulated board ends with its agent, and its limit too: nothing is left behind.
         is_real = any(device.method is not Method.SIMULATED for device in meter.devices())
         notes = LimitNotes(self.socket.parent if is_real else None)
+        self._silent = dict(meter.silent) if isinstance(meter, PartialMeter) else {}
         self._node = NodeMeter(
             CompositeMeter((meter, *host.meters)),
             node=options.node,
             notes=notes,
             usage=host.usage,
             only_agent=options.only_agent,
-            unmetered=host.reasons,
+            unmetered={**host.reasons, **self._silent},
             on_edge=lambda: self._calls.put(False),
             boot=boot_id(),
             resume=state,
@@ -179,8 +187,7 @@ class Agent:
                     watchdog.alive()
                 if time.monotonic() >= next_flush_s:
                     next_flush_s = time.monotonic() + self._options.flush_s
-                    self._books.write()
-                    self._drop_notes()
+                    self._write()
         finally:
             watchdog.stop()
             self._leases.stop()
@@ -192,6 +199,13 @@ class Agent:
             self._books.finish()
             self._drop_notes()
             self._exporter.close()
+
+    def _write(self) -> None:
+        # Asked before: a takeover that ends while the books are written is not in them.
+        is_taken_over = not self._node.is_taking_over
+        self._books.write()
+        if is_taken_over:
+            self._drop_notes()
 
     def _drop_notes(self) -> None:
         """Notes that were booked by are of no use any more, once the books that say so are on disk."""
@@ -206,7 +220,7 @@ class Agent:
             self._shown = self._node.snapshot()
         except MeterError:
             self._shown = without_figures(self._shown)
-        return replace(self._shown, write_errors=self._books.write_errors)
+        return replace(self._shown, write_errors=self._books.write_errors, silent=tuple(self._silent))
 
     def stop(self) -> None:
         """Make ``run`` return; safe from any thread or signal handler."""

@@ -17,7 +17,8 @@ from workers.attempt import ENVIRONMENT_FILE, UNCONFIRMED, UNMETERED
 from workers.contract import EnergyEntry, Phase
 from workers.home import Home
 from workers.metric_log import MetricRead, read_metric_log
-from workers.telemetry.energy_log import EnergyRead, read_energy_logs, utc_date
+from workers.telemetry.energy_log import utc_date
+from workers.telemetry.energy_read import EnergyRead, read_energy_logs
 from workers.units import NS_PER_S
 
 NOT_RUN = "has not run"

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from workers.contract import EnergyEntry
 from workers.home import Home
 from workers.parquet import partition_labels
-from workers.telemetry.energy_log import EnergyRead, journalled, read_energy_logs, read_journals
+from workers.telemetry.energy_read import EnergyRead, journalled, read_energy_logs, read_journals
 
 MANY_JOBS = 200
 """From how many jobs on their entries are joined within each hour."""

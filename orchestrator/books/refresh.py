@@ -17,7 +17,8 @@ from workers.contract import EnergyEntry
 from workers.home import Home
 from workers.logfolder import log_files
 from workers.parquet import partition_labels
-from workers.telemetry.energy_log import EnergyLog, Journals, journalled, lost_days, read_journals
+from workers.telemetry.energy_log import EnergyLog
+from workers.telemetry.energy_read import Journals, journalled, lost_days, read_journals
 
 BATCH_FILES = 500
 """Files summed in one transaction: few enough for the usual limit of 1,024 open files."""

@@ -43,10 +43,16 @@ def look_at_boards(open_nvml: Callable[[], NvmlMeter], refresh: Measure, *, is_r
                     _state(meter, device),
                     _cap(meter, device, may_set=is_root),
                 )
-            ]
+            ] + [_left_out(board, why) for board, why in meter.silent.items()]
     except WattledgerError as error:
         remedies = (remedy for said, remedy in NVML_REMEDIES.items() if said in str(error))
         return [Finding(what="GPU", level="missing", found=str(error), remedy=next(remedies, "see `nvidia-smi`"))]
+
+
+def _left_out(board: str, why: str) -> Finding:
+    """A board that did not answer when it was opened."""
+    remedy = "`nvidia-smi` says more; once it answers, start this node's agent again"
+    return Finding(what=board, level="missing", found=f"left out, the others are metered: {why}", remedy=remedy)
 
 
 def _refreshes(meter: PowerMeter, refresh: Measure) -> dict[tuple[str, str], Refresh]:

@@ -26,7 +26,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.bench.environment import RESULTS, heading
 from workers.contract import Phase
 from workers.telemetry.exporter import AgentCollector, render, serve
-from workers.telemetry.node import LeaseRequest, NodeMeter
+from workers.telemetry.leases import LeaseRequest
+from workers.telemetry.node import NodeMeter
 from workers.telemetry.simulated import SimulatedMeter
 
 DEVICES, LEASES = 8, 16

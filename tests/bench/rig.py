@@ -16,7 +16,7 @@ from tests.driver.driver import ROOT
 from workers import lifeline
 from workers.contract import EnergyEntry
 from workers.home import Home
-from workers.telemetry.energy_log import read_energy
+from workers.telemetry.energy_read import read_energy
 
 PEERS_SCRIPT = Path(__file__).with_name("peers.py")
 

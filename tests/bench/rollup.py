@@ -46,7 +46,7 @@ from tests.bench.figures import table
 from tests.bench.holds import FULL, Size
 from tests.bench.range_queries import Held, energy_by_job, errors_percent, load, server
 from workers.home import Home
-from workers.telemetry.energy_log import read_energy
+from workers.telemetry.energy_read import read_energy
 from workers.units import mj_to_kwh
 
 ONE_NODE = Size(nodes=1, gpus=2, days=365, jobs=120, open_days=365)

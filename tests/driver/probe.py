@@ -104,7 +104,7 @@ class _Worker:
         self._node = NodeMeter(self._meter, node="probe", clock_ns=self.clock_ns)
 
     def do_lease(self, job_id: str, device: str, pid: int) -> str:
-        from workers.telemetry.node import LeaseRequest
+        from workers.telemetry.leases import LeaseRequest
 
         request = LeaseRequest(job_id=job_id, attempt=1, devices=(device,), pid=pid, cpus=1.0)
         return str(self._node.open(request).lease_id)

@@ -7,9 +7,11 @@ import json
 import signal
 import socket
 import stat
+import struct
 import subprocess
 import sys
 import threading
+import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -89,6 +91,41 @@ def test_a_second_agent_of_the_same_node_is_refused_since_it_would_book_every_jo
     assert ended.stderr.startswith(f"an agent of this node already answers at {shared.socket}.")
     with shared.connect() as connection:
         assert connection.ask("describe")["node"] == shared.node
+
+
+def test_of_two_agents_of_a_node_that_start_at_once_one_stays(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "workers.agent", "--home", str(tmp_path), "--node", "n1", "--cpu", "none"]
+    agents = [
+        subprocess.Popen(
+            [*command, "--meter", "simulated:H100"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    wait_until(lambda: any(agent.poll() is not None for agent in agents), what="one of them leaves")
+    (left, stays) = sorted(agents, key=lambda agent: agent.poll() is None)
+    assert left.returncode == InputError.exit_code
+    assert "an agent of this node" in left.communicate()[1]
+    stays.terminate()
+    said, errors = stays.communicate(timeout=20)
+    assert (json.loads(said)["node"], errors, stays.returncode) == ("n1", "", 0)
+
+
+def test_clients_that_hang_up_leave_nothing_in_the_agents_log(tmp_path: Path) -> None:
+    with running_agent(tmp_path) as agent:
+        url = urllib.parse.urlsplit(str(agent.info["metrics_url"]))
+        for _ in range(20):
+            for family, address, request in (
+                (socket.AF_INET, (url.hostname, url.port), b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n"),
+                (socket.AF_UNIX, str(agent.socket), b'{"op": "describe"}\n' * 50),
+            ):
+                with socket.socket(family, socket.SOCK_STREAM) as client:
+                    client.connect(address)
+                    # Closing resets the connection, with the answer on its way.
+                    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    client.sendall(request)
+        agent.flush()
+        agent.child.release(timeout_s=10)
+        assert agent.errors.read_text() == ""
 
 
 def test_garbage_on_the_socket_is_answered_and_harms_nobody(shared: RunningAgent) -> None:

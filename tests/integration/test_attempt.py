@@ -23,7 +23,7 @@ from workers.contract import EnergyEntry, Method, Phase
 from workers.home import Home
 from workers.metric_log import MetricSample, read_metrics
 from workers.progress import read_progress
-from workers.telemetry.energy_log import read_energy
+from workers.telemetry.energy_read import read_energy
 
 QUICK = {
     "job_id": "quick",

@@ -19,7 +19,7 @@ from orchestrator.store import Store
 from tests.clusters import ROOT, processes_with, quick_manifest, ray_cluster, start, wait_until, wattledger
 from workers.contract import EnergyEntry
 from workers.home import Home
-from workers.telemetry.energy_log import read_energy
+from workers.telemetry.energy_read import read_energy
 from workers.units import MJ_PER_KWH
 
 __all__ = ["ray_cluster"]

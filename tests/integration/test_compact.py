@@ -13,7 +13,7 @@ from tests.clusters import wait_until
 from tests.unit.ledger import Ledger, entry
 from workers.contract import Phase
 from workers.logfolder import COMPACTED
-from workers.telemetry.energy_log import read_energy_logs
+from workers.telemetry.energy_read import read_energy_logs
 
 DAYS, FILES = 12, 25
 

@@ -21,6 +21,7 @@ from tests.clusters import wait_until
 from tests.driver.driver import ROOT, Driver, nvml_library
 from tests.driver.probe import Probe, ProbeError
 from workers.contract import EnergyEntry, Method, Phase, Power, Quality
+from workers.errors import InputError
 from workers.telemetry.client import HeldLease
 
 __all__ = ["nvml_library"]
@@ -444,6 +445,17 @@ class TestDoctor:
         assert found["GPU 1, H100"]["level"] == "ok"
         assert found["GPU 1 power cap"]["found"] == "200 to 700 W, default 700 W; only root may set it"
 
+    @pytest.mark.parametrize(("fault", "why"), [("lost", "GPU is lost"), ("failing", "Unknown Error")])
+    def test_a_board_that_is_down_is_missing_and_the_other_is_told(
+        self, nvml_library: Path, fault: str, why: str
+    ) -> None:
+        with Driver(nvml_library, [{}, {}]) as driver:
+            driver.order("fault", kind=fault, board=0)
+            found = doctor(driver)
+        assert (found["GPU 0"]["level"], found["GPU 1, H100"]["level"]) == ("missing", "ok")
+        assert found["GPU 0"]["found"].startswith(f"left out, the others are metered: {why}")
+        assert found["GPU 0"]["remedy"].startswith("`nvidia-smi` says more")
+
     def test_slices_modules_and_old_boards_say_what_to_know(self, nvml_library: Path) -> None:
         boards = [{"model": "H200", "slices": ["MIG-a"]}, {"model": "GH200"}, {"model": "P100"}]
         with Driver(nvml_library, boards) as driver:
@@ -454,6 +466,33 @@ class TestDoctor:
         )
         assert found["GPU 1, GH200-480GB"]["found"].endswith("; figures are the whole module's, its CPU included")
         assert "method integrated: no energy counter" in found["GPU 2, P100"]["found"]
+
+
+@pytest.mark.parametrize(("fault", "why"), [("lost", "GPU is lost"), ("failing", "Unknown Error")])
+def test_a_board_that_is_down_when_an_agent_starts_is_said_and_left_out_until_the_next_one_starts(
+    nvml_library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, why: str
+) -> None:
+    with Driver(nvml_library, [{}, {"model": "T4"}]) as driver:
+        down, up = driver.order("uuids")
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        for name in ("LD_LIBRARY_PATH", "FAKE_NVML_SOCKET"):
+            monkeypatch.setenv(name, driver.environment[name])
+        driver.order("fault", kind=fault, board=0)
+        with running_agent(tmp_path, meter="nvml", node="n1") as agent:
+            driver.order("clear")
+            assert [device["uuid"] for device in agent.info["devices"]] == [up]
+            assert agent.info["unmetered"]["GPU 0"].startswith(why)
+            assert agent.errors.read_text().startswith(f"GPU 0 is left out: {why}")
+            assert agent.count("wattledger_agent_read_errors_total") == 1
+            with agent.connect() as connection, pytest.raises(InputError, match=r"'0'.*1 \(GPU-"):
+                connection.ask("open", job_id="a", attempt=1, devices=["0"])
+            with agent.connect() as connection:
+                assert connection.ask("open", job_id="a", attempt=1, devices=["1"])["devices"] == [up]
+            agent.child.release(timeout_s=10)
+            assert {entry.device for entry in agent.entries()} == {up}
+        with running_agent(tmp_path, meter="nvml", node="n1") as agent:
+            assert [device["uuid"] for device in agent.info["devices"]] == [down, up]
+            assert "GPU 0" not in agent.info["unmetered"]
 
 
 NOTHING = [(1, 0, 0)]

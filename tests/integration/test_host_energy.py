@@ -13,7 +13,8 @@ from tests.metering import Clock, energy_by_job, simulated
 from workers.contract import Phase, Power, Quality
 from workers.telemetry.client import HeldLease
 from workers.telemetry.composite import CompositeMeter
-from workers.telemetry.node import LeaseRequest, NodeMeter
+from workers.telemetry.leases import LeaseRequest
+from workers.telemetry.node import NodeMeter
 from workers.telemetry.rapl import RaplMeter
 from workers.telemetry.usage import HostUsage
 

@@ -26,7 +26,7 @@ from workers.contract import EnergyEntry, Phase, Power, Quality
 from workers.errors import MeterError
 from workers.home import Home
 from workers.telemetry.client import AgentConnection, HeldLease
-from workers.telemetry.energy_log import read_energy
+from workers.telemetry.energy_read import read_energy
 from workers.telemetry.journal import journals_below
 from workers.telemetry.protocol import find_notes
 
@@ -132,6 +132,34 @@ def test_a_job_whose_agent_is_killed_goes_on_and_each_phase_has_its_true_energy(
         assert booked_mj == pytest.approx(true_mj(driver, *span), rel=0.15), phase
     assert Quality.GAP in {flag for entry in mine for flag in entry.quality}
     assert journals_below(agent.home.energy()) == []
+
+
+def test_a_job_that_outlives_an_agent_ended_in_order_has_both_parts_in_the_log_and_confirms_no_total(
+    driver: Driver, tmp_path: Path
+) -> None:
+    before_mj = counted_mj(driver)
+    with running_agent(tmp_path, meter="nvml", pause_s=0.1) as agent, hold(agent) as lease:
+        spans = []
+        for power_mw in (200_000, 400_000):
+            start_ns = driver.order("draw", board=0, pieces=[(1, power_mw, power_mw)], repeats=True)
+            wait_ns(driver, start_ns + S)
+            spans.append((start_ns, driver.order("draw", board=0, pieces=NOTHING)))
+            wait_until(lambda: stands(driver), what="the counter stands")
+            if len(spans) == 1:
+                agent.child.process.send_signal(signal.SIGTERM)
+                is_back(agent)
+                wait_until(lambda: agent.metrics("wattledger_lease_info") == {"a": 1.0}, what="the new lease")
+                lease.set_phase(Phase.TRAIN)
+        assert lease.close() is None
+        assert lease.unconfirmed is not None
+        assert "it has both parts" in lease.unconfirmed
+        agent.child.release(timeout_s=10)
+        entries = agent.entries()
+    assert total(entries) == counted_mj(driver) - before_mj
+    for phase, span in zip((Phase.LOAD, Phase.TRAIN), spans, strict=True):
+        mine = [entry for entry in entries if entry.job_id == "a" and entry.phase is phase]
+        assert total(mine) == pytest.approx(true_mj(driver, *span), rel=0.01), phase
+        assert {flag for entry in mine for flag in entry.quality} == set()
 
 
 def test_an_agent_killed_again_and_again_keeps_the_books_exact(driver: Driver, tmp_path: Path) -> None:

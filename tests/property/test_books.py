@@ -20,7 +20,8 @@ from orchestrator.books.refresh import refresh
 from orchestrator.store import RunRecord, Store
 from workers.contract import EnergyEntry, JobSpec, Method, Phase, Quality
 from workers.home import Home
-from workers.telemetry.energy_log import EnergyLog, read_energy
+from workers.telemetry.energy_log import EnergyLog
+from workers.telemetry.energy_read import read_energy
 from workers.units import NS_PER_S, NS_PER_US, apportion
 
 MIDNIGHT_NS = 1_704_067_200 * NS_PER_S

@@ -15,8 +15,9 @@ from tests.metering import START_NS, Clock, Processes, assert_covered_once, clai
 from workers.contract import EnergyEntry, Lease, Method, Phase, Power, Quality, Reading
 from workers.errors import CapError, InputError
 from workers.telemetry.booking import CLOSELY_NS, DeviceBook
+from workers.telemetry.leases import LeaseRequest
 from workers.telemetry.merging import merge
-from workers.telemetry.node import KEEP_CLOSED_NS, LeaseRequest, NodeMeter
+from workers.telemetry.node import KEEP_CLOSED_NS, NodeMeter
 from workers.telemetry.refresh import SLOWEST_NS
 from workers.telemetry.stretches import Claim
 from workers.units import MW_PER_W, NS_PER_S, PJ_PER_MJ

@@ -14,7 +14,8 @@ from orchestrator.accounting.energy import in_phases, sum_of
 from orchestrator.accounting.phases import PhaseSpan
 from workers.contract import EnergyEntry, Method, Phase, Quality
 from workers.home import Home
-from workers.telemetry.energy_log import EnergyLog, read_energy
+from workers.telemetry.energy_log import EnergyLog
+from workers.telemetry.energy_read import read_energy
 from workers.units import NS_PER_US
 
 TIMES_NS = st.integers(0, 4_000_000_000_000_000).map(lambda us: us * NS_PER_US)

@@ -11,7 +11,8 @@ from hypothesis.stateful import invariant, rule
 from tests.metering import simulated
 from tests.property.test_conservation import NodeLife
 from workers.contract import Lease, Power
-from workers.telemetry.node import RETURN_NS, LeaseRequest, NodeMeter
+from workers.telemetry.leases import LeaseRequest
+from workers.telemetry.node import RETURN_NS, NodeMeter
 from workers.telemetry.state import from_json
 from workers.telemetry.takeover import Told
 from workers.units import NS_PER_S

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import sys
 from pathlib import Path
 
@@ -72,10 +73,12 @@ def test_every_course_begins_before_its_window_and_names_are_different() -> None
 
 
 def test_ours_is_within_five_percent_of_a_200_ms_job_where_a_bare_loop_is_not(tmp_path: Path) -> None:
-    scenario = Scenario(name="smoke", length_ms=200, course=((-1000, IDLE), (0, BUSY), (200, IDLE)))
+    scenario = Scenario(name="smoke", length_ms=200, course=((-1000, IDLE), (0, BUSY), (200, IDLE)), repeats=5)
     library = build_library(tmp_path)
     results = run_scenario(scenario, library, python=Path(sys.executable), peers=(), lead_ms=1200)
-    (ours,), (bare,) = results[OURS], results[BARE]
-    assert ours.error_percent is not None
-    assert bare.error_percent is not None
-    assert abs(ours.error_percent) < 5 < abs(bare.error_percent)
+    ours, bare = (
+        [abs(one.error_percent) for one in results[name] if one.error_percent is not None] for name in (OURS, BARE)
+    )
+    assert len(ours) == len(bare) == 5
+    # The median: whoever else uses the machine may hold up a meter in one window, and an error of its own is in all.
+    assert statistics.median(ours) < 5 < statistics.median(bare)

@@ -19,7 +19,7 @@ from tests.bench.holds import DAY_S, TINY
 from tests.bench.range_queries import errors_percent
 from tests.bench.rollup import roll_up
 from workers.home import Home
-from workers.telemetry.energy_log import read_energy
+from workers.telemetry.energy_read import read_energy
 
 
 @pytest.fixture(scope="module")

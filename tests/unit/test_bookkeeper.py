@@ -14,7 +14,8 @@ from workers.contract import EnergyEntry
 from workers.errors import MeterError
 from workers.home import Home
 from workers.telemetry.bookkeeper import Bookkeeper, bounded
-from workers.telemetry.energy_log import EnergyLog, read_energy
+from workers.telemetry.energy_log import EnergyLog
+from workers.telemetry.energy_read import read_energy
 from workers.telemetry.journal import journals_below
 from workers.units import NS_PER_S
 

@@ -22,7 +22,8 @@ from workers.contract import EnergyEntry, Method, Phase, Quality
 from workers.errors import InputError, UnknownNameError, UnreachableError, WattledgerError
 from workers.home import Home
 from workers.parquet import Column, write_atomically
-from workers.telemetry.energy_log import EnergyLog, read_energy
+from workers.telemetry.energy_log import EnergyLog
+from workers.telemetry.energy_read import read_energy
 from workers.units import NS_PER_S
 
 HOUR_S = 3600

@@ -19,7 +19,7 @@ from workers.contract import EnergyEntry, Phase, Quality
 from workers.errors import InputError
 from workers.logfolder import COMPACTED, log_files, replaced_by
 from workers.parquet import Column, read_folder, write_atomically
-from workers.telemetry.energy_log import read_energy, read_energy_logs
+from workers.telemetry.energy_read import read_energy, read_energy_logs
 
 NEXT_YEAR = "2025-01-01"
 

@@ -12,7 +12,8 @@ from workers.contract import EnergyEntry, Method, Phase, Quality
 from workers.errors import InputError
 from workers.home import Home
 from workers.telemetry import energy_log
-from workers.telemetry.energy_log import EnergyLog, read_energy, read_energy_logs, utc_date
+from workers.telemetry.energy_log import EnergyLog, utc_date
+from workers.telemetry.energy_read import read_energy, read_energy_logs
 from workers.units import NS_PER_S
 
 MIDNIGHT_NS = 1_704_067_200 * NS_PER_S

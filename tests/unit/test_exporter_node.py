@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 
 import pytest
 
@@ -12,7 +13,8 @@ from workers.contract import Phase, Reading
 from workers.errors import MeterError
 from workers.telemetry import catalogue
 from workers.telemetry.exporter import AgentCollector, render, serve
-from workers.telemetry.node import LeaseRequest, NodeMeter
+from workers.telemetry.leases import LeaseRequest
+from workers.telemetry.node import NodeMeter
 from workers.telemetry.simulated import SimulatedMeter
 from workers.units import NS_PER_S
 
@@ -98,6 +100,11 @@ def test_the_energy_of_a_job_does_not_fall_while_its_device_is_lost(meter: Faili
         energies.append(joules)
     assert energies == sorted(energies)
     assert energies[1] == energies[2] < energies[3]
+
+
+def test_a_board_that_did_not_answer_at_the_start_is_an_error_and_nothing_else(node: NodeMeter) -> None:
+    found = shown(render(replace(node.snapshot(), silent=("GPU 3",))))
+    assert found["GPU 3"] == {catalogue.READ_ERRORS.name: 1.0}
 
 
 @pytest.mark.prometheus

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import fcntl
 import os
 import resource
 from collections.abc import Iterator
@@ -16,7 +17,8 @@ from workers.contract import EnergyEntry, Method, Phase, Quality
 from workers.errors import InputError
 from workers.home import Home
 from workers.telemetry import energy_log
-from workers.telemetry.energy_log import EnergyLog, read_energy, read_energy_folder, read_energy_logs
+from workers.telemetry.energy_log import EnergyLog
+from workers.telemetry.energy_read import read_energy, read_energy_folder, read_energy_logs
 from workers.telemetry.journal import Journal, Record, entries_of, journals_below, read_journal
 from workers.units import NS_PER_S
 
@@ -45,6 +47,19 @@ def entry(start_s: float, *, job_id: str | None = "j", energy_mj: int = 5) -> En
 def merged(start_s: float, seconds: int, energy_mj: int, *, job_id: str | None = "j") -> EnergyEntry:
     first = entry(start_s, energy_mj=energy_mj, job_id=job_id)
     return dataclasses.replace(first, end_ns=first.start_ns + seconds * NS_PER_S)
+
+
+def test_a_file_system_without_locks_is_an_error_that_leaves_no_file_open_and_none_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(file: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with pytest.raises(OSError, match="No locks available"):
+        Journal(tmp_path, "stem")
+    assert (len(list(Path("/proc/self/fd").iterdir())), list(tmp_path.iterdir())) == (before, [])
 
 
 class FullDisk:

@@ -11,8 +11,9 @@ from tests.metering import START_NS, Clock, MoodyMeter, Processes, at, brief, en
 from workers.contract import Device, Method, Phase, Power, Reading
 from workers.errors import CapError, InputError, UnknownNameError
 from workers.powercap.notes import LimitNotes
+from workers.telemetry.leases import LeaseRequest
 from workers.telemetry.meter import LimitRange
-from workers.telemetry.node import LeaseRequest, NodeMeter
+from workers.telemetry.node import NodeMeter
 from workers.telemetry.snapshot import DeviceStatus, LeaseStatus
 
 

@@ -11,8 +11,10 @@ from tests.metering import START_NS, Clock, Processes, brief, energy_by_job, sim
 from workers.contract import EnergyEntry, Lease, Method, Phase, Power, Quality
 from workers.errors import UnknownNameError
 from workers.telemetry.composite import CompositeMeter
+from workers.telemetry.devices import HOST_EVERY_NS
 from workers.telemetry.host import open_host_meters
-from workers.telemetry.node import HOST_EVERY_NS, LeaseRequest, NodeMeter
+from workers.telemetry.leases import LeaseRequest
+from workers.telemetry.node import NodeMeter
 
 PACKAGE, DRAM = "intel-rapl:0", "intel-rapl:0:0"
 

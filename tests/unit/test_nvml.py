@@ -11,9 +11,11 @@ from tests.fake_nvml import U32_NOT_AVAILABLE, U64_NOT_AVAILABLE, Board, FakeNvm
 from tests.metering import START_NS, Clock
 from workers.contract import Method, Power, Reading
 from workers.errors import CapError, MeterError
+from workers.telemetry.leases import LeaseRequest
 from workers.telemetry.meter import LimitRange
-from workers.telemetry.node import LeaseRequest, NodeMeter
-from workers.telemetry.nvml import ABSURD_MW, NvmlMeter, accelerator_type, has_nvidia_device
+from workers.telemetry.node import NodeMeter
+from workers.telemetry.nvml import ABSURD_MW, NvmlMeter, has_nvidia_device
+from workers.telemetry.products import accelerator_type
 
 FIRST, SECOND = "GPU-11111111-2222-3333-4444-555555555555", "GPU-99999999-2222-3333-4444-555555555555"
 
@@ -46,9 +48,45 @@ def test_a_board_of_another_process_is_refused_by_name() -> None:
             call(meter(Board()))
 
 
-def test_a_board_that_is_lost_at_the_start_is_an_error_since_nobody_can_say_which_it_is() -> None:
-    with pytest.raises(MeterError, match="NVML does not answer: GPU is lost"):
-        meter(Board(), Board(lost=True))
+FAILING = {"nvmlDeviceGetTotalEnergyConsumption": pynvml.NVML_ERROR_UNKNOWN}
+
+
+def test_no_board_that_answers_is_an_error_with_what_each_says_and_lets_go_of_the_driver() -> None:
+    fake = FakeNvml(Board(lost=True), Board(errors=FAILING))
+    with pytest.raises(
+        MeterError, match=rf"shows no board that answers \(GPU 0: GPU is lost; GPU 1: Unknown Error \({FIRST}\)\)"
+    ):
+        NvmlMeter(nvml=fake, environ={})
+    assert not fake.running
+
+
+def test_a_driver_that_goes_while_it_is_opened_is_an_error_and_no_board_is_blamed() -> None:
+    gone = {"nvmlDeviceGetTotalEnergyConsumption": pynvml.NVML_ERROR_DRIVER_NOT_LOADED}
+    with pytest.raises(MeterError, match="NVML cannot be read: Driver Not Loaded"):
+        meter(Board(), Board(uuid=SECOND, errors=gone))
+    with pytest.raises(MeterError, match="NVML does not answer: Driver Not Loaded"):
+        meter(Board(errors={"nvmlDeviceGetUUID": pynvml.NVML_ERROR_DRIVER_NOT_LOADED}), Board(uuid=SECOND))
+
+
+@pytest.mark.parametrize(
+    ("silent", "why"),
+    [(Board(lost=True), "GPU is lost"), (Board(errors=FAILING), f"Unknown Error ({FIRST})")],
+)
+def test_a_board_that_does_not_answer_at_the_start_is_left_out_and_the_others_keep_their_index(
+    silent: Board, why: str
+) -> None:
+    opened = meter(silent, Board(uuid=SECOND))
+    assert opened.silent == {"GPU 0": why}
+    assert [(device.uuid, device.index) for device in opened.devices()] == [(SECOND, 1)]
+    assert opened.read(SECOND).energy_mj == 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("visible", "silent"),
+    [("0,1", ["GPU 0"]), ("1", []), (SECOND, []), (f"{SECOND},GPU-3", ["GPU 0"]), (f"{SECOND},-1", [])],
+)
+def test_a_silent_board_of_somebody_else_is_not_spoken_of(visible: str, silent: list[str]) -> None:
+    assert list(meter(Board(lost=True), Board(uuid=SECOND), visible=visible).silent) == silent
 
 
 def test_a_lost_board_cannot_be_read_and_the_others_can() -> None:
@@ -242,6 +280,18 @@ def test_a_counter_that_grows_faster_than_any_board_draws_is_not_believed_until_
     assert opened.read(FIRST).energy_mj == 12_000_000
     board.energy_mj = 5
     assert opened.read(FIRST).energy_mj == 5
+
+
+def test_a_counter_is_believed_again_soon_after_a_clock_was_set_back() -> None:
+    board, clock = Board(), Clock()
+    opened = NvmlMeter(clock_ns=clock, nvml=FakeNvml(board), environ={})
+    opened.read(FIRST)
+    clock.pass_ms(-3_600_000)
+    # Nobody looked for a minute, in which it drew 1 kW.
+    board.energy_mj += 60_000_000
+    assert opened.read(FIRST).energy_mj is None
+    clock.pass_ms(10_000)
+    assert opened.read(FIRST).energy_mj == 61_000_000
 
 
 @pytest.mark.parametrize("absurd", [ABSURD_MW, U32_NOT_AVAILABLE])

@@ -16,12 +16,14 @@ import pytest
 
 from tests.clusters import wait_until
 from tests.metering import MoodyMeter
-from workers.contract import Phase, Power
+from workers.contract import Lease, Phase, Power
 from workers.errors import InputError, MeterError, UnreachableError
 from workers.telemetry.client import AgentConnection, HeldLease
+from workers.telemetry.leases import LeaseRequest
 from workers.telemetry.node import NodeMeter
 from workers.telemetry.protocol import MAX_LINE, connect, decode, encode, find_notes, leave_note, socket_path
-from workers.telemetry.server import LeaseServer, wait_until_free
+from workers.telemetry.server import LeaseServer, hold_node, wait_until_free
+from workers.telemetry.takeover import Told
 
 
 class Door:
@@ -248,6 +250,59 @@ def test_a_lease_goes_through_its_phases_and_its_joules_are_confirmed(door: Door
     assert door.meter.boards[board.uuid].limit_mw == 700_000
 
 
+def test_a_lease_that_a_hanging_driver_does_not_let_close_is_closed_when_its_holder_has_gone(tmp_path: Path) -> None:
+    class Hanging(NodeMeter):
+        """Its driver does not answer the first time a lease is to be closed."""
+
+        tries = 0
+
+        def close(self, lease_id: str) -> None:
+            self.tries += 1
+            if self.tries == 1:
+                raise MeterError("a driver has not answered for 2 s.")
+            super().close(lease_id)
+
+    node = Hanging(MoodyMeter(time.time_ns, "H100"), node="n1")
+    server = LeaseServer(tmp_path / "s", node, flush=lambda: None)
+    server.start()
+    with AgentConnection(tmp_path / "s") as connection:
+        lease = hold(connection)
+        assert lease.close() is None
+        assert lease.unconfirmed == "a driver has not answered for 2 s."
+    wait_until(lambda: not any(status.open for status in node.snapshot().leases), what="the lease is closed")
+    server.stop()
+
+
+def test_a_lease_that_is_resumed_while_its_first_connection_ends_stays_open(tmp_path: Path) -> None:
+    class Slow(NodeMeter):
+        """Closing waits until somebody has come to resume the lease, or no longer than that takes."""
+
+        closing, resumed = threading.Event(), threading.Event()
+
+        def resume(self, request: LeaseRequest, told: Told) -> Lease:
+            lease = super().resume(request, told)
+            self.resumed.set()
+            return lease
+
+        def close(self, lease_id: str) -> None:
+            self.closing.set()
+            self.resumed.wait(0.5)
+            super().close(lease_id)
+
+    node = Slow(MoodyMeter(time.time_ns, "H100"), node="n1")
+    server = LeaseServer(tmp_path / "s", node, flush=lambda: None)
+    server.start()
+    first, second = AgentConnection(tmp_path / "s"), AgentConnection(tmp_path / "s")
+    asked = {"job_id": "a", "attempt": 1, "devices": ["0"], "cpus": 1.0, "phase": "load"}
+    first.ask("open", **asked)
+    first.close()
+    assert node.closing.wait(10)
+    second.ask("resume", **asked, phases=[[1, "load"]], closed_ns=None)
+    assert second.ask("phase", phase="train")["speed"] is not None
+    second.close()
+    server.stop()
+
+
 def test_a_lease_ends_when_its_connection_does(door: Door) -> None:
     (board,) = door.meter.devices()
     with AgentConnection(door.path) as connection:
@@ -286,6 +341,14 @@ def test_the_socket_is_for_this_user_alone_and_is_gone_afterwards(tmp_path: Path
 def test_a_node_whose_agent_answers_takes_no_second_one(door: Door) -> None:
     with pytest.raises(InputError, match=rf"an agent of this node already answers at {door.path}\. Lease from it, or"):
         wait_until_free(door.path, timeout_s=0.1)
+
+
+def test_a_node_that_an_agent_has_to_itself_is_free_once_that_lets_go(tmp_path: Path) -> None:
+    held = hold_node(tmp_path / "s")
+    with pytest.raises(InputError, match="an agent of this node already answers"):
+        hold_node(tmp_path / "s", timeout_s=0.1)
+    os.close(held)
+    os.close(hold_node(tmp_path / "s"))
 
 
 def test_a_socket_that_a_killed_agent_left_behind_is_replaced(tmp_path: Path) -> None:
@@ -329,14 +392,21 @@ def test_a_lease_that_was_done_while_its_agent_was_away_is_closed_at_once(door: 
         assert second.ask("close")["energy_mj"] >= 0
 
 
-@pytest.mark.parametrize(("lease_id", "energy_mj"), [("x", 7), ("y", None)])
+@pytest.mark.parametrize(
+    ("lease_id", "devices", "energy_mj", "why"),
+    [
+        ("x", ["GPU-1"], 7, ""),
+        ("y", ["GPU-1"], None, "it has both parts"),
+        ("x", [], None, "a device does not answer since the agent was started anew"),
+    ],
+)
 def test_an_agent_that_comes_back_is_told_the_phases_it_missed_and_tells_the_joules_of_its_own_lease_alone(
-    tmp_path: Path, lease_id: str, energy_mj: int | None
+    tmp_path: Path, lease_id: str, devices: list[str], energy_mj: int | None, why: str
 ) -> None:
     path = tmp_path / "agent.sock"
     answers = [
         {"lease_id": "x", "devices": ["GPU-1"], "speed": None, "cap_watts": None, "unmetered": {}},
-        {"lease_id": lease_id, "speed": None},
+        {"lease_id": lease_id, "devices": devices, "speed": None},
         {"energy_mj": 7},
     ]
     asked = []
@@ -363,6 +433,7 @@ def test_an_agent_that_comes_back_is_told_the_phases_it_missed_and_tells_the_jou
     agent.start()
     assert lease.close() == energy_mj
     assert (lease.unconfirmed is None) == (energy_mj is not None)
+    assert why in (lease.unconfirmed or "")
     agent.join()
     assert [request["op"] for request in asked] == ["open", "resume", "close"]
     assert [phase for _, phase in asked[1]["phases"]] == ["load", "train"]

@@ -13,7 +13,8 @@ from workers.contract import Device, EnergyEntry, Lease, Method, Phase, Power, Q
 from workers.errors import CapError, InputError, MeterError
 from workers.home import Home
 from workers.telemetry.energy_log import EnergyLog
-from workers.telemetry.node import LeaseRequest, NodeMeter
+from workers.telemetry.leases import LeaseRequest
+from workers.telemetry.node import NodeMeter
 from workers.telemetry.recording import read_recording
 from workers.telemetry.replay import ReplayMeter
 from workers.telemetry.track import Track

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import socketserver
 import threading
@@ -15,7 +16,9 @@ from workers.telemetry.serving import Serving
 
 class Echo(socketserver.StreamRequestHandler):
     def handle(self) -> None:
-        self.wfile.write(self.rfile.readline())
+        # A client that says nothing may be gone before it is answered nothing.
+        with contextlib.suppress(BrokenPipeError):
+            self.wfile.write(self.rfile.readline())
 
 
 class UnixServer(socketserver.ThreadingUnixStreamServer):

@@ -11,7 +11,7 @@ import pytest
 from tests.driver.driver import ROOT
 from tests.unit.test_journal import entry, files, leave_journal, log_of
 from workers.home import Home
-from workers.telemetry.energy_log import read_energy
+from workers.telemetry.energy_read import read_energy
 from workers.telemetry.journal import Record, journals_below
 from workers.telemetry.settle import ChildSettler
 

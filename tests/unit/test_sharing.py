@@ -12,7 +12,8 @@ from tests.metering import Clock, MoodyMeter, Processes, energy_by_job, lease
 from workers.contract import EnergyEntry, Quality
 from workers.errors import MeterError
 from workers.telemetry import procfs
-from workers.telemetry.node import LeaseRequest, NodeMeter
+from workers.telemetry.leases import LeaseRequest
+from workers.telemetry.node import NodeMeter
 from workers.telemetry.sharing import use_by_lease
 
 A, B = lease("a", ["0"], pid=10), lease("b", ["0"], pid=20)

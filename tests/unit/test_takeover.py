@@ -16,7 +16,8 @@ from workers.errors import InputError
 from workers.powercap.notes import LimitNotes
 from workers.telemetry.composite import CompositeMeter
 from workers.telemetry.host import open_host_meters
-from workers.telemetry.node import RETURN_NS, LeaseRequest, NodeMeter
+from workers.telemetry.leases import LeaseRequest
+from workers.telemetry.node import RETURN_NS, NodeMeter
 from workers.telemetry.rapl import RaplMeter
 from workers.telemetry.state import from_json
 from workers.telemetry.takeover import Told
@@ -193,6 +194,34 @@ def test_a_device_that_is_not_there_now_is_gone_on_with_when_it_is_back() -> Non
     bench.write()
     assert json.loads(bench.written)["books"].keys() == {"GPU-other", known}
     assert json.loads(bench.written)["books"]["GPU-other"] == state["books"]["GPU-other"]
+
+
+def test_a_board_that_is_away_for_a_while_is_not_held_by_a_job_that_ended_meanwhile() -> None:
+    bench = Bench()
+    lease = bench.node.open(request())
+    bench.work(10_000)
+    bench.node.tick()
+    bench.write()
+    away = json.loads(bench.written)
+    # Another board has its place.
+    bench.written = bench.written.replace(bench.h100, "GPU-away")
+    bench.replace_agent()
+    assert bench.node.lease_energy_mj(lease.lease_id) == pytest.approx(10 * 700_000, abs=REFRESH_MJ)
+    bench.started_s.pop(PID)
+    bench.clock.pass_ms(90_000)
+    bench.node.tick()
+    bench.write()
+    # The board is back at the agent after that one, and has counted on.
+    state = json.loads(bench.written)
+    state["meter"], state["books"] = away["meter"], {bench.h100: state["books"]["GPU-away"]}
+    bench.written = json.dumps(state)
+    before = len(bench.entries)
+    bench.replace_agent()
+    bench.clock.pass_ms(1000)
+    bench.node.tick()
+    booked = energy_by_job(bench.entries[:1] + bench.taken()[before:])
+    assert booked["a"] == pytest.approx(10 * 700_000, abs=2 * REFRESH_MJ)
+    assert booked[None] == pytest.approx(91 * 70_000, abs=2 * REFRESH_MJ)
 
 
 def test_a_state_of_another_format_is_refused() -> None:

@@ -50,6 +50,12 @@ class Standing:
     booked_mj: int
     by_lease: Mapping[str, int]
 
+    def released(self, time_ns: int) -> Standing:
+        """The same, but that nobody holds the device from ``time_ns`` on."""
+        if not self.stretches[-1][1]:
+            return self
+        return replace(self, stretches=(*self.stretches, (max(time_ns, self.stretches[-1][0]), (), {})))
+
 
 class DeviceBook:
     """Books one device. Not thread-safe. A time before the last one is taken as the last: time never goes back.

@@ -86,7 +86,7 @@ READ_ERRORS = MetricInfo(
     kind="counter",
     unit="",
     labels=("node", "device"),
-    help="Reads of the device that failed since the agent started.",
+    help="Reads of the device that failed since the agent started; a board it could not open is GPU and its index.",
 )
 READ_SECONDS = MetricInfo(
     name="wattledger_agent_read_seconds",

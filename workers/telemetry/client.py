@@ -97,7 +97,7 @@ class HeldLease:
     Attributes:
         devices: UUIDs.
         cap_watts: the limit asked for, or ``None``.
-        unmetered: why a kind of device (``cpu``, ``dram``) is not metered here.
+        unmetered: why a kind of device (``cpu``, ``dram``) or a board (``GPU 3``) is not metered here.
         unconfirmed: after ``close``, why the joules are not known; ``None`` when they are.
     """
 
@@ -129,7 +129,7 @@ class HeldLease:
         self.unconfirmed: str | None = None
         # Of which lease ``close`` tells the joules: all of ours, as long as it is the one that was opened.
         self._lease_id: str | None = reply.get("lease_id")
-        self._is_whole = True
+        self._why_short: str | None = None
         self._speed: float | None = reply["speed"]
         self._asked_s = self._worked_s = monotonic_s()
         self._path = connection.path
@@ -207,11 +207,9 @@ class HeldLease:
                 return energy_mj
 
     def _whole(self, energy_mj: int) -> int | None:
-        """What was booked to all of the lease; ``None`` when it was ended under us, and another told for its rest."""
-        if self._is_whole:
-            return energy_mj
-        self.unconfirmed = "the agent was stopped and started meanwhile. Read the energy log: it has both parts."
-        return None
+        """What was booked to all of the lease; ``None`` when the agent that tells it has not metered all of it."""
+        self.unconfirmed = self._why_short
+        return energy_mj if self._why_short is None else None
 
     def _leave_unconfirmed(self) -> None:
         self.unconfirmed = self._why_away
@@ -265,7 +263,10 @@ class HeldLease:
                 connection.close()
                 return
             self._connection = connection
-            self._is_whole = self._is_whole and reply.get("lease_id") == self._lease_id
+            if reply.get("lease_id") != self._lease_id:
+                self._why_short = "the agent was stopped and started meanwhile. Read the energy log: it has both parts."
+            elif list(reply["devices"]) != list(self.devices):
+                self._why_short = "a device does not answer since the agent was started anew. See `wattledger doctor`."
             if self._speed is not None and reply["speed"] is not None:
                 self._speed = reply["speed"]
             # What came meanwhile, while nobody waited for us.

@@ -1,7 +1,7 @@
 """The energy log: every joule a node's devices drew, booked once. One row is one ``EnergyEntry``.
 
 Energy is exact (integer millijoules); times are kept to the microsecond. An agent's entries come to a journal first
-(see ``journal``) and become Parquet files every ten minutes; readers read both, each entry once.
+(see ``journal``) and become Parquet files every ten minutes; ``energy_read`` reads both, each entry once.
 """
 
 from __future__ import annotations
@@ -12,15 +12,14 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from workers.contract import EnergyEntry, Method, Phase, Quality
+from workers.contract import EnergyEntry
 from workers.errors import InputError
-from workers.home import Home
-from workers.parquet import Column, partition_labels, read_folder, write_atomically
+from workers.parquet import Column, write_atomically
 from workers.telemetry.journal import (
     Journal,
     Record,
@@ -33,9 +32,9 @@ from workers.telemetry.journal import (
     stem_of,
 )
 from workers.telemetry.merging import merge
-from workers.units import NS_PER_S, NS_PER_US
+from workers.units import NS_PER_S
 
-_SCHEMA = {
+SCHEMA = {
     "start": Column.TIME,
     "end": Column.TIME,
     "device": Column.TEXT,
@@ -50,7 +49,7 @@ _SCHEMA = {
     "quality": Column.TEXTS,
     "witness_mj": Column.INT64,
 }
-_LATER = ("witness_mj",)
+LATER = ("witness_mj",)
 """Columns that logs of earlier versions lack; there they read as null."""
 
 
@@ -142,8 +141,8 @@ class EnergyLog:
         stem = self._stem(entries[0].start_ns if entries else 0)
         written: list[Path] = []
         try:
-            for date, part in _by_date(entries):
-                written.append(_write_date(_parquet(self._folder, date, stem), part))
+            for date, part in by_date(entries):
+                written.append(_write_date(parquet_path(self._folder, date, stem), part))
         except OSError:
             for path in written:
                 path.unlink()
@@ -248,20 +247,20 @@ def settle(journal: Path) -> None:
     """
     # One that somebody removed by hand must not hold up the others for ever.
     records = read_journal(journal) if journal.exists() else []
-    for date, part in _by_date(_condensed(entries_of(records))):
-        path = _parquet(journal.parent, date, stem_of(journal))
+    for date, part in by_date(condensed(entries_of(records))):
+        path = parquet_path(journal.parent, date, stem_of(journal))
         if not path.exists():
             _write_date(path, part)
 
 
-def _condensed(entries: Sequence[EnergyEntry]) -> list[EnergyEntry]:
+def condensed(entries: Sequence[EnergyEntry]) -> list[EnergyEntry]:
     """Idle neighbours joined; what jobs drew keeps the flush's resolution, by which its warm-up can be told apart."""
     idle = merge([entry for entry in entries if entry.job_id is None])
     booked = [entry for entry in entries if entry.job_id is not None]
     return sorted([*idle, *booked], key=lambda entry: (entry.start_ns, entry.end_ns, entry.job_id or ""))
 
 
-def _by_date(entries: Sequence[EnergyEntry]) -> list[tuple[str, list[EnergyEntry]]]:
+def by_date(entries: Sequence[EnergyEntry]) -> list[tuple[str, list[EnergyEntry]]]:
     """The entries by the UTC date on which they start."""
     found: dict[str, list[EnergyEntry]] = {}
     for entry in entries:
@@ -269,7 +268,8 @@ def _by_date(entries: Sequence[EnergyEntry]) -> list[tuple[str, list[EnergyEntry
     return sorted(found.items())
 
 
-def _parquet(folder: Path, date: str, stem: str) -> Path:
+def parquet_path(folder: Path, date: str, stem: str) -> Path:
+    """The file of one date that a journal of ``stem`` becomes in its node's ``folder``."""
     return folder / f"date={date}" / f"{stem}.parquet"
 
 
@@ -289,7 +289,7 @@ def _write_date(path: Path, entries: Sequence[EnergyEntry]) -> Path:
         "quality": [sorted(entry.quality) for entry in entries],
         "witness_mj": [entry.witness_mj for entry in entries],
     }
-    write_atomically(path, columns, _SCHEMA)
+    write_atomically(path, columns, SCHEMA)
     return path
 
 
@@ -305,170 +305,6 @@ def _records(journal: Path) -> list[Record]:
         return read_journal(journal)
     except OSError:
         return []  # Tried again at every ``roll``, which says so.
-
-
-@dataclass(frozen=True, kw_only=True)
-class EnergyRead:
-    """What was read of the energy logs.
-
-    Attributes:
-        entries: in order of start.
-        node_of: device UUID to the node that metered it, for every device of ``entries``.
-        lost: ``(node, UTC date)`` of which a file could not be read: energy of that day may be missing.
-    """
-
-    entries: tuple[EnergyEntry, ...]
-    node_of: Mapping[str, str]
-    lost: frozenset[tuple[str, str]]
-
-
-def read_energy(
-    home: Home, *, job_ids: Collection[str] | None = None, node: str | None = None
-) -> tuple[EnergyEntry, ...]:
-    """Entries in order of start: all, or those of some jobs, or of one node. Torn files are ignored.
-
-    Raises:
-        InputError: ``node`` cannot be a node's name.
-    """
-    return read_energy_logs(home, job_ids=job_ids, node=node).entries
-
-
-def read_energy_logs(
-    home: Home,
-    *,
-    job_ids: Collection[str] | None = None,
-    node: str | None = None,
-    days: tuple[str, str] | None = None,
-) -> EnergyRead:
-    """The same entries, with the nodes they came from and the days whose files are torn.
-
-    Args:
-        home: whose logs.
-        job_ids: jobs to keep; ``None`` for all, and idle.
-        node: the one node to read; ``None`` for all.
-        days: first and last UTC date (``YYYY-MM-DD``) whose files are opened; ``None`` for all.
-
-    Raises:
-        InputError: ``node`` cannot be a node's name.
-    """
-
-    def wanted(labels: Mapping[str, str]) -> bool:
-        return days is None or days[0] <= labels.get("date", days[0]) <= days[1]
-
-    where = None if job_ids is None else {"job_id": job_ids}
-    folder = home.energy(node)
-    # Journals first: what becomes a Parquet file while we look is then seen in both, and never in neither.
-    journals = read_journals(folder)
-    read = read_folder(folder, _SCHEMA, partitions=("node", "date"), wanted=wanted, where=where, optional=_LATER)
-    node_of = dict(zip(read.columns["device"], read.columns["node"], strict=True))
-    entries = _entries(read.columns)
-    for path, date, entry in journalled(journals, counted=read.readable):
-        if wanted({"date": date}) and (job_ids is None or entry.job_id in job_ids):
-            entries.append(entry)
-            node_of[entry.device] = partition_labels(path)["node"]
-    entries.sort(key=lambda entry: (entry.start_ns, entry.device))
-    return EnergyRead(entries=tuple(entries), node_of=node_of, lost=lost_days((*read.unreadable, *journals.unreadable)))
-
-
-@dataclass(frozen=True, kw_only=True)
-class FolderRead:
-    """What was read of a folder: ``entries`` in order of start, and the files that are torn."""
-
-    entries: tuple[EnergyEntry, ...]
-    unreadable: tuple[Path, ...]
-
-
-def read_energy_folder(folder: Path) -> FolderRead:
-    """Every entry below any folder, wherever it came from; one that is not there reads as empty."""
-    journals = read_journals(folder)
-    read = read_folder(folder, _SCHEMA, optional=_LATER)
-    entries = [*_entries(read.columns), *(entry for _, _, entry in journalled(journals, counted=read.readable))]
-    entries.sort(key=lambda entry: (entry.start_ns, entry.device))
-    return FolderRead(entries=tuple(entries), unreadable=(*read.unreadable, *journals.unreadable))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Journals:
-    """What was read of journals: each one's entries by date, as its Parquet files would hold them."""
-
-    entries: Mapping[Path, Sequence[tuple[str, list[EnergyEntry]]]]
-    unreadable: tuple[Path, ...]
-
-
-def read_journals(folder: Path) -> Journals:
-    """The journals below ``folder``. Read them before the Parquet files that they become, so that nothing is missed."""
-    entries, unreadable = {}, []
-    for path in journals_below(folder):
-        try:
-            entries[path] = _by_date(_condensed(entries_of(read_journal(path))))
-        except FileNotFoundError:
-            continue  # It has become a Parquet file since it was listed.
-        except OSError:
-            unreadable.append(path)
-    return Journals(entries=entries, unreadable=tuple(unreadable))
-
-
-def journalled(journals: Journals, *, counted: Collection[Path]) -> Iterator[tuple[Path, str, EnergyEntry]]:
-    """Entries of journals that are in none of the Parquet files ``counted``; each with its journal and date."""
-    read = set(counted)
-    for path, by_date in journals.entries.items():
-        for date, entries in by_date:
-            if _parquet(path.parent, date, stem_of(path)) not in read:
-                for entry in entries:
-                    yield path, date, replace(entry, start_ns=_to_us(entry.start_ns), end_ns=_to_us(entry.end_ns))
-
-
-def _to_us(time_ns: int) -> int:
-    """The nearest microsecond, in ns, as the log keeps it."""
-    return (time_ns + NS_PER_US // 2) // NS_PER_US * NS_PER_US
-
-
-def _entries(columns: Mapping[str, Sequence[Any]]) -> list[EnergyEntry]:
-    return [_entry(*row) for row in zip(*(columns[name] for name in _SCHEMA), strict=True)]
-
-
-def _entry(
-    start: int,
-    end: int,
-    device: str,
-    model: str,
-    kind: str,
-    energy_mj: int,
-    job_id: str | None,
-    attempt: int | None,
-    phase: str | None,
-    share: float,
-    method: str,
-    quality: Sequence[str],
-    witness_mj: int | None,
-) -> EnergyEntry:
-    """A row, in the order of the schema."""
-    return EnergyEntry(
-        start_ns=start,
-        end_ns=end,
-        device=device,
-        model=model,
-        kind=kind,
-        energy_mj=energy_mj,
-        job_id=job_id,
-        attempt=attempt,
-        phase=None if phase is None else Phase(phase),
-        share=share,
-        method=Method(method),
-        quality=frozenset(map(Quality, quality)),
-        witness_mj=witness_mj,
-    )
-
-
-def lost_days(unreadable: Sequence[Path]) -> frozenset[tuple[str, str]]:
-    """``(node, UTC date)`` of files and journals that cannot be read."""
-    found = [(partition_labels(path), path) for path in unreadable]
-    return frozenset(
-        # A journal is of one date as a rule: that on which it begins, which its name begins with.
-        (labels["node"], labels.get("date") or utc_date(int(stem_of(path).partition("-")[0])))
-        for labels, path in found
-        if "node" in labels
-    )
 
 
 def utc_date(time_ns: int) -> str:

@@ -62,6 +62,8 @@ def _family(metric: MetricInfo) -> Metric:
 def _samples(snapshot: NodeSnapshot) -> Iterator[Sample]:
     for status in snapshot.devices:
         yield from _device_samples(snapshot.node, status)
+    for name in snapshot.silent:
+        yield catalogue.READ_ERRORS, {"node": snapshot.node, "device": name}, 1.0
     yield from _lease_samples(snapshot)
     yield from _job_samples(snapshot)
     yield catalogue.READ_SECONDS, {"node": snapshot.node}, snapshot.read_seconds

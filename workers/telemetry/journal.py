@@ -67,7 +67,13 @@ class Journal:
         self.path, self.stem, self._write = folder / f"{_PREFIX}{stem}{_SUFFIX}", stem, write
         folder.mkdir(parents=True, exist_ok=True)
         self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
-        fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            # As on some network file systems; it is tried every second, and must leave nothing behind.
+            os.close(self._file)
+            self.path.unlink()
+            raise
         self._size, self._is_torn = 0, False
         # Some network file systems cannot push a folder to disk; the file is there all the same.
         with contextlib.suppress(OSError):

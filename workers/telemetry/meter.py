@@ -112,6 +112,17 @@ class RemembersMeter(Protocol):
         ...
 
 
+@runtime_checkable
+class PartialMeter(Protocol):
+    """A meter that opens although some of its devices do not answer.
+
+    Attributes:
+        silent: what an operator calls each of those, to why it is left out: a clause.
+    """
+
+    silent: Mapping[str, str]
+
+
 class UncappedMeter(ABC):
     """What is the same in all meters of devices that take no limit and follow nobody: a CPU's counters, a recording."""
 

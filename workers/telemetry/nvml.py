@@ -13,7 +13,7 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from workers.errors import CapError, MeterError
 from workers.telemetry.meter import LimitRange
 from workers.telemetry.nvml_driver import NvmlDriver, text
 from workers.telemetry.nvml_use import ProcessUse
+from workers.telemetry.products import accelerator_type
 from workers.units import NS_PER_S
 
 ABSURD_MJ = 2**62
@@ -47,30 +48,6 @@ THROTTLE = {
     0x100: "display clocks",
 }
 """NVML's clocks event reasons but for 0x1, which is an idle board."""
-
-_NAMES: tuple[tuple[str, str], ...] = (
-    (r"\bH200\b", "H200"),
-    (r"\bH100\b", "H100"),
-    (r"\bA100\b.*80G", "A100-80GB"),
-    (r"\bA100\b", "A100-40GB"),
-    (r"\bV100", "V100"),
-    (r"\bP100\b", "P100"),
-    (r"\bK80\b", "K80"),
-    (r"\bT4\b", "T4"),
-    (r"\bL40S\b", "L40S"),
-    (r"\bL4\b", "L4"),
-    (r"\bA40\b", "A40"),
-    (r"\bA10G\b", "A10G"),
-)
-
-
-def accelerator_type(name: str) -> str:
-    """The accelerator type of a board by NVML's product name: ``NVIDIA A100-SXM4-80GB`` is ``A100-80GB``."""
-    for pattern, model in _NAMES:
-        if re.search(pattern, name):
-            return model
-    bare = re.sub(r"^(NVIDIA|Tesla)\s+|GeForce\s+", "", re.sub(r"^NVIDIA\s+", "", name))
-    return re.sub(r"\s+", "-", bare.strip())
 
 
 def has_nvidia_device(root: Path = Path("/")) -> bool:
@@ -107,10 +84,14 @@ class _Beside:
 class NvmlMeter:
     """The NVIDIA boards this process may see. Behaves as ``PowerMeter`` says.
 
-    ``CUDA_VISIBLE_DEVICES`` limits the boards, since a node's launcher divides a machine with it.
+    ``CUDA_VISIBLE_DEVICES`` limits the boards, since a node's launcher divides a machine with it. A board that does not
+    answer when it is opened is left out for the life of this meter: how its joules are obtained is settled then.
+
+    Attributes:
+        silent: each of those (``GPU 3``, by NVML index), to why: a clause.
 
     Raises:
-        MeterError: no driver, or no board.
+        MeterError: no driver, or no board that answers.
     """
 
     def __init__(
@@ -131,14 +112,34 @@ class NvmlMeter:
         self._uses: dict[str, ProcessUse] = {}
         chosen = environ.get("CUDA_VISIBLE_DEVICES")
         visible = None if chosen is None else self._boards_of(chosen)
-        self._devices = tuple(
-            self._describe(index, uuid)
-            for index, uuid in enumerate(self._driver.uuids)
-            if visible is None or _is_visible(index, uuid, visible)
-        )
+        self.silent: dict[str, str] = {}
+        self._devices = tuple(self._open(visible))
         self._boards = {device.uuid: device for device in self._devices}
         if not self._devices:
-            raise MeterError(f"NVML shows no board (CUDA_VISIBLE_DEVICES={chosen!r}). Check `nvidia-smi -L`.")
+            self._driver.close()
+            silent = "; ".join(f"{board}: {why}" for board, why in self.silent.items())
+            found = f"NVML shows no board that answers ({silent})" if silent else "NVML shows no board"
+            raise MeterError(f"{found} (CUDA_VISIBLE_DEVICES={chosen!r}). Check `nvidia-smi -L`.")
+
+    def _open(self, visible: Sequence[str] | None) -> Iterator[Device]:
+        """The visible boards that answer; why the others do not is noted.
+
+        Raises:
+            MeterError: the driver is gone.
+        """
+        uuids = self._driver.uuids
+        for index, why in self._driver.silent.items():
+            if visible is None or _may_be_visible(index, visible, uuids.values()):
+                self.silent[f"GPU {index}"] = why
+        for index, uuid in uuids.items():
+            if visible is not None and not _is_visible(index, uuid, visible):
+                continue
+            try:
+                yield self._describe(index, uuid)
+            except MeterError as error:
+                if self._driver.is_gone:
+                    raise
+                self.silent[f"GPU {index}"] = f"{error.__cause__ or error} ({uuid})"
 
     def _boards_of(self, chosen: str) -> list[str]:
         """The tokens of ``CUDA_VISIBLE_DEVICES``, a MIG slice (``MIG-…``) as the board it is cut from."""
@@ -255,9 +256,11 @@ class NvmlMeter:
         if not 0 <= counted_mj < ABSURD_MJ:
             return None
         before_ns, before_mj = self._believed.get(device, (time_ns, counted_mj))
-        # A second more than passed allows for the counter's refresh.
-        most_mj = ABSURD_MW * (max(0, time_ns - before_ns) + NS_PER_S) // NS_PER_S
+        # A clock that was set back begins the time anew; a second more than passed allows for the counter's refresh.
+        before_ns = min(before_ns, time_ns)
+        most_mj = ABSURD_MW * (time_ns - before_ns + NS_PER_S) // NS_PER_S
         if counted_mj > before_mj + most_mj:
+            self._believed[device] = (before_ns, before_mj)
             return None
         self._believed[device] = (time_ns, counted_mj)
         return counted_mj
@@ -319,8 +322,14 @@ class NvmlMeter:
         return board
 
 
-def _is_visible(index: int, uuid: str, tokens: list[str]) -> bool:
+def _is_visible(index: int, uuid: str, tokens: Sequence[str]) -> bool:
     return any(token == str(index) or (token and uuid.startswith(token)) for token in tokens)
+
+
+def _may_be_visible(index: int, tokens: Sequence[str], known: Iterable[str]) -> bool:
+    """Whether a board that does not say which it is may be meant: by its index, or by a UUID that no other has."""
+    strangers = (token for token in tokens if token.startswith(("GPU-", "MIG-")))
+    return str(index) in tokens or any(not any(uuid.startswith(token) for uuid in known) for token in strangers)
 
 
 def _sane(value: int | None, absurd: int) -> int | None:

@@ -21,10 +21,13 @@ REOPEN_NS = NS_PER_S
 class NvmlDriver:
     """NVML, initialised.
 
-    ``uuids`` are the boards, by NVML index. ``nvml`` is the module or what stands in for it.
+    Attributes:
+        nvml: the module, or what stands in for it.
+        uuids: NVML index to the UUID of each board that says which it is.
+        silent: NVML index of those that do not, to why: a clause.
 
     Raises:
-        MeterError: no library, no driver, or a board that does not say which it is.
+        MeterError: no library or no driver.
     """
 
     def __init__(self, *, clock_ns: Callable[[], int], nvml: Any = pynvml) -> None:  # noqa: ANN401 - the port
@@ -44,16 +47,32 @@ class NvmlDriver:
         )
         self._clock_ns = clock_ns
         self._handles: dict[str, object] = {}
-        self._is_gone = self._is_closed = False
+        self.is_gone = self._is_closed = False
         self._opened_ns = clock_ns()
+        self.uuids: dict[int, str] = {}
+        self.silent: dict[int, str] = {}
         try:
             nvml.nvmlInit()
             for index in range(nvml.nvmlDeviceGetCount()):
-                handle = nvml.nvmlDeviceGetHandleByIndex(index)
-                self._handles[text(nvml.nvmlDeviceGetUUID(handle))] = handle
+                self._find(index)
         except nvml.NVMLError as error:
             raise MeterError(f"NVML does not answer: {error}. Check that `nvidia-smi` works for this user.") from error
-        self.uuids = tuple(self._handles)
+
+    def _find(self, index: int) -> None:
+        """Ask the board at ``index`` which it is; one that fell off the bus must not hide the others.
+
+        Raises:
+            NVMLError: the driver is gone.
+        """
+        try:
+            handle = self.nvml.nvmlDeviceGetHandleByIndex(index)
+            uuid = text(self.nvml.nvmlDeviceGetUUID(handle))
+        except self.nvml.NVMLError as error:
+            if self._is_of_driver(error):
+                raise
+            self.silent[index] = str(error)
+            return
+        self.uuids[index], self._handles[uuid] = uuid, handle
 
     def ask(self, uuid: str, function: str, *arguments: object) -> Any:  # noqa: ANN401 - NVML's own types
         """What ``function`` answers for a board; ``None`` where the board or the driver does not offer it.
@@ -115,7 +134,7 @@ class NvmlDriver:
             return
 
     def _handle(self, uuid: str) -> object:
-        if self._is_gone and not self._is_closed:
+        if self.is_gone and not self._is_closed:
             self._reopen()
         if uuid not in self._handles:
             try:
@@ -135,17 +154,21 @@ class NvmlDriver:
             self.nvml.nvmlInit()
         except self.nvml.NVMLError as error:
             raise MeterError(f"the NVIDIA driver is gone: {error}. Load it again; see `nvidia-smi`.") from error
-        self._is_gone = False
+        self.is_gone = False
 
     def _failed(self, uuid: str, error: Exception) -> MeterError:
         """The error for a call that failed; what it says of handles is remembered."""
-        code = getattr(error, "value", None)
-        if code in (self.nvml.NVML_ERROR_UNINITIALIZED, self.nvml.NVML_ERROR_DRIVER_NOT_LOADED):
-            self._is_gone = True
+        if self._is_of_driver(error):
+            self.is_gone = True
             self._handles.clear()
-        elif code == self.nvml.NVML_ERROR_GPU_IS_LOST:
+        elif getattr(error, "value", None) == self.nvml.NVML_ERROR_GPU_IS_LOST:
             self._handles.pop(uuid, None)
         return MeterError(f"NVML cannot be read: {error}. Check `nvidia-smi`.")
+
+    def _is_of_driver(self, error: Exception) -> bool:
+        """Whether the driver is gone, and not a board."""
+        gone = (self.nvml.NVML_ERROR_UNINITIALIZED, self.nvml.NVML_ERROR_DRIVER_NOT_LOADED)
+        return getattr(error, "value", None) in gone
 
 
 def text(value: str | bytes) -> str:

@@ -20,7 +20,8 @@ beside the socket.
 
 A ``resume`` that is answered with another ``lease_id`` than the ``open`` was found its lease ended: it holds a new one.
 
-An ``open`` is also told ``"unmetered"``: for each kind of device (``cpu``, ``dram``) that is not metered here, why.
+An ``open`` is also told ``"unmetered"``: for each kind of device (``cpu``, ``dram``) and board (``GPU 3``) that is
+not metered here, why.
 
 A request that fails is answered ``{"error": sentence, "exit_code": n}`` and changes nothing, but for a ``close`` that
 fails because the disk refuses the energy log: its lease has ended, and the agent keeps the joules and tries again.

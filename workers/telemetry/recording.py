@@ -14,7 +14,8 @@ from typing import Literal, cast
 
 from workers.contract import EnergyEntry, Method
 from workers.errors import InputError
-from workers.telemetry.energy_log import read_energy_folder
+from workers.telemetry.energy_read import read_energy_folder
+from workers.telemetry.products import accelerator_type
 from workers.telemetry.smi_log import SmiBoard, SmiSample, parse_smi_log
 from workers.telemetry.track import Track
 
@@ -101,9 +102,6 @@ def _from_smi(path: Path, data: bytes) -> Recording:
 
 
 def _smi_device(path: Path, board: SmiBoard) -> RecordedDevice:
-    # Imported here: the driver's binding comes with it, and a recording of something else does not need that.
-    from workers.telemetry.nvml import accelerator_type  # noqa: PLC0415
-
     samples = [(sample.time_ns, sample.power_mw) for sample in board.samples]
     return RecordedDevice(
         uuid=board.uuid or _made_uuid(path, board.key),

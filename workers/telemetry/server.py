@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import os
 import socket
 import socketserver
 import struct
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +18,9 @@ from pydantic import Field, Strict
 
 from workers.contract import JOB_ID_PATTERN, Lease, Names, Phase, Power, Section, section_problems
 from workers.errors import InputError, MeterError, UnknownNameError, UnreachableError, WattledgerError
-from workers.telemetry.node import LeaseRequest, NodeMeter
+from workers.telemetry.leases import LeaseRequest
+from workers.telemetry.node import NodeMeter
+from workers.telemetry.patience import BoundedLock
 from workers.telemetry.protocol import MAX_LINE, Message, connect, decode, encode
 from workers.telemetry.serving import Serving
 from workers.telemetry.state import told_from_json
@@ -26,6 +31,8 @@ SETTLE_TIMEOUT_S = 2.0
 """A counter refreshes within 100 ms; a board that takes longer than this is not waited for."""
 TAKEOVER_TIMEOUT_S = 2.0
 """How long an agent may wait for the one before it, which its parent has just let go, to leave."""
+LEAVE_TIMEOUT_S = 10.0
+"""How long it may take one that answers nobody any more to make Parquet files of its last journal, on a busy host."""
 
 
 class Opening(Section):
@@ -56,6 +63,8 @@ class LeaseServer(socketserver.ThreadingUnixStreamServer):
         self.meter, self.flush, self.note = meter, flush, note
         # Lease to the connection it ends with: the last one that opened or resumed it.
         self.holders: dict[str, _Connection] = {}
+        # Held while a connection takes up a lease, or ends one that it alone holds: never both at once.
+        self.handing_over = BoundedLock()
         self._path = path
         with contextlib.suppress(FileNotFoundError):
             path.unlink()
@@ -98,10 +107,13 @@ class _Connection(socketserver.StreamRequestHandler):
 
     def _end_lease(self, lease_id: str) -> None:
         """The client has gone; a driver that hangs is waited for, so that its lease does not stay open for ever."""
-        while self.server.holders.get(lease_id) is self:
-            with contextlib.suppress(MeterError):
-                self.server.meter.close(lease_id)
-                self.server.holders.pop(lease_id, None)
+        is_ended = False
+        while not is_ended:
+            with contextlib.suppress(MeterError), self.server.handing_over:
+                if self.server.holders.get(lease_id) is self:
+                    self.server.meter.close(lease_id)
+                    self.server.holders.pop(lease_id, None)
+                is_ended = True
 
     def _answer(self, line: bytes) -> Message:
         try:
@@ -124,11 +136,17 @@ class _Connection(socketserver.StreamRequestHandler):
             return {"error": f"the request cannot be used: {error!r}.", "exit_code": InputError.exit_code}
 
     def _open(self, request: Message) -> Message:
-        return self._hold(self.server.meter.open(self._wanted(request)))
+        wanted = self._wanted(request)
+        with self.server.handing_over:
+            lease = self._take(self.server.meter.open(wanted))
+        return self._held(lease)
 
     def _resume(self, request: Message) -> Message:
         told = told_from_json({name: request.pop(name, None) for name in ("phases", "closed_ns")})
-        return self._hold(self.server.meter.resume(self._wanted(request), told))
+        wanted = self._wanted(request)
+        with self.server.handing_over:
+            lease = self._take(self.server.meter.resume(wanted, told))
+        return self._held(lease)
 
     def _wanted(self, request: Message) -> LeaseRequest:
         if self._lease_id is not None:
@@ -148,10 +166,14 @@ class _Connection(socketserver.StreamRequestHandler):
             power=wanted.power,
         )
 
-    def _hold(self, lease: Lease) -> Message:
+    def _take(self, lease: Lease) -> Lease:
         """The lease ends with this connection from now on."""
         self._lease_id = lease.lease_id
         self.server.holders[lease.lease_id] = self
+        return lease
+
+    def _held(self, lease: Lease) -> Message:
+        """What the holder of a lease is told of it, once it is on disk."""
         self.server.note()
         is_open = self.server.meter.is_open(lease.lease_id)
         return {
@@ -170,9 +192,11 @@ class _Connection(socketserver.StreamRequestHandler):
         return {"speed": self.server.meter.speed(self._lease())}
 
     def _close(self, _: Message) -> Message:
-        lease_id, self._lease_id = self._lease(), None
-        self.server.holders.pop(lease_id, None)
+        lease_id = self._lease()
+        # Where a driver hangs it stays ours, and is closed when the client has gone.
         self.server.meter.close(lease_id)
+        self._lease_id = None
+        self.server.holders.pop(lease_id, None)
         self._settle(lease_id)
         self.server.flush()
         return {"energy_mj": self.server.meter.lease_energy_mj(lease_id)}
@@ -233,6 +257,30 @@ def wait_until_free(path: Path, *, timeout_s: float = TAKEOVER_TIMEOUT_S) -> Non
             return
         pause.wait(0.05)
     raise InputError(f"an agent of this node already answers at {path}. Lease from it, or stop it first.")
+
+
+def hold_node(path: Path, *, timeout_s: float = LEAVE_TIMEOUT_S) -> int:
+    """Have the node whose agent listens at ``path`` to ourselves; gives the descriptor to close when we let go of it.
+
+    Asking whether somebody answers tells two agents that start at once nothing of each other; the kernel does.
+
+    Raises:
+        InputError: another agent stays. Two agents of one node would book every joule twice.
+    """
+    file = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    pause, deadline_s = threading.Event(), time.monotonic() + timeout_s
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline_s:
+                os.close(file)
+                raise InputError(
+                    f"an agent of this node already answers at {path}. Lease from it, or stop it first."
+                ) from None
+            pause.wait(0.05)
+        else:
+            return file
 
 
 def _peer_pid(connection: socket.socket) -> int:

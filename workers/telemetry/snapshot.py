@@ -44,6 +44,7 @@ class NodeSnapshot:
         node: the node's name, as in the energy log.
         read_seconds: how long the last look at all devices took, s.
         write_errors: times the disk refused the energy log since the agent started.
+        silent: devices that did not answer when the agent started, as an operator calls them.
     """
 
     node: str
@@ -51,6 +52,7 @@ class NodeSnapshot:
     leases: tuple[LeaseStatus, ...]
     read_seconds: float
     write_errors: int = 0
+    silent: tuple[str, ...] = ()
 
 
 def without_figures(snapshot: NodeSnapshot) -> NodeSnapshot:

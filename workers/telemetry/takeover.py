@@ -14,6 +14,9 @@ from workers.telemetry.booking import DeviceBook
 from workers.telemetry.stretches import Claim
 from workers.units import apportion
 
+Step = tuple[int, tuple[Lease, ...]]
+"""From when on, ns since the epoch, which leases are open, in their phases then."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Told:
@@ -31,7 +34,7 @@ class Told:
 class Takeover:
     """The time between a state and a new agent, during which leases may have changed phase or ended.
 
-    Readings are kept back until every holder that still lives has told, or ``deadline_ns`` has come. Not thread-safe.
+    It is over once every holder that still lives has told, or ``deadline_ns`` has come. Not thread-safe.
 
     Args:
         since_ns: the state's time.
@@ -41,7 +44,6 @@ class Takeover:
 
     def __init__(self, *, since_ns: int, held: Sequence[Lease], waiting: set[str], deadline_ns: int) -> None:
         self.since_ns, self.deadline_ns, self.waiting = since_ns, deadline_ns, waiting
-        self.readings: list[Reading] = []
         self._leases = {lease.lease_id: lease for lease in held}
         self._changes: list[tuple[int, str, Phase | None]] = []
         self._ends: dict[str, int] = {}
@@ -66,7 +68,7 @@ class Takeover:
         """Whether nobody is waited for any more; a clock that was set back ends it too."""
         return not self.waiting or not self.since_ns <= now_ns < self.deadline_ns
 
-    def steps(self) -> list[tuple[int, tuple[Lease, ...]]]:
+    def steps(self) -> list[Step]:
         """The leases that were open from each time on, in their phases then; the first time is ``since_ns``."""
         changes = sorted(((max(self.since_ns, at), key, phase) for at, key, phase in self._changes), key=lambda c: c[0])
         times = sorted({self.since_ns, *(at for at, _, _ in changes), *self._ends.values()})
