@@ -411,11 +411,8 @@ def test_an_agent_that_comes_back_is_told_the_phases_it_missed_and_tells_the_jou
     ]
     asked = []
 
-    def serve(count: int) -> None:
-        """Answers so many requests on one connection, and is gone."""
-        with socket.socket(socket.AF_UNIX) as listening:
-            listening.bind(str(path))
-            listening.listen()
+    def serve(listening: socket.socket, count: int) -> None:
+        with listening:
             client, _ = listening.accept()
             with client, client.makefile("rb") as lines:
                 for _ in range(count):
@@ -423,14 +420,20 @@ def test_an_agent_that_comes_back_is_told_the_phases_it_missed_and_tells_the_jou
                     client.sendall(encode(answers.pop(0)))
         path.unlink()
 
-    agent = threading.Thread(target=serve, args=(1,))
-    agent.start()
-    wait_until(path.exists, what="the agent")
+    def agent_that_answers(count: int) -> threading.Thread:
+        """Answers so many requests on one connection, and is gone; it listens already."""
+        listening = socket.socket(socket.AF_UNIX)
+        listening.bind(str(path))
+        listening.listen()
+        agent = threading.Thread(target=serve, args=(listening, count))
+        agent.start()
+        return agent
+
+    agent = agent_that_answers(1)
     lease = hold(AgentConnection(path), close_wait_s=20)
     agent.join()
     lease.set_phase(Phase.TRAIN)
-    agent = threading.Thread(target=serve, args=(2,))
-    agent.start()
+    agent = agent_that_answers(2)
     assert lease.close() == energy_mj
     assert (lease.unconfirmed is None) == (energy_mj is not None)
     assert why in (lease.unconfirmed or "")
