@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 NS_PER_S = 1_000_000_000
+NS_PER_MS = 1_000_000
 NS_PER_US = 1_000
 MJ_PER_J = 1_000
 """Millijoules in a joule (``mj`` is millijoules throughout, never megajoules)."""

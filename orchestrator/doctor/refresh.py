@@ -10,12 +10,11 @@ from dataclasses import dataclass
 
 from workers.errors import MeterError
 from workers.telemetry.meter import PowerMeter
-from workers.units import NS_PER_S
+from workers.units import NS_PER_MS
 
 LOOK_NS = 350_000_000
 """Three refreshes of the slowest boards, which take 100 ms."""
 PAUSE_S = 0.001
-NS_PER_MS = NS_PER_S // 1000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

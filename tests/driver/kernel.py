@@ -9,7 +9,8 @@ from typing import Literal
 
 from tests.driver.boards import BoardSpec
 from tests.driver.wire import MAX_PROCESSES, PROCESS, REPLY, REQUEST, Code, Op
-from workers.telemetry.board import NS_PER_MS, Board
+from workers.telemetry.board import Board
+from workers.units import NS_PER_MS
 
 DRIVER_VERSION = "580.95.05"
 ENERGY_FIELD, AVERAGE_FIELD, INSTANT_FIELD = 83, 185, 186

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.telemetry.refresh import CLOSE_NS, NS_PER_MS, RefreshPeriod
+from workers.telemetry.refresh import CLOSE_NS, RefreshPeriod
+from workers.units import NS_PER_MS
 
 
 def look_at(period: RefreshPeriod, times_ms: list[float], *, refresh_ms: float, offset_ms: float = 0) -> None:

@@ -19,9 +19,7 @@ from collections.abc import Mapping
 
 from workers.telemetry.power_trace import Timeline, Trace
 from workers.telemetry.profiles import CAP_SPEED_EXPONENT, BoardProfile
-from workers.units import MW_PER_W, NS_PER_S, PJ_PER_MJ
-
-NS_PER_MS = NS_PER_S // 1000
+from workers.units import MW_PER_W, NS_PER_MS, PJ_PER_MJ
 
 
 class Board:

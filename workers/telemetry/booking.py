@@ -23,9 +23,9 @@ from dataclasses import dataclass, replace
 from workers.contract import Device, EnergyEntry, Method, Quality, Reading
 from workers.telemetry.idle import IdlePower
 from workers.telemetry.merging import merge
-from workers.telemetry.refresh import CLOSE_NS, NS_PER_MS, SLOWEST_NS, RefreshPeriod
+from workers.telemetry.refresh import CLOSE_NS, SLOWEST_NS, RefreshPeriod
 from workers.telemetry.stretches import Claim, Span, Stretch, accounts_of, cut, weights_of
-from workers.units import PJ_PER_MJ, apportion
+from workers.units import NS_PER_MS, PJ_PER_MJ, apportion
 
 CLOSELY_NS = SLOWEST_NS * 5 // 2
 """For this long after an edge, or the first reading, close looks help: at least two refreshes come in it."""

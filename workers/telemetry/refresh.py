@@ -7,9 +7,8 @@ dates the one before, which was not: that is how the energy at an edge is known 
 
 from __future__ import annotations
 
-from workers.units import NS_PER_S
+from workers.units import NS_PER_MS
 
-NS_PER_MS = NS_PER_S // 1000
 SLOWEST_NS = 100 * NS_PER_MS
 """No board's counter takes longer than this from one refresh to the next (20 to 100 ms on measured boards)."""
 CLOSE_NS = 8 * NS_PER_MS
