@@ -37,7 +37,6 @@ PREFILL_SECONDS = "prefill_seconds"
 ``DECODE_SECONDS``: the same of writing the answer.
 """
 DECODE_SECONDS = "decode_seconds"
-SAMPLES_PER_SECOND = "samples_per_second"
 TRAINABLE_PARAMETERS = "trainable_parameters"
 """Logical parameters that are trained: a packed 4-bit weight counts as what it unpacks to."""
 TOTAL_PARAMETERS = "total_parameters"
