@@ -17,14 +17,41 @@ class JobState(enum.StrEnum):
 
     QUEUED = "queued"
     RUNNING = "running"
+    STOPPING = "stopping"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    SKIPPED = "skipped"
 
     @property
     def is_final(self) -> bool:
         """Whether nothing follows."""
         return not TABLE[self].then
+
+    @property
+    def holds_place(self) -> bool:
+        """Whether an attempt of it is on a node."""
+        return self in (JobState.RUNNING, JobState.STOPPING)
+
+
+class AttemptState(enum.StrEnum):
+    """How far an attempt is, or how it ended."""
+
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    LOST = "lost"
+    PREEMPTED = "preempted"
+    CANCELLED = "cancelled"
+
+
+class Stop(enum.StrEnum):
+    """Why a running job was asked to leave its place; it decides what follows when it has left."""
+
+    CANCEL = "cancel"
+    PREEMPT = "preempt"
+    TIME_LIMIT = "time limit"
+    DEADLINE = "deadline"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,21 +65,29 @@ class StateRule:
 
 TABLE: dict[JobState, StateRule] = {
     JobState.QUEUED: StateRule(
-        means="accepted, waits for a device; also after a failed attempt that is tried again",
+        means="accepted, waits for its needs, its turn and a place; also between two attempts",
         set_by="submission, controller",
-        then=frozenset({JobState.RUNNING, JobState.CANCELLED, JobState.FAILED}),
+        then=frozenset({JobState.RUNNING, JobState.CANCELLED, JobState.FAILED, JobState.SKIPPED}),
     ),
     JobState.RUNNING: StateRule(
-        means="an attempt holds a place on a node",
+        means="an attempt holds its place on one or more nodes",
         set_by="controller",
-        then=frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.QUEUED}),
+        then=frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.QUEUED, JobState.STOPPING, JobState.CANCELLED}),
+    ),
+    JobState.STOPPING: StateRule(
+        means="its attempt was asked to leave (cancelled, preempted, time limit, deadline) and has not left yet",
+        set_by="user, controller",
+        then=frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.QUEUED, JobState.CANCELLED}),
     ),
     JobState.SUCCEEDED: StateRule(means="its last attempt ended with exit code 0", set_by="controller"),
     JobState.FAILED: StateRule(
-        means="its last attempt failed and none is left, it could never run, or its controller is gone",
+        means="its last attempt failed and none is left, its time was up, or its controller is gone for good",
         set_by="controller, next command",
     ),
-    JobState.CANCELLED: StateRule(means="a person or a stopped run ended it", set_by="user, controller"),
+    JobState.CANCELLED: StateRule(
+        means="a person or a stopped run ended it, or a job that it needs", set_by="user, controller"
+    ),
+    JobState.SKIPPED: StateRule(means="a job that it needs did not succeed, so it never ran", set_by="controller"),
 }
 
 
@@ -77,17 +112,16 @@ class AttemptRecord:
 
     Attributes:
         number: 1 for the first.
-        state: ``running``, ``succeeded``, ``failed`` or ``cancelled``.
         reason: why it ended so; ``None`` while it runs and when it succeeded.
-        node: Ray node id.
+        nodes: Ray node ids, of rank 0 first.
         accelerator: accelerator type of its devices.
-        started_ns: when it was launched, ns since the epoch; ``ended_ns``: when it was seen to end.
+        started_ns: when it was launched, ns since the epoch; ``ended_ns``: when it ended.
     """
 
     number: int
-    state: JobState
+    state: AttemptState
     reason: str | None
-    node: str
+    nodes: tuple[str, ...]
     accelerator: str | None
     started_ns: int
     ended_ns: int | None
@@ -102,6 +136,8 @@ class JobRecord:
         sequence: its place in that submission, from 0.
         reason: why it is in its state, for people; ``None`` where the state says it all.
         user: who submitted it; ``None`` in ledgers from before it was noted.
+        ready_ns: a queued job is not started before this, ns since the epoch; 0: at once.
+        stop: why it was asked to leave, while it is ``stopping``; else ``None``.
     """
 
     spec: JobSpec
@@ -112,6 +148,8 @@ class JobRecord:
     submitted_ns: int
     attempts: tuple[AttemptRecord, ...] = ()
     user: str | None = None
+    ready_ns: int = 0
+    stop: Stop | None = None
 
     @property
     def job_id(self) -> str:

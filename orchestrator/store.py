@@ -17,7 +17,7 @@ from orchestrator.lifecycle import AttemptRecord, IllegalTransitionError, JobRec
 from workers.contract import JobSpec
 from workers.errors import InputError, UnknownNameError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _MIGRATIONS = {
     0: """
 CREATE TABLE runs (
@@ -45,6 +45,21 @@ CREATE TABLE budgets (
     scope TEXT NOT NULL, name TEXT NOT NULL, period TEXT NOT NULL, energy_kwh REAL, co2e_kg REAL,
     set_ns INTEGER NOT NULL, PRIMARY KEY (scope, name, period)
 );
+""",
+    2: """
+ALTER TABLE runs ADD COLUMN bound INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE jobs ADD COLUMN ready_ns INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE jobs ADD COLUMN stop TEXT;
+CREATE TABLE quotas (
+    scope TEXT NOT NULL, name TEXT NOT NULL, gpus REAL, queued_jobs INTEGER, set_ns INTEGER NOT NULL,
+    PRIMARY KEY (scope, name)
+);
+CREATE TABLE controllers (
+    name TEXT PRIMARY KEY, host TEXT NOT NULL, pid INTEGER NOT NULL, address TEXT NOT NULL, targets_url TEXT NOT NULL,
+    started_ns INTEGER NOT NULL, beat_ns INTEGER NOT NULL, trouble TEXT, cluster TEXT NOT NULL
+);
+CREATE INDEX jobs_by_state ON jobs (state);
+CREATE INDEX attempts_by_end ON attempts (ended_ns);
 """,
 }
 """What makes the next version of a version; a new file goes through all of them, so that the two cannot differ."""

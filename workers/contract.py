@@ -32,6 +32,9 @@ INTENSITY_PATTERN = r"^(yearly|electricitymaps|watttime|uk|.+\.(csv|parquet))$"
 ZONE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 """A grid zone names a folder of the cache as well."""
 
+DEADLINE_PATTERN = r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(:\d{2})?(Z|[+-]\d{2}:\d{2})$"
+"""RFC 3339, to the second, with the offset that tells when it is everywhere."""
+
 Names = Annotated[tuple[str, ...], Strict(False)]
 """A list in YAML or JSON, a tuple here."""
 
@@ -52,6 +55,11 @@ class Adapter(Section):
     targets: Names | None = Field(
         None, min_length=1, description="module names LoRA is attached to; null means the model's own default"
     )
+    trained_by: str | None = Field(
+        None,
+        description="evaluate and inference: the manifest (or job) whose fine-tuned weights are loaded; it is needed "
+        "first. null means the base model",
+    )
 
 
 class Training(Section):
@@ -62,6 +70,9 @@ class Training(Section):
     batch_size: int = Field(32, ge=1, description="samples per optimiser step")
     learning_rate: float = Field(1e-3, gt=0, description="AdamW learning rate")
     weight_decay: float = Field(0.0, ge=0, description="AdamW weight decay")
+    checkpoint_steps: int | None = Field(
+        None, ge=1, description="optimiser steps between checkpoints; null means every five minutes"
+    )
 
 
 class Evaluation(Section):
@@ -70,6 +81,11 @@ class Evaluation(Section):
     batch_size: int = Field(64, ge=1, description="samples per forward pass")
     max_samples: int | None = Field(None, ge=1, description="samples of the test split at most; null means all")
     metric: str | None = Field(None, description="the score of the ledger; null means the task's own")
+    baseline: Literal["own", "shared"] = Field(
+        "own",
+        description="own: each fine-tune scores its base model first; shared: one evaluate job does, for all jobs of "
+        "the manifest with the same model, quantization, data and seed",
+    )
 
 
 class Inference(Section):
@@ -80,16 +96,27 @@ class Inference(Section):
     warmup: int = Field(10, ge=0, description="inferences made first and not counted")
 
 
-class Resources(Section):
-    """What a job holds while it runs."""
+def _whole_or_a_part(gpus: int | float) -> int | float:
+    """A job holds whole GPUs or a part of one; 2.0 is 2."""
+    if gpus > 1 and gpus != int(gpus):
+        raise ValueError("should be a whole number, or a part of one GPU, below 1")
+    return int(gpus) if gpus == int(gpus) else gpus
 
-    gpus: int = Field(1, ge=0, description="whole GPUs")
+
+class Resources(Section):
+    """What a job holds while it runs: on each of ``nodes`` nodes, so much of each."""
+
+    gpus: Annotated[int | float, pydantic.AfterValidator(_whole_or_a_part)] = Field(
+        1, ge=0, description="GPUs on each node: whole ones, or a part of one (0.5), which it then shares"
+    )
+    nodes: int = Field(1, ge=1, le=1024, description="nodes, of one accelerator type, that it needs at once")
+    labels: Mapping[str, str] = Field({}, description="labels its nodes must have, as `ray start --labels` gives them")
     accelerators: Names | Literal["each"] = Field(
         (),
         description="accelerator types in order of preference; empty: any; 'each': one job on every type there is",
     )
-    cpus: float = Field(1.0, gt=0, description="CPU cores reserved, and threads used")
-    memory_gb: float | None = Field(None, gt=0, description="host memory in GB; null means not reserved")
+    cpus: float = Field(1.0, gt=0, description="CPU cores reserved on each node, and threads used")
+    memory_gb: float | None = Field(None, gt=0, description="host memory on each node in GB; null means not reserved")
 
 
 class Power(Section):
@@ -150,13 +177,29 @@ class Budget(Section):
 class Schedule(Section):
     """When the job runs."""
 
-    priority: int = Field(0, description="higher runs first")
+    priority: int = Field(0, description="higher runs first, and may take the place of lower")
+    preemptible: bool = Field(
+        True, description="whether a job of higher priority may take its place; it goes on from its last checkpoint"
+    )
+    time_limit_s: float | None = Field(None, gt=0, description="seconds an attempt may run; null means no limit")
+    deadline: str | None = Field(
+        None,
+        pattern=DEADLINE_PATTERN,
+        description="when it is of no more use, with its offset from UTC (2026-12-01T18:00:00Z): a job that has not "
+        "ended by then is stopped; null means never",
+    )
 
 
 class Retry(Section):
-    """How often a job is tried again."""
+    """How often a job is tried again, and after which pause."""
 
     failures: int = Field(0, ge=0, le=10, description="further attempts after one that failed")
+    losses: int = Field(
+        10, ge=0, le=1000, description="further attempts after its node or worker was lost, or it was preempted"
+    )
+    backoff_s: float = Field(
+        10.0, ge=0, le=3600, description="seconds before it is tried again; doubled each time, an hour at most"
+    )
 
 
 Kind = Literal["finetune", "evaluate", "inference"]
@@ -187,6 +230,13 @@ class JobSpec(Section):
     schedule: Schedule = Schedule()
     retry: Retry = Retry()
     seed: int = Field(0, ge=0, le=2**32 - 1, description="seed of initialisation and order")
+    needs: Names = Field((), description="ids of jobs that must have succeeded before it starts")
+    baseline_job: str | None = Field(
+        None, description="job that scored the base model for it; null means it does so itself"
+    )
+    adapter_job: str | None = Field(
+        None, description="job whose fine-tuned weights are loaded; null means the base model"
+    )
 
     @classmethod
     def from_json(cls, text: str, *, source: str = "job.json") -> JobSpec:

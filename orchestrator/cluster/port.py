@@ -15,14 +15,17 @@ class Ended:
     """An attempt that is over.
 
     Attributes:
-        exit_code: of its process; ``None`` when the process was lost with its worker or node.
+        exit_code: of its process; ``None`` when the process was lost with its worker or node, or never started.
+            Of several ranks, the first that did not end with 0.
         reason: why it did not end well, for its user; ``None`` when it did.
+        ended_ns: when it ended, ns since the epoch, where that is known better than by when it was seen.
     """
 
     job_id: str
     attempt: int
     exit_code: int | None
     reason: str | None
+    ended_ns: int | None = None
 
     @property
     def succeeded(self) -> bool:
@@ -57,16 +60,30 @@ class Cluster(Protocol):
         """The agents of the nodes that have devices."""
         ...
 
-    def launch(self, spec: JobSpec, *, attempt: int, node_id: str) -> None:
-        """Start an attempt on a node; returns at once. Its end shows in ``ended``."""
+    def launch(self, spec: JobSpec, *, attempt: int, nodes: tuple[str, ...]) -> None:
+        """Start an attempt on nodes, one part on each; returns at once. Its end shows in ``ended``, once.
+
+        It goes on when this process ends: the next one takes it up with ``adopt``.
+        """
+        ...
+
+    def adopt(self, spec: JobSpec, *, attempt: int, nodes: tuple[str, ...]) -> None:
+        """Take up an attempt that an earlier process launched, or was about to; returns at once.
+
+        Its end shows in ``ended`` whatever became of it: that it ended meanwhile, that it was lost, or that it never
+        started. After that nothing of it runs.
+        """
+        ...
+
+    def stop(self, job_id: str, *, checkpoint: bool) -> None:
+        """Ask a job's attempt to leave; its end shows in ``ended``. Unknown jobs are ignored, twice does no harm.
+
+        With ``checkpoint`` it may first save where it is. One that does not leave in time is killed.
+        """
         ...
 
     def ended(self, *, timeout_s: float) -> tuple[Ended, ...]:
         """Attempts that ended since the last call; waits up to ``timeout_s`` for the first."""
-        ...
-
-    def cancel(self, job_id: str) -> None:
-        """Stop a job's attempt. It does not show in ``ended`` afterwards; unknown jobs are ignored."""
         ...
 
     def flush(self) -> None:
@@ -78,5 +95,5 @@ class Cluster(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of the cluster, which goes on."""
+        """Let go of the cluster, which goes on, as do attempts."""
         ...

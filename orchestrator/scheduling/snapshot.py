@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from orchestrator.manifest.model import ACCELERATOR_TYPES
 
@@ -28,6 +28,9 @@ class NodeView:
         memory_total_gb: as above, empty.
         alive: whether it answers; a node that does not is never given a job.
         is_head: whether the control plane runs there; used last among equals.
+        labels: Ray's labels of the node.
+        shares_free: of each GPU that jobs hold only in part, the part that is free, above 0 and below 1;
+            ``gpus_free`` counts whole free ones.
     """
 
     node_id: str
@@ -42,6 +45,8 @@ class NodeView:
     memory_total_gb: float | None = None
     alive: bool = True
     is_head: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
+    shares_free: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
