@@ -52,7 +52,7 @@ def test_a_local_run_meters_scores_and_reports_every_job(tmp_path: Path) -> None
     assert told.returncode == 0, told.stderr
     rows = json.loads((tmp_path / "out" / "report.json").read_text())
     assert [tuple(row) for row in rows] == [FIELDS, FIELDS]
-    assert {row["accelerator"] for row in rows} == {"H100", "L4"}
+    assert {row["accelerator"] for row in rows} == {"H100", "A100-80GB"}
     for row in rows:
         assert row["state"] == "succeeded"
         assert row["energy_method"] == "simulated"
@@ -71,5 +71,5 @@ def test_a_local_run_meters_scores_and_reports_every_job(tmp_path: Path) -> None
     for verb in ("status", "compare", "report"):
         shown = wattledger(verb, "--home", str(tmp_path / "ledger"))
         assert shown.returncode == 0, shown.stderr
-        assert "L4" in shown.stdout
+        assert "A100-80GB" in shown.stdout
     assert not processes_with(str(tmp_path)), "agents, attempts and servers are gone"

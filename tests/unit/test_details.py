@@ -240,6 +240,20 @@ def test_parity_is_training_over_an_inference(ledger: Ledger) -> None:
     assert parity_inferences(1.0, 0.0) is None
 
 
+def test_parity_is_by_the_inferences_a_fine_tune_measured_where_it_did(ledger: Ledger) -> None:
+    measuring = job(attempt(), inference={"requests": 50})
+    ledger.book(*standard_entries(), entry(15, 16, 200, Phase.INFERENCE))
+    ledger.log_standard()
+    ledger.log((14.0, Phase.EVALUATE, SAMPLES, 90))
+    ledger.log_phase(Phase.INFERENCE, 15, 16)
+    assert details(ledger, measuring).reasons["parity_inferences"] == (
+        "attempt 1 counted no inferences in the inference phase"
+    )
+    ledger.log((16.0, Phase.INFERENCE, INFERENCES, 50))
+    # 1,800 J of training, 200 J over 50 inferences.
+    assert figures(details(ledger, measuring), "parity_inferences") == pytest.approx(450, rel=1e-12)
+
+
 # How far off
 
 
