@@ -16,13 +16,12 @@ from workers.contract import Accounting, EnergyEntry, Method
 from workers.units import MW_PER_W, PJ_PER_MJ
 
 Kind = Literal["cpu", "dram"]
+SOURCES: dict[Kind, str] = {"cpu": "cpu@accounting.cpu_watts", "dram": "dram@accounting.dram_watts"}
+"""The ``device`` of these entries: no device at all, and the name says where it comes from."""
 
 
 def assumed(job: JobRecord, entries: Sequence[EnergyEntry]) -> tuple[EnergyEntry, ...]:
-    """One entry for each attempt and kind that nobody metered, without a phase; none where the manifest has no watts.
-
-    Their ``device`` is none at all: its name says where it comes from.
-    """
+    """One entry for each attempt and kind nobody metered, without a phase; none where the manifest has no watts."""
     made = []
     for attempt in job.attempts:
         own = [entry for entry in entries if entry.attempt == attempt.number]
@@ -51,7 +50,7 @@ def _entry(job_id: str, number: int, kind: Kind, span: tuple[int, int], power_mw
     return EnergyEntry(
         start_ns=start_ns,
         end_ns=end_ns,
-        device=f"{kind}@accounting.{kind}_watts",
+        device=SOURCES[kind],
         model="unknown",
         kind=kind,
         energy_mj=power_mw * (end_ns - start_ns) // PJ_PER_MJ,
