@@ -569,6 +569,14 @@ class TestQuickstart:
         assert {job.adapter.method for job in jobs} == {"lora"}
         assert {(job.accounting.region, job.accounting.pue) for job in jobs} == {("USA", 1.56)}
 
+    def test_it_leaves_no_figure_out_that_a_manifest_can_ask_for(self):
+        (job, *_) = expand(
+            load_manifest(ROOT / "manifests" / "quickstart.yaml"), accelerator_types=["H100"], submission_id="s"
+        )
+        assert (job.kind, job.measured_inference) == ("finetune", Inference(requests=300, batch_size=1))
+        # 280 W of 64 cores, and 0.3725 W of each GB, as its comments say.
+        assert (job.accounting.cpu_watts, job.accounting.dram_watts) == (round(280 / 64, 1), 0.3725)
+
 
 class TestSchema:
     def test_it_is_a_schema_of_the_2020_draft_with_a_name(self):
