@@ -23,14 +23,18 @@ PROGRESS_EVERY_NS = NS_PER_S // 4
 
 
 class Session:
-    """One attempt's records. ``phases`` are those it will go through, in order, for the progress."""
+    """One rank's records. ``phases`` are those it will go through, in order, for the progress.
+
+    Args:
+        folder: where the progress is written; ``None`` for ranks that leave that to the first.
+    """
 
     def __init__(
         self,
         *,
         lease: HeldLease,
         log: MetricLog,
-        folder: Path,
+        folder: Path | None,
         phases: Sequence[Phase],
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -73,7 +77,9 @@ class Session:
     def _show(self, loss: float | None) -> None:
         """Write the progress, unless it was written a moment ago."""
         now_ns = self._clock_ns()
-        if self._phase is None or (now_ns - self._shown_ns < PROGRESS_EVERY_NS and self._done < self._total):
+        if self._folder is None or self._phase is None:
+            return
+        if now_ns - self._shown_ns < PROGRESS_EVERY_NS and self._done < self._total:
             return
         self._shown_ns = now_ns
         write_progress(

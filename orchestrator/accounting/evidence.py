@@ -13,8 +13,8 @@ from orchestrator.accounting.many import MANY_JOBS, read_many
 from orchestrator.accounting.phases import PhaseSpan, phase_spans
 from orchestrator.accounting.unknown import Unknown
 from orchestrator.lifecycle import AttemptRecord, JobRecord, JobState
-from workers.attempt import ENVIRONMENT_FILE, UNCONFIRMED, UNMETERED
 from workers.contract import EnergyEntry, Phase
+from workers.environment import UNCONFIRMED, UNMETERED, environment_file
 from workers.home import Home
 from workers.metric_log import MetricRead, read_metric_log
 from workers.telemetry.energy_log import utc_date
@@ -191,7 +191,7 @@ def _evidence(home: Home, job: JobRecord, entries: tuple[EnergyEntry, ...], read
 def _environment(home: Home, job_id: str, attempt: int) -> Mapping[str, Any]:
     """What an attempt kept of how it ran; nothing where it left no record that can be read."""
     try:
-        record = json.loads((home.attempt_folder(job_id, attempt) / ENVIRONMENT_FILE).read_text(encoding="utf-8"))
+        record = json.loads((home.attempt_folder(job_id, attempt) / environment_file(0)).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return record if isinstance(record, dict) else {}

@@ -17,8 +17,8 @@ from orchestrator.accounting.unknown import Unknown, row_of
 from orchestrator.lifecycle import JobRecord, JobState
 from tests.unit.fake_prometheus import FakePrometheus
 from tests.unit.ledger import STANDARD, START_S, Ledger, attempt, entry, job, standard_entries
-from workers.attempt import UNCONFIRMED
 from workers.contract import Adapter, Method, Phase, Quality
+from workers.environment import UNCONFIRMED
 from workers.metric_log import INFERENCES, POWER_CAP_WATTS, SAMPLES, SCORE_PREFIX, TOKENS, TRAINABLE_PARAMETERS
 
 FRANCE = {"region": "FRA", "pue": 1.5}
