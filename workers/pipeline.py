@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from workers import metric_log
-from workers.contract import JobSpec, Phase
+from workers.contract import Inference, JobSpec, Phase
 from workers.quality.classification import score
 from workers.session import Session
 from workers.tasks import load_task, task_info
@@ -48,13 +48,14 @@ class _Work:
 
 
 def phases_of(spec: JobSpec) -> tuple[Phase, ...]:
-    """The phases a job of this kind goes through, in order."""
+    """The phases a job goes through, in order: those of its kind, and inference where it is measured."""
     work = {
         "finetune": (Phase.BASELINE, Phase.TRAIN, Phase.EVALUATE),
         "evaluate": (Phase.EVALUATE,),
-        "inference": (Phase.INFERENCE,),
+        "inference": (),
     }
-    return (Phase.LOAD, *work[spec.kind])
+    measured = () if spec.measured_inference is None else (Phase.INFERENCE,)
+    return (Phase.LOAD, *work[spec.kind], *measured)
 
 
 def run(spec: JobSpec, session: Session, *, artifacts: Path) -> None:
@@ -71,19 +72,21 @@ def run(spec: JobSpec, session: Session, *, artifacts: Path) -> None:
         data = load_task(spec.task, spec.dataset, spec.seed)
         info = model_info(spec.model)
         work = _Work(spec=spec, session=session, data=data, device=device, artifacts=artifacts)
-        model = load.build_base(info, classes=data.classes, seed=spec.seed)
+        model: nn.Module = load.build_base(info, classes=data.classes, seed=spec.seed)
         load.fit_source(model, info, data.source, seed=spec.seed, device=device, on_step=work.on_step)
+        if spec.kind != "finetune":
+            _count_parameters(session, model.requires_grad_(False))
     if spec.kind == "finetune":
-        _finetune(work, model)
+        model = _finetune(work, model)
     elif spec.kind == "evaluate":
         with session.phase(Phase.EVALUATE):
-            _count_parameters(session, model.requires_grad_(False))
             _evaluate(work, model, "evaluate")
-    else:
-        _infer(work, model)
+    if spec.measured_inference is not None:
+        _infer(work, model, spec.measured_inference)
 
 
-def _finetune(work: _Work, model: nn.Module) -> None:
+def _finetune(work: _Work, model: nn.Module) -> nn.Module:
+    """The adapted model, scored before and after."""
     with work.session.phase(Phase.BASELINE):
         _evaluate(work, model, "baseline")
     with work.session.phase(Phase.TRAIN):
@@ -100,6 +103,7 @@ def _finetune(work: _Work, model: nn.Module) -> None:
     with work.session.phase(Phase.EVALUATE):
         _evaluate(work, adapted, "evaluate")
         adapters.save(adapted, work.artifacts / "adapter")
+    return adapted
 
 
 def _evaluate(work: _Work, model: nn.Module, name: str) -> None:
@@ -112,11 +116,10 @@ def _evaluate(work: _Work, model: nn.Module, name: str) -> None:
         work.session.score(metric, score(metric, labels, answers))
 
 
-def _infer(work: _Work, model: nn.Module) -> None:
-    """Answer ``requests`` inputs, the test split over and over; the warm-up is in ``load`` and not counted."""
-    wanted, inputs = work.spec.inference, work.data.test.inputs
-    with work.session.phase(Phase.LOAD):
-        _count_parameters(work.session, model.requires_grad_(False))
+def _infer(work: _Work, model: nn.Module, wanted: Inference) -> None:
+    """Answer ``requests`` inputs, the test split over and over; the warm-up is of no phase and not counted."""
+    inputs = work.data.test.inputs
+    with work.session.between_phases():
         loop.predict(
             model,
             _take(inputs, wanted.warmup),

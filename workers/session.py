@@ -53,6 +53,13 @@ class Session:
         yield
         self._log.log(metric_log.PHASE_END, 1.0, phase=phase)
 
+    @contextlib.contextmanager
+    def between_phases(self) -> Iterator[None]:
+        """Everything inside is the job's and no phase's: what would make the figures of any phase wrong."""
+        self._lease.set_phase(None)
+        self._phase = None
+        yield
+
     def step(self, *, step: int, steps: int, samples: int, loss: float | None) -> None:
         """One optimiser step or batch of the present phase is done; waits when the device is slower than this host."""
         self._lease.pace()

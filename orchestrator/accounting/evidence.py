@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from orchestrator.accounting.assumed import assumed_cpu
+from orchestrator.accounting.assumed import assumed
 from orchestrator.accounting.energy import DeviceWindow, EnergySum, by_phase, in_phases, sum_of, windows
 from orchestrator.accounting.many import MANY_JOBS, read_many
 from orchestrator.accounting.phases import PhaseSpan, phase_spans
@@ -32,8 +32,8 @@ class Evidence:
     """What is known of one job.
 
     Attributes:
-        entries: energy booked to it, all attempts, and what its manifest assumes of the CPU where nobody metered it;
-            those of the last one have the phases of its metric log where the agent heard of none.
+        entries: energy booked to it, all attempts, and what its manifest assumes of CPU and DRAM where nobody metered
+            them; those of the last one have the phases of its metric log where the agent heard of none.
         damaged: a file of the energy log that may hold entries of this job cannot be read.
         log: metric log of the last attempt.
         spans: phases of the last attempt.
@@ -166,7 +166,7 @@ def _evidence(home: Home, job: JobRecord, entries: tuple[EnergyEntry, ...], read
     spans = phase_spans(log.samples)
     phased = [
         entry
-        for part in (entries, assumed_cpu(job, entries))
+        for part in (entries, assumed(job, entries))
         for entry in (
             *(entry for entry in part if entry.attempt != last),
             *in_phases([entry for entry in part if entry.attempt == last], spans),

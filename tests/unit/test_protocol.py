@@ -432,6 +432,7 @@ def test_an_agent_that_comes_back_is_told_the_phases_it_missed_and_tells_the_jou
     agent = agent_that_answers(1)
     lease = hold(AgentConnection(path), close_wait_s=20)
     agent.join()
+    lease.set_phase(None)
     lease.set_phase(Phase.TRAIN)
     agent = agent_that_answers(2)
     assert lease.close() == energy_mj
@@ -439,7 +440,7 @@ def test_an_agent_that_comes_back_is_told_the_phases_it_missed_and_tells_the_jou
     assert why in (lease.unconfirmed or "")
     agent.join()
     assert [request["op"] for request in asked] == ["open", "resume", "close"]
-    assert [phase for _, phase in asked[1]["phases"]] == ["load", "train"]
+    assert [phase for _, phase in asked[1]["phases"]] == ["load", None, "train"]
     assert asked[1]["phase"] == "train"
     assert asked[1]["devices"] == ["GPU-1"]
 

@@ -109,7 +109,7 @@ class HeldLease:
         attempt: int,
         devices: Sequence[str],
         cpus: float,
-        phase: Phase,
+        phase: Phase | None,
         power: Power,
         rank: int = 0,
         monotonic_s: Callable[[], float] = time.monotonic,
@@ -126,9 +126,9 @@ class HeldLease:
             "cpus": cpus,
             "power": power.model_dump(),
         }
-        self._phases: list[tuple[int, Phase]] = [(clock_ns(), phase)]
+        self._phases: list[tuple[int, Phase | None]] = [(clock_ns(), phase)]
         self._closed_ns: int | None = None
-        reply = connection.ask("open", devices=list(devices), phase=phase.value, **self._wanted)
+        reply = connection.ask("open", devices=list(devices), phase=phase, **self._wanted)
         self.devices: tuple[str, ...] = tuple(reply["devices"])
         self.cap_watts: float | None = reply["cap_watts"]
         # An agent that was started by an earlier version does not say these two.
@@ -157,11 +157,11 @@ class HeldLease:
         """
         return "" if self._speed is not None else ",".join(self.devices)
 
-    def set_phase(self, phase: Phase) -> None:
-        """From now on the device's joules are of ``phase``."""
+    def set_phase(self, phase: Phase | None) -> None:
+        """From now on the device's joules are of ``phase``; ``None``: of the job, and of no phase."""
         with self._changed:
             self._phases.append((self._clock_ns(), phase))
-            self._ask_speed("phase", phase=phase.value)
+            self._ask_speed("phase", phase=phase)
         self._asked_s = self._worked_s = self._monotonic_s()
 
     def pace(self) -> None:
@@ -235,8 +235,8 @@ class HeldLease:
         return {
             **self._wanted,
             "devices": list(self.devices),
-            "phase": self._phases[-1][1].value,
-            "phases": [[time_ns, phase.value] for time_ns, phase in self._phases],
+            "phase": self._phases[-1][1],
+            "phases": [[time_ns, phase] for time_ns, phase in self._phases],
             "closed_ns": self._closed_ns,
         }
 
@@ -282,8 +282,8 @@ class HeldLease:
             if self._speed is not None and reply["speed"] is not None:
                 self._speed = reply["speed"]
             # What came meanwhile, while nobody waited for us.
-            if self._phases[-1][1].value != missed["phase"]:
-                self._ask_speed("phase", phase=self._phases[-1][1].value)
+            if self._phases[-1][1] != missed["phase"]:
+                self._ask_speed("phase", phase=self._phases[-1][1])
             self._changed.notify_all()
 
     def _lose(self, connection: AgentConnection, error: WattledgerError) -> None:
