@@ -75,11 +75,9 @@ class Queue:
             self.store.submit(self.run, specs)
         self.controller = self.begin()
 
-    def begin(
-        self, *, kind: type[Store] = Store, run_id: str | None = None, patience_s: float | None = None
-    ) -> Controller:
+    def begin(self, *, run_id: str | None = None, patience_s: float | None = None) -> Controller:
         """A controller that starts, in the place of the one before."""
-        store = kind(self.path)
+        store = Store(self.path)
         self._stores.append(store)
         self.controller = Controller(
             store, self.cluster, run_id=run_id, clock_ns=self.cluster.clock, patience_s=patience_s
@@ -96,9 +94,9 @@ class Queue:
         return self.controller.step(wait_s=wait_s)
 
     def finish(self, *, wait_s: float = 60.0) -> int:
-        """Step until nothing is left; gives how many steps that took."""
+        """Step until nothing is left, the first time without a wait; gives how many steps that took."""
         for steps in range(1, STEPS):
-            if not self.step(wait_s):
+            if not self.step(wait_s if steps > 1 else 0.0):
                 return steps
         raise AssertionError(f"the loop does not end: {self.states()}")
 
