@@ -75,9 +75,11 @@ class Queue:
             self.store.submit(self.run, specs)
         self.controller = self.begin()
 
-    def begin(self, *, run_id: str | None = None, patience_s: float | None = None) -> Controller:
+    def begin(
+        self, *, kind: type[Store] = Store, run_id: str | None = None, patience_s: float | None = None
+    ) -> Controller:
         """A controller that starts, in the place of the one before."""
-        store = Store(self.path)
+        store = kind(self.path)
         self._stores.append(store)
         self.controller = Controller(
             store, self.cluster, run_id=run_id, clock_ns=self.cluster.clock, patience_s=patience_s

@@ -1,4 +1,4 @@
-"""The benchmark of the queue measures what it says: all jobs end, on all types, and the same seed makes the same jobs."""
+"""The benchmark of the queue measures what it says: all jobs end, and the same seed makes the same jobs."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ import pytest
 from orchestrator.cluster.fake import FakeCluster
 from orchestrator.lifecycle import JobState, Stop
 from orchestrator.quotas import Quota
+from orchestrator.store import Store
 from tests.queues import Queue, node, run_record, spec
 from workers.contract import JobSpec
 from workers.units import NS_PER_S
@@ -223,6 +224,51 @@ class TestStops:
         queue.controller.is_holding = False
         queue.finish()
         assert queue.states() == {"j": "succeeded"}
+
+
+class Raced(Store):
+    """The controller's connection; just before one of its changes, somebody else gets in with theirs.
+
+    Attributes:
+        others: what they do, once.
+    """
+
+    others: Callable[[], object] | None = None
+
+    def together(self) -> contextlib.AbstractContextManager[None]:
+        others, Raced.others = Raced.others, None
+        if others is not None:
+            others()
+        return super().together()
+
+
+class TestRaces:
+    def test_a_cancel_between_the_look_and_the_note_of_a_failure_is_not_lost(self, make: Make) -> None:
+        queue = make(FakeCluster((node("a"),), outcome=fails(9)), spec(retry=AT_ONCE))
+        queue.begin(kind=Raced)
+        queue.step()
+        Raced.others = lambda: queue.store.request_stop("j", Stop.CANCEL, reason="not wanted", now_ns=0)
+        queue.step(5.0)
+        assert Raced.others is None
+        assert (queue.job().state, queue.job().reason) == (JobState.CANCELLED, "not wanted")
+        assert queue.attempts() == [("cancelled", "not wanted")]
+
+    def test_a_job_that_is_cancelled_as_it_starts_does_not_and_the_others_do(self, make: Make) -> None:
+        queue = make(FakeCluster((node("a", gpus=2),)), spec("a"), spec("b"))
+        queue.begin(kind=Raced)
+        Raced.others = lambda: queue.store.request_stop("a", Stop.CANCEL, reason="not wanted", now_ns=0)
+        queue.step()
+        assert queue.states() == {"a": "cancelled", "b": "running"}
+        queue.finish()
+        assert queue.started() == [("b", 1)]
+
+    def test_a_job_that_is_submitted_while_others_are_decided_about_is_not_overlooked(self, make: Make) -> None:
+        queue = make(FakeCluster((node("a", gpus=2),), lasts_s=lambda *_: None), spec("a"))
+        queue.begin(kind=Raced)
+        Raced.others = lambda: queue.store.submit(run_record("late"), [spec("b")])
+        queue.step()
+        queue.step()
+        assert queue.states() == {"a": "running", "b": "running"}
 
 
 class TestNeeds:
