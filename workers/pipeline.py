@@ -19,6 +19,7 @@ from torch import nn
 
 from workers import metric_log
 from workers.contract import Inference, JobSpec, Phase
+from workers.home import Home
 from workers.quality.classification import score
 from workers.session import Session
 from workers.tasks import load_task, task_info
@@ -50,7 +51,7 @@ class _Work:
 def phases_of(spec: JobSpec) -> tuple[Phase, ...]:
     """The phases a job goes through, in order: those of its kind, and inference where it is measured."""
     work = {
-        "finetune": (Phase.BASELINE, Phase.TRAIN, Phase.EVALUATE),
+        "finetune": (*(() if spec.baseline_job else (Phase.BASELINE,)), Phase.TRAIN, Phase.EVALUATE),
         "evaluate": (Phase.EVALUATE,),
         "inference": (),
     }
@@ -72,8 +73,11 @@ def run(spec: JobSpec, session: Session, *, artifacts: Path) -> None:
         data = load_task(spec.task, spec.dataset, spec.seed)
         info = model_info(spec.model)
         work = _Work(spec=spec, session=session, data=data, device=device, artifacts=artifacts)
-        model: nn.Module = load.build_base(info, classes=data.classes, seed=spec.seed)
-        load.fit_source(model, info, data.source, seed=spec.seed, device=device, on_step=work.on_step)
+        base = load.build_base(info, classes=data.classes, seed=spec.seed)
+        load.fit_source(base, info, data.source, seed=spec.seed, device=device, on_step=work.on_step)
+        model: nn.Module = base
+        if spec.adapter_job is not None:
+            model = adapters.load_saved(base, _weights_of(spec.adapter_job, artifacts), device=device)
         if spec.kind != "finetune":
             _count_parameters(session, model.requires_grad_(False))
     if spec.kind == "finetune":
@@ -86,9 +90,10 @@ def run(spec: JobSpec, session: Session, *, artifacts: Path) -> None:
 
 
 def _finetune(work: _Work, model: nn.Module) -> nn.Module:
-    """The adapted model, scored before and after."""
-    with work.session.phase(Phase.BASELINE):
-        _evaluate(work, model, "baseline")
+    """The adapted model, scored after, and before unless another job did that for it."""
+    if work.spec.baseline_job is None:
+        with work.session.phase(Phase.BASELINE):
+            _evaluate(work, model, "baseline")
     with work.session.phase(Phase.TRAIN):
         adapted = adapters.adapt(model, work.spec.adapter, model_info(work.spec.model))
         _count_parameters(work.session, adapted)
@@ -102,7 +107,7 @@ def _finetune(work: _Work, model: nn.Module) -> nn.Module:
         )
     with work.session.phase(Phase.EVALUATE):
         _evaluate(work, adapted, "evaluate")
-        adapters.save(adapted, work.artifacts / "adapter")
+        adapters.save(adapted, work.artifacts / adapters.FOLDER)
     return adapted
 
 
@@ -136,6 +141,13 @@ def _infer(work: _Work, model: nn.Module, wanted: Inference) -> None:
             on_step=work.on_step,
         )
         work.session.record(metric_log.INFERENCES, wanted.requests)
+
+
+def _weights_of(job_id: str, artifacts: Path) -> Path:
+    """Where the last attempt of a job that succeeded left its weights; ``artifacts`` is this attempt's own folder."""
+    home = Home(artifacts.parents[2])
+    numbers = [int(folder.name.rpartition("-")[2]) for folder in home.artifacts(job_id).glob("attempt-[0-9]*")]
+    return home.attempt_folder(job_id, max(numbers, default=1)) / adapters.FOLDER
 
 
 def _take(inputs: NDArray[np.float32], count: int) -> NDArray[np.float32]:
