@@ -113,11 +113,18 @@ def run_attempt(spec: JobSpec, options: Options, agent: Path, leaving: Leaving) 
             # Imported under the lease: loading torch is part of what the job costs. CUDA reads the variable then.
             os.environ["CUDA_VISIBLE_DEVICES"] = lease.visible_devices
             from workers import pipeline  # noqa: PLC0415
+            from workers.training.checkpoint import Checkpoints, digest_of  # noqa: PLC0415
 
-            session = Session(
-                lease=lease, log=log, folder=folder if ranks.is_first else None, phases=pipeline.phases_of(spec)
+            shown = folder if ranks.is_first else None
+            session = Session(lease=lease, log=log, folder=shown, phases=pipeline.phases_of(spec))
+            checkpoints = Checkpoints(home.checkpoints(spec.job_id), digest=digest_of(spec), attempt=options.attempt)
+            pipeline.run(
+                spec,
+                session,
+                pipeline.Place(artifacts=folder, checkpoints=checkpoints, leaving=leaving, ranks=ranks),
             )
-            pipeline.run(spec, session, artifacts=folder)
+        if ranks.is_first:
+            checkpoints.remove()
         energy_mj = lease.close()
         found |= {environment.UNMETERED: lease.unmetered, environment.UNCONFIRMED: lease.unconfirmed}
         environment.keep(folder, ranks.rank, found)

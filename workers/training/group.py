@@ -96,7 +96,7 @@ class Group:
         self._wait(name, self._store)
         return str(self._store.get(name).decode())
 
-    def first_does(self, name: str, work: Callable[[], None]) -> None:
+    def first_does(self, name: str, work: Callable[[], object]) -> None:
         """Rank 0 does it, the others wait until it is done; ``name`` is used once in an attempt.
 
         Raises:
@@ -176,4 +176,6 @@ def joined(ranks: Ranks, device: torch.device) -> Iterator[Group]:
 def _is_of_peers(error: RuntimeError) -> bool:
     """Gloo has no error of its own: its texts name its sources, or the connection."""
     text = str(error).lower()
+    if isinstance(error, torch.OutOfMemoryError):
+        return False
     return isinstance(error, dist.DistError) or any(word in text for word in ("gloo", "connection", "nccl"))

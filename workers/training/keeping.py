@@ -1,4 +1,4 @@
-"""What happens to a fine-tune between two steps: it is kept in a checkpoint now and then, and leaves when it is asked to."""
+"""What happens to a fine-tune between two steps: now and then a checkpoint, and it leaves when it was asked to."""
 
 from __future__ import annotations
 
