@@ -405,7 +405,11 @@ class Reading:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Lease:
-    """An attempt's hold on devices of a node, from ``opened_ns`` until the agent closes it."""
+    """One rank's hold on devices of a node, from ``opened_ns`` until the agent closes it.
+
+    Attributes:
+        rank: which process of the attempt; an attempt of one process is rank 0.
+    """
 
     lease_id: str
     job_id: str
@@ -415,6 +419,7 @@ class Lease:
     cpus: float
     opened_ns: int
     phase: Phase | None = None
+    rank: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

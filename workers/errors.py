@@ -3,12 +3,14 @@
 WattledgerError                      exit code
 ├── InputError                       2   what the user gave cannot be used
 │   ├── ManifestError                2   all problems of one manifest, each with its line
-│   └── UnknownNameError             2   a name that is not in a registry; lists the known ones
+│   ├── UnknownNameError             2   a name that is not in a registry; lists the known ones
+│   └── LedgerError                  2   the ledger cannot be read or written: a full disk, a torn file
 ├── UnreachableError                 3   a cluster, agent or server does not answer
 ├── MeterError                       1   a device cannot be metered or capped
 │   ├── CapError                     1   a power limit cannot be set as asked
 │   └── UnmeteredError               1   a kind of energy cannot be had on this host
 └── JobError                         1   a job cannot go on
+    └── PeerLostError                4   another rank of the attempt has ended; that one says why
 """
 
 from __future__ import annotations
@@ -40,6 +42,10 @@ class UnknownNameError(InputError):
         super().__init__(unknown_name(what, name, self.known, listing=listing))
 
 
+class LedgerError(InputError):
+    """The ledger cannot be read or written; nothing of what was asked has changed it."""
+
+
 class UnreachableError(WattledgerError):
     """A cluster, an agent or a server does not answer."""
 
@@ -69,6 +75,12 @@ class UnmeteredError(MeterError):
 
 class JobError(WattledgerError):
     """A job cannot go on; the message is what its user reads."""
+
+
+class PeerLostError(JobError):
+    """Another process of the same attempt has ended, or does not answer; the reason is that one's."""
+
+    exit_code = 4
 
 
 class ManifestError(InputError):

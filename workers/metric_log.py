@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -42,6 +42,10 @@ TRAINABLE_PARAMETERS = "trainable_parameters"
 TOTAL_PARAMETERS = "total_parameters"
 POWER_CAP_WATTS = "power_cap_watts"
 """Power limit set on each of the attempt's devices, W."""
+RESUMED_FROM_ATTEMPT = "resumed_from_attempt"
+"""Number of the attempt whose checkpoint this one went on from; logged by none that began at the beginning."""
+SCORES_FROM_ATTEMPT = "scores_from_attempt"
+"""Number of the attempt whose checkpoint the scores of that phase are from: they are repeated, not taken again."""
 INFERENCES = "inferences"
 """Inferences done in that step and counted (warm-up left out)."""
 SCORE_PREFIX = "score/"
@@ -195,6 +199,12 @@ def read_metric_log(home: Home, job_id: str, attempt: int) -> MetricRead:
     ]
     ordered = sorted(samples, key=lambda sample: sample.time_ns)
     return MetricRead(samples=tuple(ordered), unreadable=read.unreadable)
+
+
+def resumed_from(samples: Iterable[MetricSample]) -> int | None:
+    """The attempt whose checkpoint this log's attempt went on from; ``None``: it began at the beginning."""
+    values = [sample.value for sample in samples if sample.name == RESUMED_FROM_ATTEMPT]
+    return int(values[-1]) if values and values[-1].is_integer() else None
 
 
 def _next_file(folder: Path, rank: int) -> int:

@@ -6,6 +6,7 @@ source of those. Times of a node's logs are taken to the head's clock before Pro
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -16,7 +17,7 @@ from orchestrator.accounting.prometheus import PrometheusClient
 from orchestrator.accounting.recovered import Attempted, recover
 from orchestrator.accounting.testimony import recall, remember
 from orchestrator.accounting.witness import Witness, hear
-from orchestrator.lifecycle import AttemptRecord, JobState
+from orchestrator.lifecycle import AttemptRecord, AttemptState
 from workers.contract import EnergyEntry
 from workers.errors import UnreachableError
 from workers.home import Home
@@ -80,12 +81,12 @@ def _attempted(home: Home, evidence: Evidence) -> tuple[Attempted, ...]:
         Attempted(
             job_id=job.job_id,
             record=record,
-            gpus=job.spec.resources.gpus,
+            gpus=math.ceil(job.spec.resources.gpus) * job.spec.resources.nodes,
             entries=tuple(e for e in evidence.entries if e.kind == "gpu" and e.attempt == record.number),
             spans=_spans(home, evidence, record),
         )
         for record in job.attempts
-        if record.state is not JobState.RUNNING and job.spec.resources.gpus
+        if record.state is not AttemptState.RUNNING and job.spec.resources.gpus
     )
 
 

@@ -11,9 +11,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from orchestrator.lifecycle import AttemptRecord, JobRecord, JobState
-from workers.attempt import ENVIRONMENT_FILE, UNMETERED
+from orchestrator.lifecycle import AttemptRecord, AttemptState, JobRecord, JobState
 from workers.contract import EnergyEntry, JobSpec, Method, Phase, Quality
+from workers.environment import UNMETERED, environment_file
 from workers.home import Home
 from workers.metric_log import (
     PHASE_END,
@@ -46,28 +46,31 @@ def at(seconds: float) -> int:
 
 def job(*attempts: AttemptRecord, state: JobState | None = None, **spec: Any) -> JobRecord:
     """A job; its state is its last attempt's unless told otherwise."""
-    default = attempts[-1].state if attempts else JobState.QUEUED
+    if state is None:
+        state = JobState(attempts[-1].state) if attempts else JobState.QUEUED
     return JobRecord(
         spec=JobSpec.model_validate({"job_id": "j", "name": "study", "task": "digits", "model": "tiny/vit"} | spec),
         run_id="run",
         sequence=0,
-        state=state or default,
+        state=state,
         reason=None,
         submitted_ns=at(-60),
         attempts=attempts,
     )
 
 
-def attempt(number: int = 1, state: JobState = JobState.SUCCEEDED, *, accelerator: str | None = "T4") -> AttemptRecord:
+def attempt(
+    number: int = 1, state: AttemptState = AttemptState.SUCCEEDED, *, accelerator: str | None = "T4"
+) -> AttemptRecord:
     """An attempt of the first minute."""
     return AttemptRecord(
         number=number,
         state=state,
-        reason="it broke" if state is JobState.FAILED else None,
-        node="f00d",
+        reason="it broke" if state is AttemptState.FAILED else None,
+        nodes=("f00d",),
         accelerator=accelerator,
         started_ns=at(-1),
-        ended_ns=None if state is JobState.RUNNING else at(15),
+        ended_ns=None if state is AttemptState.RUNNING else at(15),
     )
 
 
@@ -121,7 +124,7 @@ class Ledger:
         """Write what an attempt kept of its environment."""
         folder = self.home.attempt_folder(job_id, number)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / ENVIRONMENT_FILE).write_text(text)
+        (folder / environment_file(0)).write_text(text)
 
     def say_unmetered(self, *, number: int = 1, **why: str) -> None:
         """Write why a node did not meter a kind of device."""

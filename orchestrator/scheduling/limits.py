@@ -1,0 +1,55 @@
+"""Who holds how much of what they may hold. Exact: GPUs are counted in ``UNITS`` parts."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Iterable
+
+from orchestrator.lifecycle import JobRecord
+from orchestrator.quotas import Quota, QuotaScope, quota_of
+from orchestrator.scheduling.room import UNITS
+
+SCOPES: tuple[QuotaScope, ...] = ("user", "project")
+
+
+class Limits:
+    """The GPU quotas of one decision, and what is held under them."""
+
+    def __init__(self, quotas: Iterable[Quota]) -> None:
+        self._quotas = tuple(quotas)
+        self._any = any(quota.gpus is not None for quota in self._quotas)
+        self._held: Counter[tuple[QuotaScope, str | None]] = Counter()
+        self._most = functools.lru_cache(maxsize=None)(self._most_of)
+
+    def hold(self, job: JobRecord, gpu_parts: int) -> None:
+        """Count what a job holds from now on."""
+        for scope in SCOPES:
+            self._held[scope, _name(job, scope)] += gpu_parts
+
+    def refusal(self, job: JobRecord, gpu_parts: int) -> str | None:
+        """Why the job may not have so much more now, for people; ``None`` when it may."""
+        if not self._any or not gpu_parts:
+            return None
+        for scope in SCOPES:
+            name = _name(job, scope)
+            most, held = self._most(scope, name), self._held[scope, name]
+            if most is None or held + gpu_parts <= most:
+                continue
+            may = f"{scope} {name} may hold {_gpus(most)} at once"
+            if gpu_parts > most:
+                return f"waits for a larger quota: {may}, and this job needs {_gpus(gpu_parts)}"
+            return f"waits for its quota: {may} and holds {_gpus(held)}, and this job needs {_gpus(gpu_parts)}"
+        return None
+
+    def _most_of(self, scope: QuotaScope, name: str | None) -> int | None:
+        quota = quota_of(self._quotas, scope, name)
+        return None if quota is None or quota.gpus is None else round(quota.gpus * UNITS)
+
+
+def _name(job: JobRecord, scope: QuotaScope) -> str | None:
+    return job.user if scope == "user" else job.spec.accounting.project
+
+
+def _gpus(parts: int) -> str:
+    return f"{parts / UNITS:g} GPU{'' if parts == UNITS else 's'}"
