@@ -41,8 +41,13 @@ class _Terminal(Console):
 
 def print_text(text: str) -> None:
     """A text on standard output as it is, JSON above all; a reader that has left is no error."""
+    print_piece(f"{text}\n")
+
+
+def print_piece(text: str) -> None:
+    """A part of a text on standard output, seen at once, without a line's end of its own."""
     try:
-        print(text, flush=True)
+        print(text, end="", flush=True)
     except BrokenPipeError:
         _give_up(sys.stdout)
 

@@ -30,6 +30,10 @@ class LogFile:
     path: Path
     size: int
 
+    def as_dict(self) -> dict[str, object]:
+        """JSON-ready."""
+        return {"attempt": self.attempt, "rank": self.rank, "path": str(self.path), "size_bytes": self.size}
+
 
 def log_path(home: Home, job_id: str, *, attempt: int, rank: int = 0) -> Path:
     """Where a rank of an attempt logs, whether it has begun or not."""
