@@ -11,6 +11,7 @@ from orchestrator.cli.budget import budget
 from orchestrator.cli.compact import compact
 from orchestrator.cli.compare import compare
 from orchestrator.cli.doctor import doctor
+from orchestrator.cli.explain import explain
 from orchestrator.cli.logs import logs
 from orchestrator.cli.plan import plan
 from orchestrator.cli.quota import quota
@@ -30,7 +31,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for verb in (plan, run, status, logs, report, compare, rollup, sql, compact, targets, doctor, schema, states):
+for verb in (plan, run, status, explain, logs, report, compare, rollup, sql, compact, targets, doctor, schema, states):
     app.command()(verb)
 app.add_typer(budget, name="budget")
 app.add_typer(quota, name="quota")

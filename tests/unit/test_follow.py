@@ -1,4 +1,4 @@
-"""A log that is followed: nothing is lost, nothing is told twice, and it ends with the job. Files grow as time passes."""
+"""A log that is followed: nothing is lost, nothing is told twice, and it ends with the job. Files grow in time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.lifecycle import AttemptRecord, AttemptState, JobRecord, JobState
+from orchestrator.lifecycle import AttemptRecord, AttemptState, JobState
 from orchestrator.queue_view import LogFollower, find_log, last_lines, log_files, read_log
 from orchestrator.queue_view.logs import POLL_S, log_path
 from tests.unit.ledger import attempt, job
