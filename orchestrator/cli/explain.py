@@ -44,7 +44,7 @@ def _facts(told: Explanation) -> list[list[str]]:
         ("state", f"{record.state}: {told.means}"),
         ("why", job.why),
         ("would run after", "\n".join(told.would_run) or None),
-        ("in line", f"{job.place} of {told.in_line}, priority {spec.schedule.priority}" if job.place else None),
+        ("in line", f"{job.place} of {job.in_line}, priority {spec.schedule.priority}" if job.place else None),
         *[("needs", f"{need.job_id}: {need.state or 'not in this ledger'}") for need in told.needs],
         ("asks for", told.asks),
         *[("bears on it", sentence) for sentence in told.bearing],

@@ -14,7 +14,7 @@ from orchestrator.cli import options
 from orchestrator.cli.terminal import Column, LiveTable, print_table
 from orchestrator.custody import settle_orphans
 from orchestrator.lifecycle import JobRecord, JobState
-from orchestrator.queue_view import JobView, QueueView, controller_lines, in_line, look
+from orchestrator.queue_view import JobView, QueueView, in_line, look
 from orchestrator.report.figures import UNKNOWN, format_duration
 from orchestrator.store import Store
 from workers.home import Home
@@ -90,7 +90,7 @@ def _chosen(store: Store, run: str | None, *, everything: bool) -> tuple[str, Ca
 
 def table(view: QueueView) -> tuple[Sequence[Column], list[list[str]], list[str]]:
     """Columns, rows and notes; jobs that run come first, then those in line, then the others."""
-    return COLUMNS, [_line(job) for job in in_line(view.jobs)], [*controller_lines(view), *_marks(view.jobs)]
+    return COLUMNS, [_line(job) for job in in_line(view.jobs)], [*view.controller_lines(), *_marks(view.jobs)]
 
 
 def _line(job: JobView) -> list[str]:

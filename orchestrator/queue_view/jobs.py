@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from orchestrator.lifecycle import JobRecord
-from workers.progress import Progress
+from orchestrator.queue_view.line import Line
+from orchestrator.scheduling.snapshot import NodeView
+from workers.home import Home
+from workers.progress import Progress, read_progress
 from workers.units import NS_PER_S
 
 
@@ -14,7 +18,7 @@ class JobView:
     """A job and what can be told of it now.
 
     Attributes:
-        place: its place in the line of jobs that wait, from 1; ``None`` for one that is not in it.
+        place: its place in line, from 1; ``None`` for one that is not in it. ``in_line``: how many are in it.
         nodes: names of the nodes its last attempt is or was on; ids where their names are not known.
         simulated: whether these nodes' accelerators are simulated; ``None`` where that is not known.
         progress: of its running attempt; ``None`` before the first, and for a job that does not run.
@@ -25,6 +29,7 @@ class JobView:
 
     record: JobRecord
     place: int | None
+    in_line: int
     nodes: tuple[str, ...]
     simulated: bool | None
     progress: Progress | None
@@ -57,6 +62,7 @@ class JobView:
             "waits_for": self.waits,
             "impossible": self.impossible,
             "place": self.place,
+            "in_line": self.in_line,
             "priority": record.spec.schedule.priority,
             "needs": list(record.spec.needs),
             "submitted_ns": record.submitted_ns,
@@ -67,6 +73,26 @@ class JobView:
             "progress": None if progress is None else {**asdict(progress), "fraction": progress.fraction},
             "eta_s": self.eta_s,
         }
+
+
+def view_of(home: Home, job: JobRecord, line: Line | None, nodes: Mapping[str, NodeView], *, now_ns: int) -> JobView:
+    """What can be told of a job; ``line`` is ``None`` for one that has ended, ``nodes`` are those known, by id."""
+    last = job.attempts[-1] if job.attempts else None
+    ids = last.nodes if last else ()
+    on = [nodes[node_id] for node_id in ids if node_id in nodes]
+    running = last if job.state.holds_place else None
+    progress = read_progress(home, job.job_id, running.number) if running else None
+    return JobView(
+        record=job,
+        place=line.places.get(job.job_id) if line else None,
+        in_line=len(line.places) if line else 0,
+        nodes=tuple(nodes[node_id].name if node_id in nodes else node_id for node_id in ids),
+        simulated=any(node.simulated for node in on) if on and len(on) == len(ids) else None,
+        progress=progress,
+        eta_s=eta_s(progress, running.started_ns, now_ns) if running and progress else None,
+        waits=line.reasons.get(job.job_id) if line else None,
+        impossible=line is not None and job.job_id in line.impossible,
+    )
 
 
 def eta_s(progress: Progress, started_ns: int, now_ns: int) -> float | None:

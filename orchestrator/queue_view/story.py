@@ -9,7 +9,7 @@ from orchestrator.lifecycle import TABLE, AttemptState, JobRecord, JobState
 from orchestrator.queue_view.controllers import REMEDY
 from orchestrator.queue_view.jobs import JobView
 from orchestrator.queue_view.logs import LogFile, last_lines, log_files
-from orchestrator.queue_view.queue import QueueView, controller_lines, look
+from orchestrator.queue_view.queue import QueueView, look
 from orchestrator.queue_view.quotas import QuotaUse, uses_of
 from orchestrator.report.figures import format_duration, format_number, format_time
 from orchestrator.store import Store
@@ -38,7 +38,6 @@ class Explanation:
     Attributes:
         means: what its state means.
         story: what happened, oldest first: ns since the epoch, sentence.
-        in_line: how many jobs of the ledger wait for their turn.
         asks: the resources it asks for; ``controller``: how the one that sees to it is.
         bearing: quotas and fair share, as sentences.
         would_run: what must come about for it to start; empty for a job that does not wait.
@@ -50,7 +49,6 @@ class Explanation:
     means: str
     story: tuple[tuple[int, str], ...]
     needs: tuple[Need, ...]
-    in_line: int
     asks: str
     controller: str | None
     bearing: tuple[str, ...]
@@ -66,7 +64,6 @@ class Explanation:
             "state_means": self.means,
             "story": [{"time_ns": time_ns, "what": what} for time_ns, what in self.story],
             "needs": [{"job_id": n.job_id, "state": n.state, "reason": n.reason} for n in self.needs],
-            "waiting_in_line": self.in_line,
             "asks": self.asks,
             "controller": self.controller,
             "bearing": list(self.bearing),
@@ -95,9 +92,8 @@ def explain(home: Home, store: Store, job_id: str, *, now_ns: int) -> Explanatio
         means=TABLE[record.state].means,
         story=_story(store.events(job_id), _names(queue)),
         needs=needs,
-        in_line=len(queue.line),
         asks=_asks(record.spec.resources),
-        controller=next(iter(controller_lines(replace(queue, jobs=(job,)))), None),
+        controller=next(iter(replace(queue, jobs=(job,)).controller_lines()), None),
         bearing=(*_quotas(uses_of(record, store.quotas(), unfinished)), *_share(record, queue)),
         would_run=_would_run(job, needs, queue, holders),
         logs=logs,
@@ -132,13 +128,13 @@ def _names(queue: QueueView) -> dict[str, str]:
 def _story(events: Sequence[tuple[int, str]], names: Mapping[str, str]) -> tuple[tuple[int, str], ...]:
     """The events, nodes by name, without what the line before has said already."""
     told: list[tuple[int, str]] = []
-    for time_ns, what in events:
+    for time_ns, event in events:
+        what = event
         for node_id, name in names.items():
             what = what.replace(node_id, name)
         step, colon, reason = what.partition(": ")
-        if colon and told and told[-1][1].endswith(f": {reason}"):
-            what = step
-        told.append((time_ns, what))
+        repeats = colon and told and told[-1][1].endswith(f": {reason}")
+        told.append((time_ns, step if repeats else what))
     return tuple(told)
 
 
@@ -146,8 +142,12 @@ def _quotas(uses: Sequence[QuotaUse]) -> tuple[str, ...]:
     told = []
     for use in uses:
         parts = [
-            *([f"{use.gpus:g} of {use.quota.gpus:g} GPUs held"] if use.quota.gpus is not None else []),
-            *([f"{use.queued_jobs} of {use.quota.queued_jobs} jobs queued"] if use.quota.queued_jobs is not None else []),
+            f"{used:g} of {limit:g} {what}"
+            for used, limit, what in (
+                (use.gpus, use.quota.gpus, "GPUs held"),
+                (use.queued_jobs, use.quota.queued_jobs, "jobs queued"),
+            )
+            if limit is not None
         ]
         told.append(f"quota of {use.quota.scope} {use.name}: {', '.join(parts)}")
     return tuple(told)
@@ -161,20 +161,19 @@ def _share(record: JobRecord, queue: QueueView) -> tuple[str, ...]:
     mine = queue.usage.get(record.user, 0.0)
     less, hours = sum(used < mine for used in others), mine / 3600
     return (
-        f"fair share: {record.user or 'its user'} had {format_number(hours)} GPU-hours lately (each counts half after a "
-        f"day); {less} of {len(others)} other users had less, and come first at equal priority",
+        f"fair share: {record.user or 'its user'} had {format_number(hours)} GPU-hours lately (yesterday's count half), "
+        f"{less} of {len(others)} other users less; they come first at equal priority",
     )
 
 
-def _would_run(
-    job: JobView, needs: Sequence[Need], queue: QueueView, holders: Sequence[JobView]
-) -> tuple[str, ...]:
+def _would_run(job: JobView, needs: Sequence[Need], queue: QueueView, holders: Sequence[JobView]) -> tuple[str, ...]:
     """What must come about, the first thing first."""
     record = job.record
     if record.state is not JobState.QUEUED:
         return ()
     told = [] if queue.is_served(record) else [f"a controller: {REMEDY}"]
-    told += [f"{need.job_id} must succeed; it is {need.state}" for need in needs if need.state is not JobState.SUCCEEDED]
+    unmet = [need for need in needs if need.state is not JobState.SUCCEEDED]
+    told += [f"{need.job_id} must succeed; it is {need.state}" for need in unmet]
     if record.ready_ns > queue.now_ns:
         pause = format_duration((record.ready_ns - queue.now_ns) / NS_PER_S)
         told.append(f"its pause must end, at {format_time(record.ready_ns)} (in {pause})")
@@ -200,8 +199,8 @@ def _holders(record: JobRecord, unfinished: Sequence[JobRecord]) -> tuple[JobRec
 
 def _frees(holder: JobView) -> str:
     last = holder.record.attempts[-1]
-    ends = "its end is not known yet" if holder.eta_s is None else f"ends in {format_duration(holder.eta_s)} at its pace"
-    return f"{holder.job_id} holds {last.accelerator or 'its place'} on {', '.join(holder.nodes)}; {ends}"
+    ends = "when it ends is not known yet" if holder.eta_s is None else f"ends in {format_duration(holder.eta_s)}"
+    return f"{holder.job_id} holds {last.accelerator or 'a place'} on {', '.join(holder.nodes)}; {ends}"
 
 
 def _remedy(record: JobRecord, needs: Sequence[Need]) -> str | None:
