@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.lifecycle import JobRecord, JobState
-from orchestrator.scheduling.placement import Decisions, order, place
+from orchestrator.scheduling.placement import Decisions, Snapshot, decide, order
 from orchestrator.scheduling.room import Needs, needs_of, whole_room
 from orchestrator.scheduling.snapshot import ClusterView, NodeView
 from workers.contract import Adapter, JobSpec
@@ -140,7 +140,7 @@ class _Play:
     def _decide(self, cluster: ClusterView) -> Decisions:
         """The controller's own decisions over the front of each lane: what can start, and the first that cannot."""
         front = [job for needs, lane in self._lanes.items() for job in itertools.islice(lane, self._width[needs] + 1)]
-        return place(front, cluster)
+        return decide(Snapshot(now_ns=0, cluster=cluster, queued=front))
 
     def _note_waits(self, first: Decisions) -> None:
         """What holds up one job of a lane holds up all behind it; lanes that wait in vain leave the play."""
@@ -159,7 +159,7 @@ class _Play:
     def _start(self, decisions: Decisions, wave: int) -> None:
         before, self._on_node = self._on_node, {}
         for placement in decisions.placements:
-            node = self._names[placement.node_id]
+            node = self._names[placement.nodes[0]]
             here = self._on_node.setdefault(node.node_id, [])
             ended = before.get(node.node_id, [])
             self.planned[placement.job_id] = dataclasses.replace(

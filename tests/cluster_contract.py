@@ -1,8 +1,9 @@
 """What every cluster must do, as checks that run over the fake and over Ray alike.
 
-A check gets an idle cluster of at least two nodes, an ``H100`` and an ``L4`` with one GPU each, and leaves it idle.
-``python -m tests.cluster_contract ADDRESS HOME`` drives a real Ray cluster and prints ``{check: what was wrong}``: a
-driver of its own, since Ray keeps its token and threads for as long as a process lives.
+A check of ``CHECKS`` gets an idle cluster of at least two nodes, an ``H100`` and an ``L4`` with one GPU each, and
+leaves it idle. One of ``SUCCESSION`` gets a way to join such a cluster, and joins it again and again, as one controller
+does after another. ``python -m tests.cluster_contract ADDRESS HOME`` drives a real Ray cluster and prints
+``{check: what was wrong}``: a driver of its own, since Ray keeps its token and threads for as long as a process lives.
 """
 
 from __future__ import annotations
@@ -27,10 +28,15 @@ from workers.contract import Adapter, JobSpec, Training
 from workers.home import Home
 from workers.telemetry.energy_read import read_energy
 
+Join = Callable[[], Cluster]
+"""Gives the cluster as a controller that starts finds it. The one before was closed; its attempts go on."""
 Check = Callable[[Cluster], None]
+SuccessionCheck = Callable[[Join], None]
 PATIENCE_S = 60.0
 NO_MODEL = "tiny/none-such"
 """A job that names it fails within a second or two, with its reason and exit code 2."""
+FOR_EVER = Training(max_steps=1_000_000, epochs=1_000_000)
+"""A job that trains so long runs until it is stopped."""
 
 
 def job(job_id: str, *, accelerator: str = "H100", model: str = "tiny/vit", **resources: object) -> JobSpec:
@@ -45,6 +51,12 @@ def job(job_id: str, *, accelerator: str = "H100", model: str = "tiny/vit", **re
             "resources": {"accelerators": [accelerator], **resources},
         }
     )
+
+
+def endless(job_id: str, *, accelerator: str = "H100", **resources: object) -> JobSpec:
+    """A job that runs until it is stopped."""
+    spec = job(job_id, accelerator=accelerator, **resources)
+    return spec.model_copy(update={"kind": "finetune", "adapter": Adapter(method="lora"), "training": FOR_EVER})
 
 
 def node(cluster: Cluster, accelerator: str) -> NodeView:
@@ -86,7 +98,7 @@ def the_view_has_each_node_with_its_accelerator_type_and_all_of_it_free(cluster:
         assert one.alive
         assert one.simulated
         assert not one.is_head
-        assert one.gpus_free == 1
+        assert (one.gpus_free, one.shares_free) == (1, ())
         assert one.cpus_free == one.cpus_total >= 1.0
         assert one.memory_free_gb is not None
         assert one.memory_total_gb is not None
@@ -97,31 +109,42 @@ def nothing_has_ended_where_nothing_runs(cluster: Cluster) -> None:
     assert cluster.ended(timeout_s=0.05) == ()
 
 
-def cancelling_an_unknown_job_is_harmless(cluster: Cluster) -> None:
-    cluster.cancel("nobody")
+def stopping_an_unknown_job_is_harmless(cluster: Cluster) -> None:
+    cluster.stop("nobody", checkpoint=False)
+    cluster.stop("nobody", checkpoint=True)
     assert is_idle(cluster)
+    assert cluster.ended(timeout_s=0.05) == ()
 
 
-def a_launch_takes_its_capacity_at_once_and_a_cancel_frees_it_without_a_word(cluster: Cluster) -> None:
+def a_launch_takes_its_capacity_at_once_and_a_stop_ends_it_once_and_frees_it(cluster: Cluster) -> None:
     before = node(cluster, "H100")
-    cluster.launch(job("taken", cpus=0.5, memory_gb=0.25), attempt=1, node_id=before.node_id)
+    cluster.launch(endless("taken", cpus=0.5, memory_gb=0.25), attempt=1, nodes=(before.node_id,))
     now = node(cluster, "H100")
     assert (now.gpus_free, now.cpus_free) == (0, before.cpus_total - 0.5)
     assert now.memory_free_gb is not None
     assert before.memory_total_gb is not None
     assert now.memory_free_gb <= before.memory_total_gb - 0.25
     assert node(cluster, "L4").gpus_free == 1
-    cluster.cancel("taken")
-    cluster.cancel("taken")
+    cluster.stop("taken", checkpoint=False)
+    cluster.stop("taken", checkpoint=False)
+    (end,) = gather(cluster, 1)
+    assert_stopped(end, "taken", 1)
     until(lambda: is_idle(cluster), "the place to be free again")
+    cluster.stop("taken", checkpoint=False)
     assert cluster.ended(timeout_s=0.1) == ()
 
 
+def assert_stopped(end: Ended, job_id: str, attempt: int) -> None:
+    """It ended, not well, and says why; which exit code it leaves depends on how far it was."""
+    assert (end.job_id, end.attempt, end.succeeded) == (job_id, attempt, False)
+    assert end.reason
+
+
 def success_and_failure_are_each_reported_once_with_the_reason_of_the_failure(cluster: Cluster) -> None:
-    cluster.launch(job("good"), attempt=1, node_id=node(cluster, "H100").node_id)
-    cluster.launch(job("bad", accelerator="L4", model=NO_MODEL), attempt=2, node_id=node(cluster, "L4").node_id)
+    cluster.launch(job("good"), attempt=1, nodes=(node(cluster, "H100").node_id,))
+    cluster.launch(job("bad", accelerator="L4", model=NO_MODEL), attempt=2, nodes=(node(cluster, "L4").node_id,))
     ends = {end.job_id: end for end in gather(cluster, 2)}
-    assert ends["good"] == Ended(job_id="good", attempt=1, exit_code=0, reason=None)
+    assert (ends["good"].attempt, ends["good"].exit_code, ends["good"].reason) == (1, 0, None)
     assert ends["good"].succeeded
     assert (ends["bad"].attempt, ends["bad"].exit_code) == (2, 2)
     assert ends["bad"].reason
@@ -129,23 +152,71 @@ def success_and_failure_are_each_reported_once_with_the_reason_of_the_failure(cl
     until(lambda: is_idle(cluster), "both places to be free again")
 
 
-def a_cancelled_job_may_be_launched_again_and_only_the_later_attempt_is_reported(cluster: Cluster) -> None:
-    place = node(cluster, "L4").node_id
-    cluster.launch(job("again", accelerator="L4"), attempt=1, node_id=place)
-    cluster.cancel("again")
-    until(lambda: is_idle(cluster), "the place to be free again")
-    cluster.launch(job("again", accelerator="L4", model=NO_MODEL), attempt=2, node_id=place)
+def a_stop_that_lets_it_save_first_ends_it_too_and_one_that_does_not_may_follow(cluster: Cluster) -> None:
+    cluster.launch(endless("saves"), attempt=1, nodes=(node(cluster, "H100").node_id,))
+    cluster.stop("saves", checkpoint=True)
+    cluster.stop("saves", checkpoint=False)
     (end,) = gather(cluster, 1)
-    assert (end.job_id, end.attempt, end.succeeded) == ("again", 2, False)
+    assert_stopped(end, "saves", 1)
     until(lambda: is_idle(cluster), "the place to be free again")
 
 
-def a_cancel_leaves_the_other_jobs_alone(cluster: Cluster) -> None:
-    cluster.launch(job("stopped"), attempt=1, node_id=node(cluster, "H100").node_id)
-    cluster.launch(job("kept", accelerator="L4", model=NO_MODEL), attempt=1, node_id=node(cluster, "L4").node_id)
-    cluster.cancel("stopped")
-    assert [end.job_id for end in gather(cluster, 1)] == ["kept"]
+def a_stopped_job_may_be_launched_again_and_each_attempt_ends_once(cluster: Cluster) -> None:
+    place = node(cluster, "L4").node_id
+    cluster.launch(endless("again", accelerator="L4"), attempt=1, nodes=(place,))
+    cluster.stop("again", checkpoint=False)
+    assert_stopped(*gather(cluster, 1), "again", 1)
+    until(lambda: is_idle(cluster), "the place to be free again")
+    cluster.launch(job("again", accelerator="L4", model=NO_MODEL), attempt=2, nodes=(place,))
+    (end,) = gather(cluster, 1)
+    assert (end.job_id, end.attempt, end.exit_code) == ("again", 2, 2)
+    until(lambda: is_idle(cluster), "the place to be free again")
+
+
+def a_stop_leaves_the_other_jobs_alone(cluster: Cluster) -> None:
+    cluster.launch(endless("stopped"), attempt=1, nodes=(node(cluster, "H100").node_id,))
+    cluster.launch(job("kept", accelerator="L4", model=NO_MODEL), attempt=1, nodes=(node(cluster, "L4").node_id,))
+    cluster.stop("stopped", checkpoint=False)
+    ends = {end.job_id: end for end in gather(cluster, 2)}
+    assert_stopped(ends["stopped"], "stopped", 1)
+    assert ends["kept"].exit_code == 2
     until(lambda: is_idle(cluster), "both places to be free again")
+
+
+def a_gang_takes_all_its_nodes_at_once_and_ends_once_with_a_reason(cluster: Cluster) -> None:
+    cluster.launch(job("gang", model=NO_MODEL, nodes=2), attempt=1, nodes=both(cluster))
+    assert [node(cluster, name).gpus_free for name in ("H100", "L4")] == [0, 0]
+    (end,) = gather(cluster, 1)
+    assert (end.job_id, end.attempt, end.exit_code) == ("gang", 1, 2)
+    assert end.reason
+    until(lambda: is_idle(cluster), "both places to be free again")
+
+
+def a_gang_that_is_stopped_ends_once_on_all_its_nodes(cluster: Cluster) -> None:
+    cluster.launch(endless("gang-stopped", nodes=2), attempt=1, nodes=both(cluster))
+    cluster.stop("gang-stopped", checkpoint=False)
+    assert_stopped(*gather(cluster, 1), "gang-stopped", 1)
+    until(lambda: is_idle(cluster), "both places to be free again")
+
+
+def both(cluster: Cluster) -> tuple[str, str]:
+    """The two nodes with a GPU."""
+    return node(cluster, "H100").node_id, node(cluster, "L4").node_id
+
+
+def two_halves_share_a_gpu(cluster: Cluster) -> None:
+    place = node(cluster, "H100").node_id
+    for count, shares in enumerate([(0.5,), ()], 1):
+        cluster.launch(endless(f"half-{count}", gpus=0.5, cpus=0.25), attempt=1, nodes=(place,))
+        assert (node(cluster, "H100").gpus_free, node(cluster, "H100").shares_free) == (0, shares)
+    cluster.stop("half-1", checkpoint=False)
+    assert_stopped(*gather(cluster, 1), "half-1", 1)
+    until(lambda: node(cluster, "H100").shares_free == (0.5,), "one half to be free again")
+    assert node(cluster, "H100").gpus_free == 0
+    cluster.stop("half-2", checkpoint=False)
+    assert_stopped(*gather(cluster, 1), "half-2", 1)
+    until(lambda: is_idle(cluster), "the GPU to be whole again")
+    assert node(cluster, "H100").shares_free == ()
 
 
 def a_flush_returns(cluster: Cluster) -> None:
@@ -162,11 +233,15 @@ def clocks_of_one_machine_agree(cluster: Cluster) -> None:
 CHECKS: tuple[Check, ...] = (
     the_view_has_each_node_with_its_accelerator_type_and_all_of_it_free,
     nothing_has_ended_where_nothing_runs,
-    cancelling_an_unknown_job_is_harmless,
-    a_launch_takes_its_capacity_at_once_and_a_cancel_frees_it_without_a_word,
+    stopping_an_unknown_job_is_harmless,
+    a_launch_takes_its_capacity_at_once_and_a_stop_ends_it_once_and_frees_it,
     success_and_failure_are_each_reported_once_with_the_reason_of_the_failure,
-    a_cancelled_job_may_be_launched_again_and_only_the_later_attempt_is_reported,
-    a_cancel_leaves_the_other_jobs_alone,
+    a_stop_that_lets_it_save_first_ends_it_too_and_one_that_does_not_may_follow,
+    a_stopped_job_may_be_launched_again_and_each_attempt_ends_once,
+    a_stop_leaves_the_other_jobs_alone,
+    a_gang_takes_all_its_nodes_at_once_and_ends_once_with_a_reason,
+    a_gang_that_is_stopped_ends_once_on_all_its_nodes,
+    two_halves_share_a_gpu,
     a_flush_returns,
     clocks_of_one_machine_agree,
 )
@@ -174,7 +249,58 @@ CHECKS: tuple[Check, ...] = (
 NAMES = [check.__name__ for check in CHECKS]
 
 
-def an_agent_that_was_killed_runs_again_for_the_next_driver(join: Callable[[], Cluster], home: str) -> None:
+def attempts_that_run_are_taken_up_by_the_next_and_hold_their_places(join: Join) -> None:
+    alone, gang = endless("goes-on", gpus=0.5, cpus=0.25), endless("gang-goes-on", nodes=2, gpus=0.5, cpus=0.25)
+    with contextlib.closing(join()) as first:
+        places = both(first)
+        first.launch(alone, attempt=1, nodes=places[:1])
+        first.launch(gang, attempt=3, nodes=places)
+    with contextlib.closing(join()) as second:
+        second.adopt(alone, attempt=1, nodes=places[:1])
+        second.adopt(gang, attempt=3, nodes=places)
+        assert [node(second, name).gpus_free for name in ("H100", "L4")] == [0, 0]
+        assert [node(second, name).shares_free for name in ("H100", "L4")] == [(), (0.5,)]
+        assert second.ended(timeout_s=0.1) == ()
+        second.stop("goes-on", checkpoint=False)
+        assert_stopped(*gather(second, 1), "goes-on", 1)
+        second.stop("gang-goes-on", checkpoint=False)
+        assert_stopped(*gather(second, 1), "gang-goes-on", 3)
+        until(lambda: is_idle(second), "both places to be free again")
+
+
+def an_end_that_was_told_but_not_noted_is_told_again_to_the_next(join: Join) -> None:
+    bad = job("told", model=NO_MODEL)
+    with contextlib.closing(join()) as first:
+        places = both(first)[:1]
+        first.launch(bad, attempt=1, nodes=places)
+        told = gather(first, 1)
+    with contextlib.closing(join()) as second:
+        second.adopt(bad, attempt=1, nodes=places)
+        assert gather(second, 1) == told
+        until(lambda: is_idle(second), "the place to be free again")
+
+
+def one_that_never_started_is_lost(join: Join) -> None:
+    with contextlib.closing(join()) as cluster:
+        places = both(cluster)
+        cluster.adopt(endless("never"), attempt=2, nodes=places[:1])
+        cluster.adopt(endless("never-gang", nodes=2), attempt=1, nodes=places)
+        ends = {end.job_id: end for end in gather(cluster, 2)}
+        assert (ends["never"].attempt, ends["never"].exit_code) == (2, None)
+        assert (ends["never-gang"].attempt, ends["never-gang"].exit_code) == (1, None)
+        assert all(end.reason for end in ends.values())
+        until(lambda: is_idle(cluster), "all places to be free")
+
+
+SUCCESSION: tuple[SuccessionCheck, ...] = (
+    attempts_that_run_are_taken_up_by_the_next_and_hold_their_places,
+    an_end_that_was_told_but_not_noted_is_told_again_to_the_next,
+    one_that_never_started_is_lost,
+)
+SUCCESSION_NAMES = [check.__name__ for check in SUCCESSION]
+
+
+def an_agent_that_was_killed_runs_again_for_the_next_driver(join: Join, home: str) -> None:
     """Of Ray alone: the fake has no agents."""
     agents = processes_with(f"workers.agent --home {home}")
     assert len(agents) == 2
@@ -189,14 +315,12 @@ def an_agent_that_was_killed_runs_again_for_the_next_driver(join: Callable[[], C
                 assert b"wattledger_device_up" in connection.getresponse().read()
 
 
-def an_agent_that_is_killed_is_started_again_by_its_node_and_the_job_goes_on(
-    join: Callable[[], Cluster], home: str
-) -> None:
+def an_agent_that_is_killed_is_started_again_by_its_node_and_the_job_goes_on(join: Join, home: str) -> None:
     """Of Ray alone: the fake has no agents."""
     with contextlib.closing(join()) as cluster:
         changes = {"kind": "finetune", "adapter": Adapter(method="lora"), "training": Training(max_steps=300)}
         spec = job("outlives").model_copy(update=changes)
-        cluster.launch(spec, attempt=1, node_id=node(cluster, "H100").node_id)
+        cluster.launch(spec, attempt=1, nodes=(node(cluster, "H100").node_id,))
         progress = Home(Path(home)).attempt_folder("outlives", 1) / "progress.json"
         until(progress.exists, "the job to run")
         killed = processes_with(f"workers.agent --home {home}")
@@ -208,14 +332,14 @@ def an_agent_that_is_killed_is_started_again_by_its_node_and_the_job_goes_on(
 
         until(lambda: len(others()) == len(killed), "the agents to be started again")
         (end,) = gather(cluster, 1)
-        assert end == Ended(job_id="outlives", attempt=1, exit_code=0, reason=None)
+        assert (end.job_id, end.exit_code, end.reason) == ("outlives", 0, None)
         cluster.flush()
         booked = read_energy(Home(Path(home)), job_ids=["outlives"])
         said = (progress.parent / "log.txt").read_text()
         assert f"{sum(entry.energy_mj for entry in booked) / 1000:,.1f} J booked" in said, said
 
 
-def waiting_for_the_work_of_others_is_no_busy_loop(join: Callable[[], Cluster], _: str) -> None:
+def waiting_for_the_work_of_others_is_no_busy_loop(join: Join, _: str) -> None:
     """Of Ray alone: the fake does not model time."""
     with contextlib.closing(join()) as cluster:
         began_s = time.monotonic()
@@ -240,7 +364,7 @@ def main(address: str, home: str) -> dict[str, str | None]:
 
     with contextlib.closing(join()) as cluster:
         told = {check.__name__: told_by(check, cluster) for check in CHECKS}
-        cluster.close()
+    told |= {check.__name__: told_by(check, join) for check in SUCCESSION}
     told |= {check.__name__: told_by(check, join, home) for check in RAY_CHECKS}
     with contextlib.closing(join()) as cluster:
         cluster.stop_agents()

@@ -3,7 +3,8 @@
 WattledgerError                      exit code
 ├── InputError                       2   what the user gave cannot be used
 │   ├── ManifestError                2   all problems of one manifest, each with its line
-│   └── UnknownNameError             2   a name that is not in a registry; lists the known ones
+│   ├── UnknownNameError             2   a name that is not in a registry; lists the known ones
+│   └── LedgerError                  2   the ledger cannot be read or written: a full disk, a torn file
 ├── UnreachableError                 3   a cluster, agent or server does not answer
 ├── MeterError                       1   a device cannot be metered or capped
 │   ├── CapError                     1   a power limit cannot be set as asked
@@ -38,6 +39,10 @@ class UnknownNameError(InputError):
     def __init__(self, what: str, name: str, known: Iterable[str], *, listing: str | None = None) -> None:
         self.what, self.name, self.known = what, name, tuple(sorted(known))
         super().__init__(unknown_name(what, name, self.known, listing=listing))
+
+
+class LedgerError(InputError):
+    """The ledger cannot be read or written; nothing of what was asked has changed it."""
 
 
 class UnreachableError(WattledgerError):

@@ -12,7 +12,7 @@ from orchestrator.accounting.energy import DeviceWindow, EnergySum, by_phase, in
 from orchestrator.accounting.many import MANY_JOBS, read_many
 from orchestrator.accounting.phases import PhaseSpan, phase_spans
 from orchestrator.accounting.unknown import Unknown
-from orchestrator.lifecycle import AttemptRecord, JobRecord, JobState
+from orchestrator.lifecycle import AttemptRecord, AttemptState, JobRecord
 from workers.attempt import ENVIRONMENT_FILE, UNCONFIRMED, UNMETERED
 from workers.contract import EnergyEntry, Phase
 from workers.home import Home
@@ -80,13 +80,13 @@ class Evidence:
     def unmetered(self) -> tuple[int, ...]:
         """Attempts that ended and have no entry of the GPUs they held: their energy is missing from every total."""
         metered = {entry.attempt for entry in self.entries if entry.kind == "gpu" or not self.job.spec.resources.gpus}
-        ended = [attempt for attempt in self.job.attempts if attempt.state is not JobState.RUNNING]
+        ended = [attempt for attempt in self.job.attempts if attempt.state is not AttemptState.RUNNING]
         return tuple(attempt.number for attempt in ended if attempt.number not in metered)
 
     @property
     def partly_metered(self) -> tuple[str, ...]:
         """Kinds of devices that were metered in some of the ended attempts, and not in all."""
-        ended = {attempt.number for attempt in self.job.attempts if attempt.state is not JobState.RUNNING}
+        ended = {attempt.number for attempt in self.job.attempts if attempt.state is not AttemptState.RUNNING}
         by_kind: dict[str, set[int | None]] = {}
         for entry in self.entries:
             by_kind.setdefault(entry.kind, set()).add(entry.attempt)

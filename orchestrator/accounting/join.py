@@ -16,7 +16,7 @@ from orchestrator.accounting.prometheus import PrometheusClient
 from orchestrator.accounting.recovered import Attempted, recover
 from orchestrator.accounting.testimony import recall, remember
 from orchestrator.accounting.witness import Witness, hear
-from orchestrator.lifecycle import AttemptRecord, JobState
+from orchestrator.lifecycle import AttemptRecord, AttemptState
 from workers.contract import EnergyEntry
 from workers.errors import UnreachableError
 from workers.home import Home
@@ -85,7 +85,7 @@ def _attempted(home: Home, evidence: Evidence) -> tuple[Attempted, ...]:
             spans=_spans(home, evidence, record),
         )
         for record in job.attempts
-        if record.state is not JobState.RUNNING and job.spec.resources.gpus
+        if record.state is not AttemptState.RUNNING and job.spec.resources.gpus
     )
 
 

@@ -9,7 +9,7 @@ from orchestrator.accounting.evidence import NOT_RUN, Evidence
 from orchestrator.accounting.phases import is_count, last_of
 from orchestrator.accounting.unknown import Figures, Unknown, known
 from orchestrator.cegi import NO_CARBON, NO_PARAMETERS, NOT_A_NUMBER, Gain, cegi, gain_percent
-from orchestrator.lifecycle import JobState
+from orchestrator.lifecycle import AttemptState
 from workers.contract import Phase
 from workers.errors import UnknownNameError
 from workers.metric_log import POWER_CAP_WATTS, SCORE_PREFIX, TOTAL_PARAMETERS, TRAINABLE_PARAMETERS
@@ -96,7 +96,7 @@ def _gain(evidence: Evidence, metric: str | Unknown) -> Gain:
     if evidence.last is None:
         return Gain(percent=None, reason=NOT_RUN)
     base, score = (_logged_score(evidence, metric, phase) for phase in (Phase.BASELINE, Phase.EVALUATE))
-    if evidence.last.state is JobState.RUNNING and None in (base, score):
+    if evidence.last.state is AttemptState.RUNNING and None in (base, score):
         return Gain(percent=None, reason=f"{evidence.last_name} still runs and has not taken both scores")
     return gain_percent(
         base,

@@ -12,7 +12,7 @@ from orchestrator.accounting.evidence import Evidence
 from orchestrator.accounting.unknown import Unknown
 from orchestrator.books.views import SUMS
 from orchestrator.carbon.hourly import NS_PER_HOUR
-from orchestrator.lifecycle import JobState
+from orchestrator.lifecycle import AttemptState
 from workers.contract import EnergyEntry, Method, Quality
 from workers.home import Home
 from workers.telemetry.energy_log import utc_date
@@ -47,7 +47,9 @@ class Slice:
 
 def slices_of(evidence: Evidence, basis: CarbonBasis | Unknown) -> tuple[Slice, ...]:
     """A job's slices; their energies add up to its total exactly."""
-    failed = {attempt.number for attempt in evidence.job.attempts if attempt.state is JobState.FAILED}
+    failed = {
+        attempt.number for attempt in evidence.job.attempts if attempt.state in (AttemptState.FAILED, AttemptState.LOST)
+    }
     groups: dict[tuple[str | None, str, bool], list[EnergyEntry]] = {}
     for entry in evidence.entries:
         node = evidence.node_of.get(entry.device)

@@ -67,7 +67,7 @@ def _replace(books: Books, jobs: Sequence[JobRecord], *, after_event: int, every
                 attempt.number,
                 attempt.state.value,
                 attempt.reason,
-                attempt.node,
+                ",".join(attempt.nodes),
                 attempt.accelerator,
                 attempt.started_ns,
                 attempt.ended_ns,

@@ -93,10 +93,12 @@ CREATE VIEW main.jobs AS
     FROM books.jobs j
     LEFT JOIN books.runs r ON r.run_id = j.run_id
     LEFT JOIN (
-        SELECT DISTINCT job_id FROM books.attempts ANTI JOIN books.hours USING (job_id, attempt) WHERE state = 'failed'
+        SELECT DISTINCT job_id FROM books.attempts ANTI JOIN books.hours USING (job_id, attempt)
+        WHERE state IN ('failed', 'lost')
     ) u ON u.job_id = j.job_id
     LEFT JOIN (
-        SELECT job_id, {_SUMS}, coalesce(sum(energy_mj) FILTER (WHERE attempt_state = 'failed'), 0) AS wasted_mj
+        SELECT job_id, {_SUMS},
+            coalesce(sum(energy_mj) FILTER (WHERE attempt_state IN ('failed', 'lost')), 0) AS wasted_mj
         FROM books.bookings WHERE account = 'job' GROUP BY ALL
     ) s ON s.job_id = j.job_id;
 CREATE VIEW main.runs AS SELECT run_id, name, host, make_timestamp(submitted_ns // 1000) AS submitted FROM books.runs;

@@ -1,18 +1,38 @@
-"""Which queued job goes where now. Pure: a queue and a snapshot in, one answer for every job out; no clock, no I/O.
-
-The queue is walked once, in order. A job takes the first place that fits, so one that fits nowhere now does not hold
-up the jobs behind it; a job with the same needs as an earlier one that waits can itself only wait.
-"""
+"""Which queued job goes where now. Pure: a snapshot in, one answer for every queued job out; no clock, no I/O."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from orchestrator.lifecycle import JobRecord
-from orchestrator.scheduling.reasons import suits, why_here, why_later, why_never
-from orchestrator.scheduling.room import Needs, Room, free_room, needs_of, whole_room
+from orchestrator.quotas import Quota
+from orchestrator.scheduling.inventory import Found, Inventory
+from orchestrator.scheduling.line import Line, order
+from orchestrator.scheduling.reasons import why_here, why_later, why_never
+from orchestrator.scheduling.room import Needs, needs_of
 from orchestrator.scheduling.snapshot import ClusterView
+
+__all__ = ["Decisions", "Placement", "Preemption", "Snapshot", "Waiting", "decide", "order"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Snapshot:
+    """All that a decision is made from, at one instant.
+
+    Attributes:
+        now_ns: the instant, ns since the epoch.
+        queued: the jobs that could start now: what they need has succeeded, and no pause holds them.
+        running: the jobs that hold a place; the last attempt of each tells where and since when.
+        usage: GPU-seconds each user had, decayed (``shares.decayed``); who is not in it had none.
+    """
+
+    now_ns: int
+    cluster: ClusterView
+    queued: Sequence[JobRecord] = ()
+    running: Sequence[JobRecord] = ()
+    usage: Mapping[str | None, float] = field(default_factory=dict)
+    quotas: Sequence[Quota] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,15 +40,29 @@ class Placement:
     """A job that can start now.
 
     Attributes:
-        node_id: where.
-        accelerator: type of the node's GPUs; ``None`` when it has none, or none of a known type.
+        nodes: node ids, of rank 0 first.
+        accelerator: type of the nodes' GPUs; ``None`` when they have none, or none of a known type.
         why: the reason for this place, for people.
     """
 
     job_id: str
-    node_id: str
+    nodes: tuple[str, ...]
     accelerator: str | None
     why: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Preemption:
+    """A running job that is to leave its place.
+
+    Attributes:
+        for_job: the queued job that gets it.
+        reason: for the person whose job leaves.
+    """
+
+    job_id: str
+    for_job: str
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,67 +81,50 @@ class Waiting:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decisions:
-    """An answer for every job of the queue: each is in exactly one of the two, in the order of the queue."""
+    """An answer for every queued job: each is in ``placements`` or in ``waiting``, in the order they were considered."""
 
     placements: tuple[Placement, ...]
+    preemptions: tuple[Preemption, ...]
     waiting: tuple[Waiting, ...]
 
 
-def order(queue: Sequence[JobRecord]) -> tuple[JobRecord, ...]:
-    """The jobs in the order they are considered: higher priority, then earlier submission, then earlier in it.
+def decide(snapshot: Snapshot) -> Decisions:
+    """Decide for each queued job whether and where it starts now, and which running ones make room."""
+    needs = {job.job_id: needs_of(job.spec) for job in snapshot.queued}
+    keys = frozenset(key for one in needs.values() for key, _ in one.labels)
+    inventory = Inventory(snapshot.cluster, keys)
+    line = Line(snapshot.queued, snapshot.usage)
+    for job in snapshot.running:
+        line.charge(job.user, needs_of(job.spec).gpu_parts)
+    placements, waiting = [], []
+    for job in line:
+        needed = needs[job.job_id]
+        found = inventory.find(needed, float("inf"))
+        if found is None:
+            waiting.append(_waiting(job, needed, inventory, snapshot.cluster))
+            continue
+        for place in found.places:
+            inventory.take(place, needed)
+        line.charge(job.user, needed.gpu_parts)
+        placements.append(_placement(job, needed, found))
+    return Decisions(placements=tuple(placements), preemptions=(), waiting=tuple(waiting))
 
-    Two submissions of the same nanosecond are told apart by job id, so the answer does not hang on the order given.
-    """
-    return tuple(
-        sorted(queue, key=lambda job: (-job.spec.schedule.priority, job.submitted_ns, job.sequence, job.job_id))
+
+def _placement(job: JobRecord, needs: Needs, found: Found) -> Placement:
+    nodes = [place.room.node for place in found.places]
+    return Placement(
+        job_id=job.job_id,
+        nodes=tuple(node.node_id for node in nodes),
+        accelerator=nodes[0].accelerator,
+        why=why_here(needs, found.choice, nodes[0]),
     )
 
 
-def place(queue: Sequence[JobRecord], cluster: ClusterView) -> Decisions:
-    """Decide for each job of ``queue`` (all of them queued) whether and where it starts on ``cluster`` now.
-
-    A job's accelerator types are tried in its order of preference, and of the nodes that fit, real ones come before
-    simulated ones, the head last, and the fullest first, so that larger places stay whole. What a placement takes is
-    gone for the jobs behind it.
-    """
-    rooms = [free_room(node) for node in cluster.alive]
-    placements: list[Placement] = []
-    waiting: list[Waiting] = []
-    no_room: dict[Needs, tuple[str, bool]] = {}  # room only shrinks on the way, so the first answer holds
-    for job in order(queue):
-        needs = needs_of(job.spec)
-        found = _choose(needs, rooms) if needs not in no_room else None
-        if found is None:
-            if needs not in no_room:
-                no_room[needs] = _why_not(needs, rooms, cluster)
-            reason, impossible = no_room[needs]
-            waiting.append(Waiting(job_id=job.job_id, reason=reason, impossible=impossible))
-            continue
-        choice, room = found
-        room.take(needs)
-        node = room.node
-        why = why_here(needs, choice, node)
-        placements.append(Placement(job_id=job.job_id, node_id=node.node_id, accelerator=node.accelerator, why=why))
-    return Decisions(placements=tuple(placements), waiting=tuple(waiting))
-
-
-def _choose(needs: Needs, rooms: Sequence[Room]) -> tuple[int, Room] | None:
-    """The place of its type in the job's preferences and the room to take; ``None`` when nothing fits."""
-    fitting = [room for room in rooms if suits(needs, room.node) and room.fits(needs)]
-    for choice, accelerator in enumerate(needs.accelerators or (None,)):
-        of_type = [room for room in fitting if accelerator is None or room.node.accelerator == accelerator]
-        if of_type:
-            return choice, min(of_type, key=lambda room: _rank(needs, room))
-    return None
-
-
-def _rank(needs: Needs, room: Room) -> tuple[bool, bool, bool, int, int, str, str]:
-    """Lower is taken first. A job without a GPU keeps off nodes that have some."""
-    node = room.node
-    wasted = needs.gpus == 0 and node.gpus_total > 0
-    return wasted, node.simulated, node.is_head, room.gpus, room.cpus, node.name, node.node_id
-
-
-def _why_not(needs: Needs, rooms: Sequence[Room], cluster: ClusterView) -> tuple[str, bool]:
-    capable = [room for room in rooms if suits(needs, room.node) and whole_room(room.node).fits(needs)]
-    return (why_later(needs, capable), False) if capable else (why_never(needs, cluster), True)
+def _waiting(job: JobRecord, needs: Needs, inventory: Inventory, cluster: ClusterView) -> Waiting:
+    capable = inventory.capable(needs)
+    if not capable:
+        return Waiting(job_id=job.job_id, reason=why_never(needs, cluster), impossible=True)
+    rooms = sorted(
+        (place.room for shelf in capable for place in shelf.places), key=lambda r: (r.node.name, r.node.node_id)
+    )
+    return Waiting(job_id=job.job_id, reason=why_later(needs, rooms), impossible=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from orchestrator.scheduling.inventory import suits
 from orchestrator.scheduling.room import UNITS, Needs, Room, whole_room
 from orchestrator.scheduling.snapshot import ClusterView, NodeView
 
@@ -48,13 +49,6 @@ def why_later(needs: Needs, capable: Sequence[Room]) -> str:
         return f"waits for {_wanted(needs)}: {busy}"
     left = _listing([f"{room.node.name} has {_amount(room, needs)} free" for room in capable])
     return f"waits for {_needed(needs)} on one node: {left}"
-
-
-def suits(needs: Needs, node: NodeView) -> bool:
-    """Whether the node's kind is right, whatever its size."""
-    if needs.accelerators:
-        return node.accelerator in needs.accelerators and node.gpus_total > 0
-    return needs.gpus == 0 or node.gpus_total > 0
 
 
 def _wanted(needs: Needs) -> str:

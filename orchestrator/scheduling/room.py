@@ -2,68 +2,135 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from bisect import bisect_left, insort
+from dataclasses import dataclass, field
 
 from orchestrator.scheduling.snapshot import NodeView
 from workers.contract import JobSpec
 
 UNITS = 10_000
-"""Parts of a CPU core or a GB, Ray's own resolution: in floats, three times 0.1 would not fit in 0.3."""
+"""Parts of a GPU, a CPU core or a GB, Ray's own resolution: in floats, three times 0.1 would not fit in 0.3."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Needs:
-    """What an attempt of a job holds while it runs.
+    """What an attempt of a job holds on each of its nodes while it runs.
 
     Attributes:
         accelerators: types in order of preference; empty means any will do.
-        gpus: whole GPUs, all on one node.
+        gpus: whole GPUs.
         cpus: CPU cores, in ``UNITS`` parts.
         memory: host memory in GB, in ``UNITS`` parts; ``None`` when none is reserved.
+        share: the part of one GPU that it shares with others, in ``UNITS`` parts; 0 when it needs whole ones or none.
+        nodes: how many nodes, of one accelerator type.
+        labels: what each node must be labelled with, by key.
     """
 
     accelerators: tuple[str, ...]
     gpus: int
     cpus: int
     memory: int | None
+    share: int = 0
+    nodes: int = 1
+    labels: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def any_gpu(self) -> bool:
+        """Whether it needs a GPU or a part of one."""
+        return self.gpus > 0 or self.share > 0
+
+    @property
+    def gpu_parts(self) -> int:
+        """GPUs over all nodes, in ``UNITS`` parts: what quotas and shares count."""
+        return (self.gpus * UNITS + self.share) * self.nodes
 
 
 @dataclass(kw_only=True, slots=True)
 class Room:
-    """What is left on a node while decisions are made; ``memory`` is ``None`` where the node does not tell."""
+    """What is left on a node while decisions are made.
+
+    Attributes:
+        gpus: GPUs that are wholly free.
+        memory: ``None`` where the node does not tell.
+        shares: of each GPU in part used, the part that is free, in ``UNITS`` parts, ascending.
+    """
 
     node: NodeView
     gpus: int
     cpus: int
     memory: int | None
+    shares: list[int] = field(default_factory=list)
 
     def fits(self, needs: Needs) -> bool:
         """Whether there is room for one more such job; memory counts only where both sides say how much."""
-        memory_fits = needs.memory is None or self.memory is None or needs.memory <= self.memory
-        return needs.gpus <= self.gpus and needs.cpus <= self.cpus and memory_fits
+        if needs.cpus > self.cpus or needs.gpus > self.gpus:
+            return False
+        if needs.share and not self.gpus and (not self.shares or self.shares[-1] < needs.share):
+            return False
+        return needs.memory is None or self.memory is None or needs.memory <= self.memory
 
     def take(self, needs: Needs) -> None:
-        """Give the job its part; it must fit."""
+        """Give the job its part; it must fit. A part of a GPU comes from the fullest GPU that has it."""
         self.gpus -= needs.gpus
         self.cpus -= needs.cpus
         if self.memory is not None and needs.memory is not None:
             self.memory -= needs.memory
+        if needs.share:
+            at = bisect_left(self.shares, needs.share)
+            if at < len(self.shares):
+                left = self.shares.pop(at) - needs.share
+            else:
+                self.gpus -= 1
+                left = UNITS - needs.share
+            if left:
+                insort(self.shares, left)
+
+    def give(self, needs: Needs) -> None:
+        """Take back what a job held, as when it will have ended.
+
+        Which GPU its part was of is not known: that which the part makes fullest is taken for it, a whole one at best.
+        """
+        self.gpus += needs.gpus
+        self.cpus += needs.cpus
+        if self.memory is not None and needs.memory is not None:
+            self.memory += needs.memory
+        if needs.share:
+            at = bisect_left(self.shares, UNITS - needs.share + 1) - 1
+            free = needs.share + (self.shares.pop(at) if at >= 0 else 0)
+            if free == UNITS:
+                self.gpus += 1
+            else:
+                insort(self.shares, free)
+
+    def copy(self) -> Room:
+        """Another, to play with."""
+        return Room(node=self.node, gpus=self.gpus, cpus=self.cpus, memory=self.memory, shares=list(self.shares))
 
 
 def needs_of(spec: JobSpec) -> Needs:
     """What the job needs. ``each``, which only a manifest can expand, is any type here."""
     resources = spec.resources
+    whole = int(resources.gpus)
     return Needs(
         accelerators=() if resources.accelerators == "each" else resources.accelerators,
-        gpus=resources.gpus,
+        gpus=whole,
         cpus=max(1, round(resources.cpus * UNITS)),
         memory=_parts(resources.memory_gb),
+        share=max(1, round(resources.gpus * UNITS)) if 0 < resources.gpus < 1 else 0,
+        nodes=resources.nodes,
+        labels=tuple(sorted(resources.labels.items())),
     )
 
 
 def free_room(node: NodeView) -> Room:
     """What the node has free now."""
-    return Room(node=node, gpus=node.gpus_free, cpus=round(node.cpus_free * UNITS), memory=_parts(node.memory_free_gb))
+    return Room(
+        node=node,
+        gpus=node.gpus_free,
+        cpus=round(node.cpus_free * UNITS),
+        memory=_parts(node.memory_free_gb),
+        shares=sorted(round(share * UNITS) for share in node.shares_free),
+    )
 
 
 def whole_room(node: NodeView) -> Room:

@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from orchestrator.lifecycle import JobState
+from orchestrator.lifecycle import AttemptState, JobState
 from orchestrator.store import RunRecord, Store
 from tests.bench.holds import DAY_S, FULL, PHASES, Attempt, Hold, Size, device_spans, schedule
 from workers.contract import JobSpec, Method, Quality
@@ -259,14 +259,15 @@ def _spec(number: int) -> JobSpec:
 
 def _tell(store: Store, attempt: Attempt) -> None:
     job_id, node = job_name(attempt.job), attempt.node
-    store.start_attempt(job_id, node=f"node-{node:03d}", accelerator=accelerator(node), now_ns=_ns(attempt.start_s))
-    state = JobState.FAILED if attempt.failed else JobState.SUCCEEDED
+    place = (f"node-{node:03d}",)
+    store.start_attempt(job_id, nodes=place, accelerator=accelerator(node), now_ns=_ns(attempt.start_s))
+    state = AttemptState.FAILED if attempt.failed else AttemptState.SUCCEEDED
     store.end_attempt(
         job_id,
         attempt.number,
         state=state,
         reason="it was made to fail" if attempt.failed else None,
-        then=JobState.QUEUED if attempt.failed else state,
+        then=JobState.QUEUED if attempt.failed else JobState.SUCCEEDED,
         now_ns=_ns(attempt.end_s),
     )
 

@@ -22,7 +22,7 @@ from orchestrator.accounting.prometheus import PrometheusClient
 from orchestrator.accounting.rows import Account, build_accounts
 from orchestrator.accounting.server_access import ServerAccess, server_access
 from orchestrator.keeper import Kept
-from orchestrator.lifecycle import AttemptRecord, JobRecord, JobState
+from orchestrator.lifecycle import AttemptRecord, AttemptState, JobRecord, JobState
 from orchestrator.monitoring.server import LocalPrometheus
 from tests.certificates import self_signed
 from tests.prometheus_server import DIRECT, ask, wait_until
@@ -115,9 +115,9 @@ def account(ledger: Ledger, prometheus: PrometheusClient, start_ns: int, end_ns:
         log.log(PHASE_END, 1.0, phase=Phase.TRAIN, time_ns=end_ns)
     tried = AttemptRecord(
         number=1,
-        state=JobState.SUCCEEDED,
+        state=AttemptState.SUCCEEDED,
         reason=None,
-        node="f00d",
+        nodes=("f00d",),
         accelerator="L4",
         started_ns=start_ns - NS_PER_S,
         ended_ns=end_ns + NS_PER_S,

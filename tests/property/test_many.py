@@ -15,7 +15,7 @@ from orchestrator.accounting.rows import build_accounts
 from orchestrator.books.compaction import compact
 from orchestrator.books.database import open_books
 from orchestrator.carbon.hourly import energy_by_hour
-from orchestrator.lifecycle import AttemptRecord, JobState
+from orchestrator.lifecycle import AttemptRecord, AttemptState
 from tests.property.test_books import NEVER, book, entries, stretches
 from tests.unit.ledger import Ledger, at, attempt, job, standard_entries
 from workers.contract import EnergyEntry, Method, Phase
@@ -28,7 +28,7 @@ def lasting(tried: AttemptRecord) -> AttemptRecord:
 LATE_NS = at(9 * 86_400)
 """After all that is booked here: of few jobs only the days of their attempts are read."""
 JOBS = [
-    job(lasting(attempt(1, JobState.FAILED)), lasting(attempt(2)), job_id="a", accounting={"cpu_watts": 100.0}),
+    job(lasting(attempt(1, AttemptState.FAILED)), lasting(attempt(2)), job_id="a", accounting={"cpu_watts": 100.0}),
     job(lasting(attempt(1)), job_id="b"),
 ]
 

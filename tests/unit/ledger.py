@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from orchestrator.lifecycle import AttemptRecord, JobRecord, JobState
+from orchestrator.lifecycle import AttemptRecord, AttemptState, JobRecord, JobState
 from workers.attempt import ENVIRONMENT_FILE, UNMETERED
 from workers.contract import EnergyEntry, JobSpec, Method, Phase, Quality
 from workers.home import Home
@@ -46,7 +46,7 @@ def at(seconds: float) -> int:
 
 def job(*attempts: AttemptRecord, state: JobState | None = None, **spec: Any) -> JobRecord:
     """A job; its state is its last attempt's unless told otherwise."""
-    default = attempts[-1].state if attempts else JobState.QUEUED
+    default = JobState(attempts[-1].state) if attempts else JobState.QUEUED
     return JobRecord(
         spec=JobSpec.model_validate({"job_id": "j", "name": "study", "task": "digits", "model": "tiny/vit"} | spec),
         run_id="run",
@@ -58,16 +58,18 @@ def job(*attempts: AttemptRecord, state: JobState | None = None, **spec: Any) ->
     )
 
 
-def attempt(number: int = 1, state: JobState = JobState.SUCCEEDED, *, accelerator: str | None = "T4") -> AttemptRecord:
+def attempt(
+    number: int = 1, state: AttemptState = AttemptState.SUCCEEDED, *, accelerator: str | None = "T4"
+) -> AttemptRecord:
     """An attempt of the first minute."""
     return AttemptRecord(
         number=number,
         state=state,
-        reason="it broke" if state is JobState.FAILED else None,
-        node="f00d",
+        reason="it broke" if state is AttemptState.FAILED else None,
+        nodes=("f00d",),
         accelerator=accelerator,
         started_ns=at(-1),
-        ended_ns=None if state is JobState.RUNNING else at(15),
+        ended_ns=None if state is AttemptState.RUNNING else at(15),
     )
 
 

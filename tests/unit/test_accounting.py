@@ -14,7 +14,7 @@ from orchestrator.accounting.prometheus import PrometheusClient
 from orchestrator.accounting.row import FIELDS, ReportRow
 from orchestrator.accounting.rows import adapter_label, build_accounts, build_rows
 from orchestrator.accounting.unknown import Unknown, row_of
-from orchestrator.lifecycle import JobRecord, JobState
+from orchestrator.lifecycle import AttemptState, JobRecord, JobState
 from tests.unit.fake_prometheus import FakePrometheus
 from tests.unit.ledger import STANDARD, START_S, Ledger, attempt, entry, job, standard_entries
 from workers.attempt import UNCONFIRMED
@@ -277,7 +277,7 @@ def test_a_failed_attempts_energy_counts_and_is_told_apart(ledger: Ledger) -> No
     ledger.log_phase(Phase.TRAIN, 2, None)
     ledger.book(*standard_entries(number=2))
     ledger.log_standard(number=2)
-    built = row(ledger, job(attempt(1, JobState.FAILED), attempt(2), accounting=FRANCE))
+    built = row(ledger, job(attempt(1, AttemptState.FAILED), attempt(2), accounting=FRANCE))
     assert built.energy_kwh == 0.0015
     assert built.energy_wasted_kwh == 0.0005
     assert built.energy_by_phase_kwh == {"load": 0.00025, "baseline": 0.000125, "train": 0.0005, "evaluate": 0.000125}
@@ -293,7 +293,7 @@ def test_a_job_that_failed_wasted_all_its_energy_and_its_cut_phase_has_no_rate(l
     ledger.log_phase(Phase.LOAD, 0, 2)
     ledger.log_phase(Phase.TRAIN, 2, None)
     ledger.log((3.5, Phase.TRAIN, SAMPLES, 10))
-    built = row(ledger, job(attempt(1, JobState.FAILED)))
+    built = row(ledger, job(attempt(1, AttemptState.FAILED)))
     assert (built.state, built.energy_kwh, built.energy_wasted_kwh) == ("failed", 0.0005, 0.0005)
     assert built.duration_s == 3.5
     assert built.joules_per_sample is None
@@ -303,7 +303,7 @@ def test_a_job_that_failed_wasted_all_its_energy_and_its_cut_phase_has_no_rate(l
 
 def test_a_failed_attempt_without_entries_is_not_taken_for_free(ledger: Ledger) -> None:
     ledger.book(*standard_entries(number=2))
-    built = row(ledger, job(attempt(1, JobState.FAILED), attempt(2)))
+    built = row(ledger, job(attempt(1, AttemptState.FAILED), attempt(2)))
     assert built.energy_wasted_kwh is None
     assert built.reasons["energy_wasted_kwh"] == "the energy log has no entries of failed attempt 1"
     assert (built.energy_kwh, built.energy_quality) == (0.001, ("gap",))
@@ -313,14 +313,14 @@ def test_a_running_job_shows_what_it_drew_so_far(ledger: Ledger) -> None:
     ledger.book(entry(0, 2, 900, Phase.LOAD))
     ledger.log_phase(Phase.LOAD, 0, 2)
     ledger.log_phase(Phase.TRAIN, 2, None)
-    built = row(ledger, job(attempt(1, JobState.RUNNING)))
+    built = row(ledger, job(attempt(1, AttemptState.RUNNING)))
     assert (built.energy_kwh, built.energy_wasted_kwh, built.energy_quality) == (0.00025, 0.0, ())
     assert built.reasons["score"] == "attempt 1 (running) logged no accuracy in the evaluate phase"
 
 
 def test_a_retried_job_that_waits_again_keeps_its_bill(ledger: Ledger) -> None:
     ledger.book(entry(0, 2, 900, Phase.LOAD))
-    built = row(ledger, job(attempt(1, JobState.FAILED), state=JobState.QUEUED))
+    built = row(ledger, job(attempt(1, AttemptState.FAILED), state=JobState.QUEUED))
     assert (built.state, built.attempts, built.energy_kwh, built.energy_wasted_kwh) == ("queued", 1, 0.00025, 0.00025)
 
 
@@ -388,7 +388,7 @@ def test_last_joules_that_were_not_confirmed_are_a_gap_and_a_note(ledger: Ledger
 
 
 def test_a_job_that_runs_is_not_said_to_have_no_baseline(ledger: Ledger) -> None:
-    built = row(ledger, job(attempt(state=JobState.RUNNING)))
+    built = row(ledger, job(attempt(state=AttemptState.RUNNING)))
     assert built.cegi_reason == "attempt 1 still runs and has not taken both scores"
     assert row(ledger, job(attempt())).cegi_reason == cegi.NO_BASELINE
 
@@ -422,14 +422,14 @@ def test_a_job_without_gpus_costs_what_its_cpu_drew(ledger: Ledger) -> None:
 def test_a_failed_attempt_of_which_only_the_cpu_was_metered_is_not_taken_for_cheap(ledger: Ledger) -> None:
     ledger.book(entry(0, 1, 1800, Phase.LOAD, device="package-0", kind="cpu"))
     ledger.book(*standard_entries(number=2), entry(0, 14, 1800, Phase.TRAIN, number=2, device="package-0", kind="cpu"))
-    built = row(ledger, job(attempt(1, JobState.FAILED), attempt(2)))
+    built = row(ledger, job(attempt(1, AttemptState.FAILED), attempt(2)))
     assert (built.energy_wasted_kwh, built.energy_quality) == (None, ("gap",))
 
 
 def test_a_kind_that_one_attempt_lacks_is_a_gap(ledger: Ledger) -> None:
     ledger.book(*standard_entries())
     ledger.book(*standard_entries(number=2), entry(0, 14, 1800, Phase.TRAIN, number=2, device="package-0", kind="cpu"))
-    built = row(ledger, job(attempt(1, JobState.FAILED), attempt(2)))
+    built = row(ledger, job(attempt(1, AttemptState.FAILED), attempt(2)))
     assert (built.energy_kwh, built.energy_cpu_kwh, built.energy_quality) == (0.0025, 0.0005, ("gap",))
 
 
@@ -491,7 +491,7 @@ def test_watts_of_the_manifest_never_replace_a_meter(ledger: Ledger) -> None:
 def test_watts_of_the_manifest_fill_in_for_the_attempts_that_were_not_metered(ledger: Ledger) -> None:
     ledger.book(entry(0, 2, 900, Phase.LOAD))
     ledger.book(*standard_entries(number=2), entry(0, 14, 1800, Phase.TRAIN, number=2, device="package-0", kind="cpu"))
-    built = row(ledger, job(attempt(1, JobState.FAILED), attempt(2), accounting={"cpu_watts": 90}))
+    built = row(ledger, job(attempt(1, AttemptState.FAILED), attempt(2), accounting={"cpu_watts": 90}))
     # 2 s at 90 W and what the meter said.
     assert built.energy_cpu_kwh == pytest.approx((180 + 1800) / 3.6e6, rel=1e-12)
     assert built.energy_wasted_kwh == pytest.approx((900 + 180) / 3.6e6, rel=1e-12)
@@ -513,7 +513,7 @@ def test_watts_alone_are_no_energy_of_a_job_whose_gpus_nobody_metered(ledger: Le
 
 
 def test_a_running_attempt_that_nobody_metered_has_no_time_to_count_watts_over(ledger: Ledger) -> None:
-    built = row(ledger, job(attempt(1, JobState.RUNNING), accounting={"cpu_watts": 90}))
+    built = row(ledger, job(attempt(1, AttemptState.RUNNING), accounting={"cpu_watts": 90}))
     assert (built.energy_kwh, built.energy_cpu_kwh) == (None, None)
     assert built.reasons["energy_cpu_kwh"] == "the energy log has no entries of this job"
 
@@ -546,7 +546,7 @@ def test_energy_outside_any_phase_is_in_the_total_only(ledger: Ledger) -> None:
 
 def test_an_attempt_in_no_phase_has_energy_but_none_by_phase(ledger: Ledger) -> None:
     ledger.book(entry(0, 1, 360))
-    built = row(ledger, job(attempt(1, JobState.FAILED)))
+    built = row(ledger, job(attempt(1, AttemptState.FAILED)))
     assert (built.energy_kwh, built.energy_by_phase_kwh) == (0.0001, None)
     assert built.reasons["energy_by_phase_kwh"] == "no energy was booked to a phase of attempt 1"
 
@@ -675,7 +675,7 @@ def test_every_null_has_a_reason_and_only_nulls_do(
     ledger: Ledger, fill: Callable[[Ledger], object], kind: str, states: list[str], region: str | None
 ) -> None:
     fill(ledger)
-    attempts = [attempt(number, JobState(state)) for number, state in enumerate(states, start=1)]
+    attempts = [attempt(number, AttemptState(state)) for number, state in enumerate(states, start=1)]
     built = row(ledger, job(*attempts, kind=kind, accounting={"region": region}))
     nulls = {name for name in FIELDS if getattr(built, name) is None}
     assert built.reasons.keys() == nulls

@@ -12,7 +12,7 @@ from orchestrator.accounting.row import ReportRow
 from orchestrator.accounting.rows import build_accounts, build_rows
 from orchestrator.carbon.series_file import keep_series
 from orchestrator.carbon.sources import HourlySources
-from orchestrator.lifecycle import JobRecord, JobState
+from orchestrator.lifecycle import AttemptState, JobRecord
 from tests.unit.ledger import Ledger, attempt, entry, job, standard_entries
 from workers.contract import EnergyEntry, Method, Phase, Quality
 from workers.metric_log import INFERENCES
@@ -166,7 +166,7 @@ def test_failed_attempts_and_shares_count(ledger: Ledger) -> None:
         *of_model("V100", entry(0, HOUR_S, 10), entry(2 * HOUR_S, 3 * HOUR_S, 10, number=2, quality=shared)),
         *of_model("V100", entry(2 * HOUR_S, 3 * HOUR_S, 10, number=2, device="GPU-b")),
     )
-    built = row(ledger, job(attempt(1, JobState.FAILED), attempt(2)))
+    built = row(ledger, job(attempt(1, AttemptState.FAILED), attempt(2)))
     # An hour of one board, then an hour of another and of half of the first, at 1.1 g.
     assert built.embodied_kg == pytest.approx(2.5 * 1.1 / 1000, rel=1e-12)
 

@@ -62,7 +62,7 @@ def submit(home: Home, *names: str) -> None:
 
 def run_once(home: Home, name: str, state: JobState) -> None:
     with contextlib.closing(Store(home.state_db)) as store:
-        store.start_attempt(name, node="node-1", accelerator="T4", now_ns=at(-1))
+        store.start_attempt(name, nodes=("node-1",), accelerator="T4", now_ns=at(-1))
         store.end_attempt(name, 1, state=state, reason=None, then=state, now_ns=at(15))
 
 

@@ -21,7 +21,7 @@ import pytest
 
 from orchestrator.accounting.row import FIELDS
 from orchestrator.cli import main
-from orchestrator.lifecycle import JobState
+from orchestrator.lifecycle import AttemptState, JobState
 from orchestrator.store import RunRecord, Store
 from tests.clusters import ROOT, quick_manifest
 from tests.unit.ledger import Ledger, at, standard_entries
@@ -97,8 +97,8 @@ def ledger(tmp_path: Path) -> Path:
         store.submit(
             RunRecord(run_id="study-1", name="study", manifest="", submitted_ns=at(-60), host="h", pid=1), specs
         )
-        store.start_attempt("j", node="f00d", accelerator="T4", now_ns=at(-1))
-        store.end_attempt("j", 1, state=JobState.SUCCEEDED, reason=None, then=JobState.SUCCEEDED, now_ns=at(15))
+        store.start_attempt("j", nodes=("f00d",), accelerator="T4", now_ns=at(-1))
+        store.end_attempt("j", 1, state=AttemptState.SUCCEEDED, reason=None, then=JobState.SUCCEEDED, now_ns=at(15))
         store.set_state("k", JobState.FAILED, reason=f"no {MARKUP}", now_ns=at(0))
     return made.home.root
 

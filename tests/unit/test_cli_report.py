@@ -14,7 +14,7 @@ import pytest
 
 from orchestrator.accounting.row import FIELDS
 from orchestrator.cli import main
-from orchestrator.lifecycle import JobState
+from orchestrator.lifecycle import AttemptState, JobState
 from orchestrator.store import RunRecord, Store
 from tests.unit.ledger import Ledger, at, entry, standard_entries
 from workers.contract import JobSpec, Method, Phase
@@ -62,8 +62,10 @@ def ledger(tmp_path: Path) -> Path:
             )
             store.submit(record, jobs)
         for job_id in "abc":
-            store.start_attempt(job_id, node="f00d", accelerator="T4", now_ns=at(-1))
-            store.end_attempt(job_id, 1, state=JobState.SUCCEEDED, reason=None, then=JobState.SUCCEEDED, now_ns=at(40))
+            store.start_attempt(job_id, nodes=("f00d",), accelerator="T4", now_ns=at(-1))
+            store.end_attempt(
+                job_id, 1, state=AttemptState.SUCCEEDED, reason=None, then=JobState.SUCCEEDED, now_ns=at(40)
+            )
     return made.home.root
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.custody import ORPHANED, custody, settle_orphans
-from orchestrator.lifecycle import JobState
+from orchestrator.lifecycle import AttemptState, JobState
 from orchestrator.store import RunRecord, Store
 from workers.contract import JobSpec
 from workers.errors import InputError
@@ -50,8 +50,8 @@ def submit(store: Store, run_id: str, *, host: str = "", pid: int = 1) -> None:
     names = [f"{run_id}-{name}" for name in ("done", "running", "queued")]
     store.submit(record, [JobSpec(job_id=name, task="digits", model="tiny/vit") for name in names])
     for name in names[:2]:
-        store.start_attempt(name, node="n", accelerator="H100", now_ns=2)
-    store.end_attempt(names[0], 1, state=JobState.SUCCEEDED, reason=None, then=JobState.SUCCEEDED, now_ns=3)
+        store.start_attempt(name, nodes=("n",), accelerator="H100", now_ns=2)
+    store.end_attempt(names[0], 1, state=AttemptState.SUCCEEDED, reason=None, then=JobState.SUCCEEDED, now_ns=3)
 
 
 def states(store: Store, run_id: str) -> list[str]:

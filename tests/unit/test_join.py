@@ -9,7 +9,7 @@ import pytest
 from orchestrator.accounting.clocks import ClockReading, note_clocks
 from orchestrator.accounting.prometheus import PrometheusClient
 from orchestrator.accounting.rows import Account, build_accounts
-from orchestrator.lifecycle import JobRecord, JobState
+from orchestrator.lifecycle import AttemptState, JobRecord
 from tests.unit.fake_prometheus import FakePrometheus, Waits
 from tests.unit.ledger import START_S, Ledger, at, attempt, entry, job, standard_entries
 from workers.contract import Phase
@@ -149,7 +149,7 @@ def test_a_running_attempt_lacks_nothing(ledger: Ledger) -> None:
     ledger.book(entry(0, 2, 900, Phase.LOAD))
     ledger.log_phase(Phase.LOAD, 0, 2)
     ledger.log_phase(Phase.TRAIN, 2, None)
-    assert account(ledger, job(attempt(1, JobState.RUNNING)), None).notes == ()
+    assert account(ledger, job(attempt(1, AttemptState.RUNNING)), None).notes == ()
 
 
 def test_an_attempt_that_failed_is_stood_in_for_as_waste(ledger: Ledger) -> None:
@@ -157,7 +157,7 @@ def test_an_attempt_that_failed_is_stood_in_for_as_waste(ledger: Ledger) -> None
     ledger.log_phase(Phase.LOAD, 0, 2)
     ledger.book(*(e for e in standard_entries(number=2)))
     ledger.log_standard(number=2)
-    found = account(ledger, job(attempt(1, JobState.FAILED), attempt(2)), answers)
+    found = account(ledger, job(attempt(1, AttemptState.FAILED), attempt(2)), answers)
     assert found.row.energy_wasted_kwh == pytest.approx(200 / 3.6e6, rel=1e-9)
 
 

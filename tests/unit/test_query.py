@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.books.query import Limits, ask
-from orchestrator.lifecycle import JobState
+from orchestrator.lifecycle import AttemptState, JobState
 from orchestrator.store import RunRecord, Store
 from tests.unit.ledger import Ledger, at, entry, job, standard_entries
 from tests.unit.test_cli import Call, call  # noqa: F401 (a fixture)
@@ -26,8 +26,8 @@ def ledger(tmp_path: Path) -> Ledger:
     with contextlib.closing(Store(made.home.state_db)) as store:
         run = RunRecord(run_id="run", name="study", manifest="", submitted_ns=at(-60), host="h", pid=1)
         store.submit(run, [job().spec])
-        store.start_attempt("j", node="node-1", accelerator="T4", now_ns=at(-1))
-        store.end_attempt("j", 1, state=JobState.SUCCEEDED, reason=None, then=JobState.SUCCEEDED, now_ns=at(15))
+        store.start_attempt("j", nodes=("node-1",), accelerator="T4", now_ns=at(-1))
+        store.end_attempt("j", 1, state=AttemptState.SUCCEEDED, reason=None, then=JobState.SUCCEEDED, now_ns=at(15))
     return made
 
 
@@ -181,9 +181,9 @@ def test_waste_of_a_failed_attempt_without_entries_is_unknown_and_not_nothing(le
     with contextlib.closing(Store(ledger.home.state_db)) as store:
         run = RunRecord(run_id="more", name="study", manifest="", submitted_ns=at(0), host="h", pid=1)
         store.submit(run, [job(job_id="k").spec])
-        store.start_attempt("k", node="node-1", accelerator="T4", now_ns=at(1))
-        store.end_attempt("k", 1, state=JobState.FAILED, reason="lost", then=JobState.QUEUED, now_ns=at(2))
-        store.start_attempt("k", node="node-1", accelerator="T4", now_ns=at(3))
+        store.start_attempt("k", nodes=("node-1",), accelerator="T4", now_ns=at(1))
+        store.end_attempt("k", 1, state=AttemptState.FAILED, reason="lost", then=JobState.QUEUED, now_ns=at(2))
+        store.start_attempt("k", nodes=("node-1",), accelerator="T4", now_ns=at(3))
     ledger.book(entry(3, 4, 5, job_id="k", number=2))
     assert ask(ledger.home, "SELECT job_id, wasted_mj FROM jobs ORDER BY ALL").rows == (("j", 0), ("k", None))
 
@@ -248,9 +248,9 @@ def test_a_roll_up_says_what_it_lacks(ledger: Ledger, call: Call) -> None:  # no
     with contextlib.closing(Store(ledger.home.state_db)) as store:
         run = RunRecord(run_id="more", name="study", manifest="", submitted_ns=at(0), host="h", pid=1)
         store.submit(run, [job(job_id="k", accounting={"cpu_watts": 50.0}).spec])
-        store.start_attempt("k", node="node-1", accelerator="T4", now_ns=at(1))
+        store.start_attempt("k", nodes=("node-1",), accelerator="T4", now_ns=at(1))
         assert "have no energy" not in call("rollup", *home).out
-        store.end_attempt("k", 1, state=JobState.FAILED, reason="lost", then=JobState.FAILED, now_ns=at(2))
+        store.end_attempt("k", 1, state=AttemptState.FAILED, reason="lost", then=JobState.FAILED, now_ns=at(2))
     (ledger.home.energy("node-1") / "date=2024-01-01" / "torn.parquet").write_bytes(b"PAR1")
     told = call("rollup", *home).out
     assert "1 file(s) of the energy log cannot be read" in told

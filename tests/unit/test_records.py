@@ -11,7 +11,7 @@ from orchestrator.accounting.row import ReportRow
 from orchestrator.accounting.rows import Account, build_accounts
 from orchestrator.accounting.slices import IDLE, UNATTRIBUTED, nobodys
 from orchestrator.accounting.witness import NO_SERVER, Witness
-from orchestrator.lifecycle import JobState
+from orchestrator.lifecycle import AttemptState
 from orchestrator.report.groups import Group, group
 from orchestrator.report.records import NAMES, Condition, Record, record_of, sort_records
 from tests.unit.ledger import Ledger, at, attempt, entry, job
@@ -119,7 +119,7 @@ def accounts(ledger: Ledger) -> list[tuple[Account, Record]]:
     ledger.book(_idle("GPU-b", 450, method=Method.SIMULATED), node="node-2")
     jobs = [
         job(attempt(), job_id="a", accounting={"team": "red", "region": "FRA", "pue": 1.0}),
-        job(attempt(state=JobState.FAILED), job_id="b", accounting={"team": "red", "region": "FRA", "pue": 1.0}),
+        job(attempt(state=AttemptState.FAILED), job_id="b", accounting={"team": "red", "region": "FRA", "pue": 1.0}),
         job(attempt(), job_id="c", model="gone", accounting={"team": "blue"}),
     ]
     late = [replace(one, attempts=tuple(replace(a, ended_ns=at(DAY_S + 60)) for a in one.attempts)) for one in jobs]

@@ -17,7 +17,7 @@ from orchestrator.books.refresh import refresh
 from orchestrator.carbon.intensity import DEFAULT_PUE, intensity_of
 from orchestrator.carbon.series_file import keep_series
 from orchestrator.carbon.sources import HourlySources
-from orchestrator.lifecycle import JobState
+from orchestrator.lifecycle import AttemptState, JobState
 from orchestrator.report.groups import group
 from orchestrator.report.records import record_of
 from orchestrator.store import RunRecord, Store
@@ -45,8 +45,10 @@ def submit(ledger: Ledger, **jobs: dict[str, object]) -> None:
     with contextlib.closing(Store(ledger.home.state_db)) as store:
         store.submit(run, [job(job_id=name, accounting=said).spec for name, said in jobs.items()])
         for name in jobs:
-            store.start_attempt(name, node="node-1", accelerator="T4", now_ns=at(-1))
-            store.end_attempt(name, 1, state=JobState.SUCCEEDED, reason=None, then=JobState.SUCCEEDED, now_ns=at(15))
+            store.start_attempt(name, nodes=("node-1",), accelerator="T4", now_ns=at(-1))
+            store.end_attempt(
+                name, 1, state=AttemptState.SUCCEEDED, reason=None, then=JobState.SUCCEEDED, now_ns=at(15)
+            )
 
 
 def kg(found: LineCarbon | Unknown) -> float:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.lifecycle import IllegalTransitionError, JobState
+from orchestrator.lifecycle import AttemptState, IllegalTransitionError, JobState
 from orchestrator.store import SCHEMA_VERSION, BudgetRecord, RunRecord, Store
 from workers.contract import JobSpec
 from workers.errors import InputError, UnknownNameError
@@ -40,7 +40,7 @@ def specs(*job_ids: str) -> list[JobSpec]:
 
 
 def start(store: Store, job_id: str, *, now_ns: int = 200) -> int:
-    return store.start_attempt(job_id, node="n1", accelerator="H100", now_ns=now_ns)
+    return store.start_attempt(job_id, nodes=("n1",), accelerator="H100", now_ns=now_ns)
 
 
 def execute(path: Path, *statements: str) -> None:
@@ -140,13 +140,13 @@ class TestTransitions:
     def test_an_attempt_that_ended_does_not_end_again(self, store: Store) -> None:
         store.submit(run(), specs("a"))
         start(store, "a")
-        store.end_attempt("a", 1, state=JobState.FAILED, reason="bad", then=JobState.QUEUED, now_ns=300)
+        store.end_attempt("a", 1, state=AttemptState.FAILED, reason="bad", then=JobState.QUEUED, now_ns=300)
         start(store, "a", now_ns=400)
         before = store.job("a"), store.events("a")
         with pytest.raises(
             IllegalTransitionError, match="attempt 1 of job a does not run, so it cannot become succeeded"
         ):
-            store.end_attempt("a", 1, state=JobState.SUCCEEDED, reason=None, then=JobState.SUCCEEDED, now_ns=500)
+            store.end_attempt("a", 1, state=AttemptState.SUCCEEDED, reason=None, then=JobState.SUCCEEDED, now_ns=500)
         assert (store.job("a"), store.events("a")) == before
 
     def test_an_attempt_ends_as_nothing_its_job_cannot_become(self, store: Store) -> None:
@@ -154,7 +154,7 @@ class TestTransitions:
         start(store, "a")
         before = store.job("a"), store.events("a")
         with pytest.raises(IllegalTransitionError, match="job a is running and cannot become running"):
-            store.end_attempt("a", 1, state=JobState.FAILED, reason="bad", then=JobState.RUNNING, now_ns=300)
+            store.end_attempt("a", 1, state=AttemptState.FAILED, reason="bad", then=JobState.RUNNING, now_ns=300)
         assert (store.job("a"), store.events("a")) == before
 
     def test_a_job_is_not_moved_from_under_its_running_attempt(self, store: Store) -> None:
@@ -167,28 +167,28 @@ class TestTransitions:
     def test_a_failed_attempt_puts_its_job_back_into_the_queue_with_the_reason(self, store: Store) -> None:
         store.submit(run(), specs("a"))
         start(store, "a")
-        store.end_attempt("a", 1, state=JobState.FAILED, reason="bad luck", then=JobState.QUEUED, now_ns=300)
+        store.end_attempt("a", 1, state=AttemptState.FAILED, reason="bad luck", then=JobState.QUEUED, now_ns=300)
         job = store.job("a")
         assert (job.state, job.reason) == (JobState.QUEUED, "bad luck")
 
     def test_attempts_are_numbered_from_one_and_kept(self, store: Store) -> None:
         store.submit(run(), specs("a", "b"))
         assert start(store, "a", now_ns=200) == 1
-        store.end_attempt("a", 1, state=JobState.FAILED, reason="bad", then=JobState.QUEUED, now_ns=300)
+        store.end_attempt("a", 1, state=AttemptState.FAILED, reason="bad", then=JobState.QUEUED, now_ns=300)
         assert start(store, "a", now_ns=400) == 2
         assert start(store, "b", now_ns=400) == 1
         first, second = store.job("a").attempts
-        assert (first.number, first.state, first.reason) == (1, JobState.FAILED, "bad")
+        assert (first.number, first.state, first.reason) == (1, AttemptState.FAILED, "bad")
         assert (first.started_ns, first.ended_ns) == (200, 300)
-        assert (second.number, second.state, second.reason) == (2, JobState.RUNNING, None)
-        assert (second.node, second.accelerator, second.started_ns, second.ended_ns) == ("n1", "H100", 400, None)
+        assert (second.number, second.state, second.reason) == (2, AttemptState.RUNNING, None)
+        assert (second.nodes, second.accelerator, second.started_ns, second.ended_ns) == (("n1",), "H100", 400, None)
 
     def test_events_tell_the_story_in_order(self, store: Store) -> None:
         store.submit(run(), specs("a"))
         start(store, "a")
-        store.end_attempt("a", 1, state=JobState.FAILED, reason="bad", then=JobState.QUEUED, now_ns=300)
-        store.start_attempt("a", node="n2", accelerator=None, now_ns=400)
-        store.end_attempt("a", 2, state=JobState.SUCCEEDED, reason=None, then=JobState.SUCCEEDED, now_ns=500)
+        store.end_attempt("a", 1, state=AttemptState.FAILED, reason="bad", then=JobState.QUEUED, now_ns=300)
+        store.start_attempt("a", nodes=("n2",), accelerator=None, now_ns=400)
+        store.end_attempt("a", 2, state=AttemptState.SUCCEEDED, reason=None, then=JobState.SUCCEEDED, now_ns=500)
         assert store.events("a") == (
             (100, "submitted with r"),
             (200, "queued -> running"),
@@ -244,7 +244,7 @@ class TestSubmission:
         assert [record.run_id for record in store.runs(unfinished=True)] == ["r"]
         start(store, "b")
         assert [record.run_id for record in store.runs(unfinished=True)] == ["r"]
-        store.end_attempt("b", 1, state=JobState.SUCCEEDED, reason=None, then=JobState.SUCCEEDED, now_ns=3)
+        store.end_attempt("b", 1, state=AttemptState.SUCCEEDED, reason=None, then=JobState.SUCCEEDED, now_ns=3)
         assert store.runs(unfinished=True) == ()
         assert [record.run_id for record in store.runs()] == ["r"]
 
@@ -266,7 +266,9 @@ def use(path: Path, writer: int) -> None:
         store.submit(run(f"run-{writer}", at_ns=writer), specs(*names))
         for name in names:
             number = start(store, name)
-            store.end_attempt(name, number, state=JobState.SUCCEEDED, reason=None, then=JobState.SUCCEEDED, now_ns=300)
+            store.end_attempt(
+                name, number, state=AttemptState.SUCCEEDED, reason=None, then=JobState.SUCCEEDED, now_ns=300
+            )
 
 
 class TestTogether:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.cli.terminal import Column, RunDisplay, label, print_table
-from orchestrator.lifecycle import JobState
+from orchestrator.lifecycle import AttemptState, JobState
 from orchestrator.plan import Plan, PlannedJob
 from tests.unit.ledger import attempt, job
 from workers.contract import Phase
@@ -16,7 +16,7 @@ from workers.home import Home
 from workers.progress import Progress, write_progress
 
 QUEUED = job(state=JobState.QUEUED)
-RUNNING = job(attempt(state=JobState.RUNNING))
+RUNNING = job(attempt(state=AttemptState.RUNNING))
 DONE = job(attempt())
 
 
@@ -68,7 +68,9 @@ def test_each_change_is_one_line_and_no_change_is_none(home: Home, capsys: pytes
 def test_a_retry_is_told_with_the_reason_of_the_failure(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
     with RunDisplay() as display:
         display.progressed(home, [RUNNING])
-        display.progressed(home, [replace(job(attempt(state=JobState.FAILED), state=JobState.QUEUED), reason="lost")])
+        display.progressed(
+            home, [replace(job(attempt(state=AttemptState.FAILED), state=JobState.QUEUED), reason="lost")]
+        )
     assert capsys.readouterr().err.splitlines()[1] == "• j tiny/vit T4 seed 0: queued: lost"
 
 

@@ -1,0 +1,241 @@
+"""What is free in the whole cluster, kept so that a place is found without a look at every node. Pure.
+
+Nodes that are alike in all but what is free stand on one shelf, sorted by what is free on them.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from orchestrator.scheduling.room import Needs, Room, free_room, whole_room
+from orchestrator.scheduling.snapshot import ClusterView, NodeView
+
+Rank = tuple[bool, int, int, str, str]
+"""Of places that fit, the lower is taken: a GPU in part used before a whole one, then the fullest, then by name."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Promise:
+    """A place kept for a job that does not fit yet.
+
+    Attributes:
+        at_ns: when it is expected to fit.
+        left: what the node has then beside it.
+    """
+
+    job_id: str
+    at_ns: float
+    left: Room
+
+
+@dataclass(kw_only=True, slots=True)
+class Place:
+    """A node: what is free on it now, and what is promised of it."""
+
+    room: Room
+    promises: list[Promise] = field(default_factory=list)
+
+    def in_the_way(self, needs: Needs, until_ns: float) -> Promise | None:
+        """The promise that such a job would break if it ran here until then; ``None`` when it breaks none."""
+        for promise in self.promises:
+            if promise.at_ns < until_ns and not promise.left.fits(needs):
+                return promise
+        return None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Found:
+    """Where a job fits now: its places, and which of its preferences that is, from 0."""
+
+    choice: int
+    places: tuple[Place, ...]
+
+
+class Shelf:
+    """Nodes of one kind and size."""
+
+    def __init__(self, node: NodeView) -> None:
+        self.node, self.whole = node, whole_room(node)
+        self.places: list[Place] = []
+        self._by_gpus: list[tuple[int, int, str, str]] = []
+        self._by_share: list[tuple[int, int, str, str]] = []
+        self._by_id: dict[str, Place] = {}
+
+    def add(self, place: Place) -> None:
+        """Put a node on it."""
+        self.places.append(place)
+        self._by_id[place.room.node.node_id] = place
+        self._enter(place)
+
+    def take(self, place: Place, needs: Needs) -> None:
+        """Give a job its part of the node."""
+        self._leave(place)
+        place.room.take(needs)
+        self._enter(place)
+
+    def fitting(self, needs: Needs, until_ns: float) -> Iterator[tuple[Rank, Place]]:
+        """Its places where such a job could run from now until then, the best first, each once."""
+        given = set()
+        if needs.share:
+            for entry in self._from(self._by_share, needs.share, needs.cpus):
+                place = self._by_id[entry[3]]
+                if entry[3] not in given and _admits(place, needs, until_ns):
+                    given.add(entry[3])
+                    yield (False, *entry), place
+        for entry in self._from(self._by_gpus, 1 if needs.share else needs.gpus, needs.cpus):
+            place = self._by_id[entry[3]]
+            if entry[3] not in given and _admits(place, needs, until_ns):
+                yield (True, *entry), place
+
+    @staticmethod
+    def _from(entries: list[tuple[int, int, str, str]], amount: int, cpus: int) -> Iterator[tuple[int, int, str, str]]:
+        """Entries with so much and so many CPU cores at least, ascending."""
+        at = bisect_left(entries, (amount, cpus, "", ""))
+        while at < len(entries):
+            entry = entries[at]
+            if entry[1] < cpus:
+                at = bisect_left(entries, (entry[0], cpus, "", ""), at + 1)
+                continue
+            yield entry
+            at += 1
+
+    def _enter(self, place: Place) -> None:
+        room = place.room
+        name, node_id = room.node.name, room.node.node_id
+        insort(self._by_gpus, (room.gpus, room.cpus, name, node_id))
+        for share in room.shares:
+            insort(self._by_share, (share, room.cpus, name, node_id))
+
+    def _leave(self, place: Place) -> None:
+        room = place.room
+        name, node_id = room.node.name, room.node.node_id
+        del self._by_gpus[bisect_left(self._by_gpus, (room.gpus, room.cpus, name, node_id))]
+        for share in room.shares:
+            del self._by_share[bisect_left(self._by_share, (share, room.cpus, name, node_id))]
+
+
+def _admits(place: Place, needs: Needs, until_ns: float) -> bool:
+    return place.room.fits(needs) and (not place.promises or place.in_the_way(needs, until_ns) is None)
+
+
+class Inventory:
+    """The shelves of a cluster.
+
+    Args:
+        label_keys: the labels that jobs ask for; others, such as a node's own id, would put each node on its own shelf.
+    """
+
+    def __init__(self, cluster: ClusterView, label_keys: frozenset[str]) -> None:
+        self._keys = sorted(label_keys)
+        shelves: dict[tuple[object, ...], Shelf] = {}
+        self._shelf_of: dict[str, Shelf] = {}
+        self.places: dict[str, Place] = {}
+        for node in cluster.alive:
+            shelf = shelves.setdefault(self._kind(node), Shelf(node))
+            place = self.places[node.node_id] = Place(room=free_room(node))
+            shelf.add(place)
+            self._shelf_of[node.node_id] = shelf
+        self._shelves = tuple(shelves.values())
+        self._capable: dict[Needs, tuple[Shelf, ...]] = {}
+
+    def _kind(self, node: NodeView) -> tuple[object, ...]:
+        labels = tuple(node.labels.get(key) for key in self._keys)
+        sizes = node.gpus_total, node.cpus_total, node.memory_total_gb
+        return node.accelerator, node.simulated, node.is_head, *sizes, labels
+
+    def take(self, place: Place, needs: Needs) -> None:
+        """Give a job its part of a node."""
+        self._shelf_of[place.room.node.node_id].take(place, needs)
+
+    def capable(self, needs: Needs) -> tuple[Shelf, ...]:
+        """The shelves whose nodes could run a part of such a job if they were empty, and all parts together."""
+        known = self._capable.get(needs)
+        if known is None:
+            fits = [shelf for shelf in self._shelves if suits(needs, shelf.node) and shelf.whole.fits(needs)]
+            teams = _teams(fits)
+            known = self._capable[needs] = tuple(
+                shelf
+                for team in teams.values()
+                if sum(len(one.places) for one in team) >= needs.nodes
+                for shelf in team
+            )
+        return known
+
+    def choices(self, needs: Needs) -> list[tuple[int, tuple[Shelf, ...]]]:
+        """The capable shelves by the job's order of preference, its preferences counted from 0."""
+        capable = self.capable(needs)
+        if not needs.accelerators:
+            return [(0, capable)]
+        return [
+            (number, tuple(shelf for shelf in capable if shelf.node.accelerator == accelerator))
+            for number, accelerator in enumerate(needs.accelerators)
+        ]
+
+    def find(self, needs: Needs, until_ns: float) -> Found | None:
+        """Where such a job could run from now until then; ``None`` when nowhere.
+
+        Its accelerator types are tried in its order of preference. Of the nodes that fit, those without a GPU come
+        first for a job that needs none; real ones come before simulated ones, the head last, and the fullest first,
+        so that larger places stay whole.
+        """
+        for number, shelves in self.choices(needs):
+            places = _gang(needs, until_ns, shelves) if needs.nodes > 1 else _single(needs, until_ns, shelves)
+            if places:
+                return Found(choice=number, places=places)
+        return None
+
+
+def suits(needs: Needs, node: NodeView) -> bool:
+    """Whether the node's kind is right, whatever its size."""
+    if needs.labels and any(node.labels.get(key) != value for key, value in needs.labels):
+        return False
+    if needs.accelerators:
+        return node.accelerator in needs.accelerators and node.gpus_total > 0
+    return not needs.any_gpu or node.gpus_total > 0
+
+
+def _class(needs: Needs, node: NodeView) -> tuple[bool, bool, bool]:
+    return not needs.any_gpu and node.gpus_total > 0, node.simulated, node.is_head
+
+
+def _single(needs: Needs, until_ns: float, shelves: Sequence[Shelf]) -> tuple[Place, ...]:
+    best: tuple[tuple[bool, bool, bool], Rank, Place] | None = None
+    for shelf in shelves:
+        kind = _class(needs, shelf.node)
+        if best is not None and kind > best[0]:
+            continue
+        found = next(shelf.fitting(needs, until_ns), None)
+        if found is not None and (best is None or (kind, found[0]) < best[:2]):
+            best = kind, *found
+    return () if best is None else best[2:]
+
+
+def _gang(needs: Needs, until_ns: float, shelves: Sequence[Shelf]) -> tuple[Place, ...]:
+    """Distinct nodes of one team; of several teams that have room, that of the best nodes."""
+    found = []
+    for team in _teams(shelves).values():
+        ranked = [
+            (_class(needs, shelf.node), rank, place)
+            for shelf in team
+            for rank, place in _at_most(needs.nodes, shelf.fitting(needs, until_ns))
+        ]
+        if len(ranked) >= needs.nodes:
+            found.append(sorted(ranked, key=lambda one: one[:2])[: needs.nodes])
+    best = min(found, key=lambda ranked: [one[:2] for one in ranked], default=[])
+    return tuple(place for _, _, place in best)
+
+
+def _teams(shelves: Sequence[Shelf]) -> dict[tuple[str | None, bool], list[Shelf]]:
+    """Shelves whose nodes may work on one job together: of one accelerator type, all real or all simulated."""
+    teams: defaultdict[tuple[str | None, bool], list[Shelf]] = defaultdict(list)
+    for shelf in shelves:
+        teams[shelf.node.accelerator, shelf.node.simulated].append(shelf)
+    return teams
+
+
+def _at_most(count: int, found: Iterator[tuple[Rank, Place]]) -> Iterator[tuple[Rank, Place]]:
+    for _, one in zip(range(count), found, strict=False):
+        yield one

@@ -1,0 +1,80 @@
+"""Whose turn it is: priority first, then the user who has had least, then the job that is due or came first. Pure."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import heapq
+import itertools
+from collections import defaultdict, deque
+from collections.abc import Iterator, Mapping, Sequence
+
+from orchestrator.lifecycle import JobRecord
+from orchestrator.scheduling.room import UNITS
+
+CHARGE_S = 3600
+"""Seconds ahead that a GPU is charged for as soon as it is given: long enough that users take turns within a round,
+short beside the day in which use is forgotten, so that what was really used decides soon after."""
+
+NEVER = float("inf")
+
+
+def order(queue: Sequence[JobRecord]) -> tuple[JobRecord, ...]:
+    """The jobs as one user's are taken: higher priority, earlier deadline, earlier submission, earlier in it, job id."""
+    return tuple(sorted(queue, key=_key))
+
+
+class Line:
+    """The queue, one job after another; who is given something is charged for it and steps back.
+
+    Args:
+        usage: GPU-seconds of each user, decayed.
+    """
+
+    def __init__(self, queued: Sequence[JobRecord], usage: Mapping[str | None, float]) -> None:
+        self._queued, self._usage = queued, usage
+        self._parts: defaultdict[str | None, int] = defaultdict(int)
+        self._jobs: defaultdict[str | None, int] = defaultdict(int)
+
+    def charge(self, user: str | None, gpu_parts: int) -> None:
+        """Note a job that the user runs, or was just given: ``CHARGE_S`` of its GPUs (in ``UNITS`` parts)."""
+        self._parts[user] += gpu_parts
+        self._jobs[user] += 1
+
+    def __iter__(self) -> Iterator[JobRecord]:
+        """Every job once. Users without use are told apart by how many jobs they run, then by name."""
+        for _, of_priority in itertools.groupby(order(self._queued), key=_priority):
+            lanes: defaultdict[str | None, deque[JobRecord]] = defaultdict(deque)
+            for job in of_priority:
+                lanes[job.user].append(job)
+            heap = [self._standing(user) for user in lanes]
+            heapq.heapify(heap)
+            while heap:
+                user = heap[0][-1]
+                lane = lanes[user]
+                charged = self._jobs[user]
+                yield lane.popleft()
+                if not lane:
+                    heapq.heappop(heap)
+                elif self._jobs[user] != charged:
+                    heapq.heapreplace(heap, self._standing(user))
+
+    def _standing(self, user: str | None) -> tuple[float, int, bool, str, str | None]:
+        had = self._usage.get(user, 0.0) + self._parts[user] * CHARGE_S / UNITS
+        return had, self._jobs[user], user is not None, user or "", user
+
+
+def _priority(job: JobRecord) -> int:
+    return job.spec.schedule.priority
+
+
+def _key(job: JobRecord) -> tuple[int, float, int, int, str]:
+    schedule = job.spec.schedule
+    due = NEVER if schedule.deadline is None else _due(schedule.deadline)
+    return -schedule.priority, due, job.submitted_ns, job.sequence, job.spec.job_id
+
+
+@functools.lru_cache(maxsize=4096)
+def _due(deadline: str) -> float:
+    """Seconds since the epoch; only the order counts here."""
+    return datetime.datetime.fromisoformat(deadline).timestamp()
