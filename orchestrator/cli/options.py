@@ -67,6 +67,9 @@ AgentAccessOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 OutOption = Annotated[Path | None, typer.Option("--out", help="Folder for report.html, .json, .parquet, reasons.json.")]
 RunArgument = Annotated[str | None, typer.Argument(help="Run id or manifest name; without it, the latest run.")]
+JobArgument = Annotated[
+    str, typer.Argument(help="Job id, the beginning of one, or the name of a run of one job.", show_default=False)
+]
 ManifestArgument = Annotated[Path, typer.Argument(help="A manifest, YAML.", show_default=False)]
 
 
