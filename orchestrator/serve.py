@@ -49,19 +49,19 @@ class ServeOptions:
     Attributes:
         home: the ledger.
         address: ``host:port`` of the Ray head.
-        run_id: the one run it serves, whose cluster ends with it; ``None``: all that are not bound to a process.
+        run_ids: the runs it serves, whose cluster ends with it; none: all that are not bound to a process.
         started: how agents and targets are served.
     """
 
     home: Home
     address: str
-    run_id: str | None = None
+    run_ids: tuple[str, ...] = ()
     started: ControllerOptions = ControllerOptions()
 
     @property
-    def name(self) -> str:
-        """Its name in the ledger, and of its lock."""
-        return controller_name(self.run_id)
+    def names(self) -> tuple[str, ...]:
+        """Its names in the ledger; the first is that of its lock."""
+        return tuple(map(controller_name, self.run_ids)) or (controller_name(),)
 
 
 class Server:
