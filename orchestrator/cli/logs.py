@@ -33,7 +33,7 @@ def logs(
 ) -> None:
     """Print a job's log. With --follow, live and across attempts, until the job ends.
 
-    Exit codes with --follow: 0 the job succeeded, 1 it did not, 130 it was cancelled, or following was (the job goes on).
+    Exit codes with --follow: 0 the job succeeded, 1 it did not, 130 it was cancelled, or Ctrl-C (the job goes on).
     """
     ledger = options.home_of(home)
     with contextlib.closing(client.open_store(ledger)) as store:

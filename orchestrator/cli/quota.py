@@ -71,7 +71,9 @@ def show(as_json: options.JsonOption = False, home: options.HomeOption = None) -
         *(Column(heading=heading, numeric=True) for heading in ("GPUs\nquota", "\nused", "\nleft")),
         *(Column(heading=heading, numeric=True) for heading in ("queued jobs\nquota", "\nused", "\nleft")),
     ]
-    print_table("Quotas", columns, [_line(use) for use in found], [] if found else ["none is set: wattledger quota set --help"])
+    print_table(
+        "Quotas", columns, [_line(use) for use in found], [] if found else ["none is set: wattledger quota set --help"]
+    )
 
 
 def _line(use: QuotaUse) -> list[str]:

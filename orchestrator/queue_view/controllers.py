@@ -14,8 +14,8 @@ from workers.units import NS_PER_S
 CONTROLLER = "controller"
 """The name of the one that serves all runs; one that serves a single run has the run's id appended."""
 QUIET_NS = 15 * NS_PER_S
-"""Without a heartbeat for so long a controller is taken for dead. A live one beats every second or so, but a full disk or
-a stalled node can hold it up for some."""
+"""Without a heartbeat for so long a controller is taken for dead. A live one beats every second, but a node that does
+not answer can hold it up for some."""
 REMEDY = "start one: wattledger up"
 
 

@@ -1,4 +1,4 @@
-"""How a job moves, as a picture and a table, made from ``lifecycle.TABLE``: what the README shows is what the code obeys.
+"""How a job moves, as a picture and a table, made from ``lifecycle.TABLE``: the README shows what the code obeys.
 
 ``python -m orchestrator.queue_view.states README.md`` writes both anew between the file's markers.
 """

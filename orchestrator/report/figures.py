@@ -75,7 +75,7 @@ def format_percent(value: float | None, *, signed: bool = True) -> str:
 
 
 def format_duration(seconds: float | None) -> str:
-    """A stretch of time in its two largest units: ``42 s``, ``3 min``, ``2 h 05 min``, ``4 d 03 h``; ``–`` when unknown."""
+    """A stretch of time: ``42 s``, ``3 min``, ``2 h 05 min``, ``4 d 03 h``; ``–`` when unknown."""
     if seconds is None:
         return UNKNOWN
     whole = max(0, round(seconds))
