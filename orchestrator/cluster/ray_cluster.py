@@ -53,7 +53,7 @@ class RayCluster:
         self, address: str, *, home: Home, agent_listen: str = LOOPBACK, agent_access: AgentAccess = UNPROTECTED
     ) -> None:
         self._home = home
-        _connect(address)
+        connect(address)
         self._running: dict[Any, _Running] = {}
         self._seen: dict[str, NodeView] = {}
         self._agents = Agents(home, listen=agent_listen, access=agent_access)
@@ -171,7 +171,7 @@ class RayCluster:
         ray.shutdown()
 
 
-def _connect(address: str) -> None:
+def connect(address: str) -> None:
     """Join the cluster as a driver.
 
     Raises:

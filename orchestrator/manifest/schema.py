@@ -56,7 +56,11 @@ def _name_what_is_known(properties: Schema) -> None:
     properties["quantization"]["enum"] = ["none"]
     properties["budget"]["properties"]["on_exceed"]["enum"] = ["warn"]
     resources = properties["resources"]["properties"]
-    resources["gpus"] = {"const": 1, "default": 1, "description": resources["gpus"]["description"]}
+    resources["gpus"] = {
+        "anyOf": [{"type": "integer", "minimum": 0}, {"type": "number", "minimum": 0, "maximum": 1}],
+        "default": 1,
+        "description": resources["gpus"]["description"],
+    }
     resources["accelerators"] = {
         "anyOf": [{"type": "array", "items": {"enum": list(ACCELERATOR_TYPES)}}, {"const": "each"}],
         "default": [],

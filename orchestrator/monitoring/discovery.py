@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import urllib.parse
+import urllib.request
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from workers.errors import WattledgerError
+from workers.errors import UnreachableError, WattledgerError
 from workers.telemetry.web import WebServer, respond, serve_app
 
 if TYPE_CHECKING:
@@ -58,6 +59,21 @@ def _labels(agent: Scrapable) -> dict[str, str]:
     labels = {"node": agent.node, "accelerator": agent.accelerator}
     scheme = urllib.parse.urlsplit(agent.metrics_url).scheme
     return labels if scheme == "http" else {**labels, "__scheme__": scheme}
+
+
+def read_targets(url: str, *, timeout_s: float = 10.0) -> list[dict[str, Any]]:
+    """What ``serve_targets`` answers at ``url``, as ``target_groups`` made it.
+
+    Raises:
+        UnreachableError: it does not answer.
+    """
+    try:
+        with urllib.request.urlopen(url, timeout=timeout_s) as answer:  # noqa: S310 - our own http URL
+            return list(json.loads(answer.read()))
+    except OSError as error:
+        raise UnreachableError(
+            f"the agents cannot be asked for at {url}: {error}. Read the controller's log in the ledger's run folder."
+        ) from error
 
 
 def serve_targets(agents: Callable[[], Sequence[Scrapable]], *, listen: str = "127.0.0.1", port: int = 0) -> WebServer:
