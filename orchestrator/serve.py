@@ -56,8 +56,8 @@ class ServeOptions:
 
     home: Home
     address: str
+    started: ControllerOptions
     run_ids: tuple[str, ...] = ()
-    started: ControllerOptions = ControllerOptions()
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -47,7 +47,7 @@ def serving_controller(store: Store, home: Home) -> ControllerRecord:
         )
     if record.host != socket.gethostname():
         raise UnreachableError(
-            f"the ledger {home.root} is served on {record.host}, and is to be used there alone. Run this command there: "
+            f"the ledger {home.root} is served on {record.host}, and is to be used there alone. Run this there: "
             "ray job submit --address http://HEAD:8265 -- python -m orchestrator …"
         )
     return record

@@ -96,9 +96,7 @@ def _view(
     return JobView(
         record=job,
         place=place,
-        nodes=tuple(
-            node.name if node else node_id for node, node_id in zip(on, last.nodes if last else (), strict=True)
-        ),
+        nodes=tuple(node.name if node else node_id for node, node_id in zip(on, last.nodes if last else (), strict=True)),
         simulated=None if None in on or not on else any(node.simulated for node in on if node),
         progress=progress,
         eta_s=None if running is None or progress is None else eta_s(progress, running.started_ns, now_ns),
@@ -120,10 +118,7 @@ def _waiting(
         return {j.job_id: Waiting(job_id=j.job_id, reason=NO_CONTROLLER, impossible=False) for j in queued}
     decisions, held = outlook(queue, controller.cluster, quotas=store.quotas(), usage=usage, now_ns=now_ns)
     return {
-        **{
-            p.job_id: Waiting(job_id=p.job_id, reason=f"could start: {p.why}", impossible=False)
-            for p in decisions.placements
-        },
+        **{p.job_id: Waiting(job_id=p.job_id, reason=f"could start: {p.why}", impossible=False) for p in decisions.placements},
         **{w.job_id: w for w in decisions.waiting},
         **held,
     }

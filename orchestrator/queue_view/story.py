@@ -147,11 +147,7 @@ def _quotas(uses: Sequence[QuotaUse]) -> tuple[str, ...]:
     for use in uses:
         parts = [
             *([f"{use.gpus:g} of {use.quota.gpus:g} GPUs held"] if use.quota.gpus is not None else []),
-            *(
-                [f"{use.queued_jobs} of {use.quota.queued_jobs} jobs queued"]
-                if use.quota.queued_jobs is not None
-                else []
-            ),
+            *([f"{use.queued_jobs} of {use.quota.queued_jobs} jobs queued"] if use.quota.queued_jobs is not None else []),
         ]
         told.append(f"quota of {use.quota.scope} {use.name}: {', '.join(parts)}")
     return tuple(told)
@@ -170,15 +166,15 @@ def _share(record: JobRecord, queue: QueueView) -> tuple[str, ...]:
     )
 
 
-def _would_run(job: JobView, needs: Sequence[Need], queue: QueueView, holders: Sequence[JobView]) -> tuple[str, ...]:
+def _would_run(
+    job: JobView, needs: Sequence[Need], queue: QueueView, holders: Sequence[JobView]
+) -> tuple[str, ...]:
     """What must come about, the first thing first."""
     record = job.record
     if record.state is not JobState.QUEUED:
         return ()
     told = [] if queue.is_served(record) else [f"a controller: {REMEDY}"]
-    told += [
-        f"{need.job_id} must succeed; it is {need.state}" for need in needs if need.state is not JobState.SUCCEEDED
-    ]
+    told += [f"{need.job_id} must succeed; it is {need.state}" for need in needs if need.state is not JobState.SUCCEEDED]
     if record.ready_ns > queue.now_ns:
         pause = format_duration((record.ready_ns - queue.now_ns) / NS_PER_S)
         told.append(f"its pause must end, at {format_time(record.ready_ns)} (in {pause})")
@@ -204,9 +200,7 @@ def _holders(record: JobRecord, unfinished: Sequence[JobRecord]) -> tuple[JobRec
 
 def _frees(holder: JobView) -> str:
     last = holder.record.attempts[-1]
-    ends = (
-        "its end is not known yet" if holder.eta_s is None else f"ends in {format_duration(holder.eta_s)} at its pace"
-    )
+    ends = "its end is not known yet" if holder.eta_s is None else f"ends in {format_duration(holder.eta_s)} at its pace"
     return f"{holder.job_id} holds {last.accelerator or 'its place'} on {', '.join(holder.nodes)}; {ends}"
 
 
