@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import os
 import signal
@@ -27,7 +28,7 @@ from orchestrator.custody import controller_name, custody
 from orchestrator.monitoring.discovery import serve_targets
 from orchestrator.store import ControllerRecord, Store
 from workers import lifeline
-from workers.errors import InputError, UnreachableError, WattledgerError
+from workers.errors import InputError, LedgerError, UnreachableError, WattledgerError
 from workers.home import Home
 from workers.telemetry.patience import Watchdog
 
@@ -55,8 +56,8 @@ class ServeOptions:
 
     home: Home
     address: str
+    started: ControllerOptions
     run_ids: tuple[str, ...] = ()
-    started: ControllerOptions = ControllerOptions()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -69,7 +70,7 @@ class Server:
 
     def __init__(self, options: ServeOptions, store: Store, cluster: Cluster, *, targets_url: str) -> None:
         self._options, self._store, self._cluster, self._targets_url = options, store, cluster, targets_url
-        self._controller = Controller(store, cluster, run_id=options.run_id)
+        self._controller = Controller(store, cluster, run_ids=options.run_ids)
         self._started_ns = time.time_ns()
         self._next_beat_s = self._next_clocks_s = 0.0
         self._seen, self._open = -1, frozenset[str]()
@@ -101,6 +102,9 @@ class Server:
                 watchdog.alive()
         finally:
             watchdog.stop()
+        if self._options.run_ids:
+            for name in self._options.names:
+                self._store.drop_controller(name)
 
     def _take_note(self) -> None:
         """Where a run's last job has ended, have the agents write what they booked, and say so with a beat."""
@@ -121,8 +125,8 @@ class Server:
     def _beat(self) -> None:
         """Tell the ledger that this controller lives, and what the cluster has; a full disk is told by others."""
         self._next_beat_s = time.monotonic() + BEAT_S
-        record = ControllerRecord(
-            name=self._options.name,
+        said = ControllerRecord(
+            name="",
             host=socket.gethostname(),
             pid=os.getpid(),
             address=self._options.address,
@@ -132,8 +136,9 @@ class Server:
             trouble=self._controller.trouble,
             cluster=self._cluster.view().to_json(),
         )
-        with contextlib.suppress(InputError):
-            self._store.note_controller(record)
+        with contextlib.suppress(LedgerError):
+            for name in self._options.names:
+                self._store.note_controller(dataclasses.replace(said, name=name))
 
     def _describe(self) -> dict[str, object]:
         return {
@@ -156,7 +161,7 @@ def _opened(options: ServeOptions) -> Iterator[Server]:
     from orchestrator.cluster.ray_cluster import RayCluster  # noqa: PLC0415
 
     with contextlib.ExitStack() as stack:
-        if not stack.enter_context(custody(options.home, options.name, wait_s=LOCK_S)):
+        if not stack.enter_context(custody(options.home, options.names[0], wait_s=LOCK_S)):
             raise InputError(
                 f"another controller serves the ledger {options.home.root}. End it with `wattledger down`, or name "
                 "another folder with --home or WATTLEDGER_HOME."
@@ -166,7 +171,7 @@ def _opened(options: ServeOptions) -> Iterator[Server]:
             options.address, home=options.home, agent_listen=started.agent_listen, agent_access=started.agent_access
         )
         stack.callback(cluster.close)
-        if options.run_id is not None:
+        if options.run_ids:
             stack.callback(cluster.stop_agents)
         serving = serve_targets(cluster.agents, listen=started.targets_listen, port=started.targets_port)
         targets_url = f"{stack.enter_context(serving).url}/"
@@ -179,12 +184,12 @@ def parse(arguments: Sequence[str]) -> tuple[ServeOptions, int | None]:
     parser = argparse.ArgumentParser(prog="python -m orchestrator.serve", description="Drive a ledger's jobs.")
     parser.add_argument("--home", type=Path, default=Home.default().root, help="ledger folder (env WATTLEDGER_HOME)")
     parser.add_argument("--address", required=True, help="host:port of the Ray head")
-    parser.add_argument("--run", help="serve this run alone, and end the agents at the end")
+    parser.add_argument("--run", action="append", default=[], help="serve this run alone; the agents end with it")
     add_options(parser)
     parser.add_argument(lifeline.FLAG, type=int, help=argparse.SUPPRESS)
     found = parser.parse_args(arguments)
     options = ServeOptions(
-        home=Home(found.home), address=found.address, run_id=found.run, started=options_of(found)
+        home=Home(found.home), address=found.address, run_ids=tuple(found.run), started=options_of(found)
     )
     return options, found.lifeline_fd
 

@@ -10,7 +10,7 @@ from orchestrator.client.following import cancel
 from orchestrator.client.ledger import PROMETHEUS_VARIABLE, accounts, budgets, find_run, open_store, prometheus_url
 from orchestrator.client.observer import Observer
 from orchestrator.client.running import RunResult, run
-from orchestrator.client.submission import Submission, checked_plan, expand_on, read_manifests, submit
+from orchestrator.client.submission import Submission, checked_plan, expand_on, submit
 from orchestrator.client.target import Target, view_of
 from orchestrator.cluster.options import LOOPBACK, ControllerOptions
 
@@ -32,7 +32,6 @@ __all__ = [
     "live_controller",
     "open_store",
     "prometheus_url",
-    "read_manifests",
     "run",
     "serving_controller",
     "submit",

@@ -6,7 +6,7 @@ import contextlib
 import socket
 import time
 import urllib.parse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from orchestrator.client.observer import Observer
 from orchestrator.cluster.options import ControllerOptions
@@ -47,7 +47,7 @@ def serving_controller(store: Store, home: Home) -> ControllerRecord:
         )
     if record.host != socket.gethostname():
         raise UnreachableError(
-            f"the ledger {home.root} is served on {record.host}, and is to be used there alone. Run this command there: "
+            f"the ledger {home.root} is served on {record.host}, and is to be used there alone. Run this there: "
             "ray job submit --address http://HEAD:8265 -- python -m orchestrator …"
         )
     return record
@@ -121,25 +121,19 @@ def _tell_kept(record: ControllerRecord, options: ControllerOptions, observer: O
             f"the controller was started before and tells the agents at {record.targets_url}; to have it use port "
             f"{options.targets_port}: wattledger down, then wattledger up"
         )
-    groups = read_targets(record.targets_url)
-    kept = [_label(group, "node") for group in groups if is_loopback(str(group["targets"][0]).rpartition(":")[0])]
+    agents = {agent.node: urllib.parse.urlsplit(agent.metrics_url) for agent in read_targets(record.targets_url)}
+    kept = [node for node, url in agents.items() if is_loopback(url.hostname or "")]
     if kept and not is_loopback(options.agent_listen):
         observer.say(
             f"the agent of {', '.join(kept)} was started before and is reached from its own host alone; to have it "
             f"listen on {options.agent_listen}: wattledger down, then wattledger up"
         )
-    clear = [_label(group, "node") for group in groups if _label(group, "__scheme__") != "https"]
+    clear = [node for node, url in agents.items() if url.scheme == "http"]
     if clear and options.agent_access.tls_cert is not None:
         observer.say(
             f"the agent of {', '.join(clear)} was started before and serves without TLS; to have it use "
             f"{options.agent_access.tls_cert}: wattledger down, then wattledger up"
         )
-
-
-def _label(group: Mapping[str, object], name: str) -> str | None:
-    labels = group["labels"]
-    assert isinstance(labels, dict)
-    return labels.get(name)
 
 
 def down(home: Home, *, address: str | None = None, cancel: bool = False, observer: Observer) -> bool:

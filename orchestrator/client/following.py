@@ -34,7 +34,13 @@ class Followed:
     """
 
     def __init__(
-        self, store: Store, home: Home, run_ids: Sequence[str], *, observer: Observer, only: frozenset[str] | None = None
+        self,
+        store: Store,
+        home: Home,
+        run_ids: Sequence[str],
+        *,
+        observer: Observer,
+        only: frozenset[str] | None = None,
     ) -> None:
         self._store, self._home, self._run_ids, self._observer, self._only = store, home, run_ids, observer, only
         bound = {run.run_id for run in store.runs() if run.bound}

@@ -16,11 +16,12 @@ from orchestrator.client.controllers import check_address, live_controller, serv
 from orchestrator.client.following import Followed
 from orchestrator.client.ledger import accounts_now
 from orchestrator.client.observer import Observer
-from orchestrator.client.submission import Submission, checked_plan, enter, expand_on, new_run_id, read_manifests
+from orchestrator.client.submission import Submission, checked_plan, enter, expand_on, new_run_id
 from orchestrator.client.target import Target
 from orchestrator.cluster.local import local_cluster
 from orchestrator.custody import ORPHANED, controller_name, custody, settle_orphans
 from orchestrator.lifecycle import JobRecord, JobState
+from orchestrator.manifest import load_manifests
 from orchestrator.monitoring.server import LocalPrometheus, find_prometheus
 from orchestrator.scheduling.snapshot import ClusterView
 from orchestrator.store import Store
@@ -74,8 +75,8 @@ def run(
             nothing was submitted.
         UnreachableError: no cluster, or a local one is lost.
     """
-    drafts = read_manifests(paths)
-    run_ids = [new_run_id(draft.manifest.name) for draft in drafts]
+    files = load_manifests(paths)
+    run_ids = {file.manifest.name: new_run_id(file.manifest.name) for file in files}
     target.controller.agent_access.check_exposure(target.controller.agent_listen)
     with contextlib.ExitStack() as stack:
         store = stack.enter_context(contextlib.closing(Store(home.state_db)))
@@ -84,11 +85,12 @@ def run(
             site = _cluster_site(store, target, home, observer)
         else:
             # Let go of last: what is left of the jobs is settled when nobody sees to them any more.
-            stack.enter_context(_bound(store, home, run_ids))
-            site = _local_site(stack, store, target, run_ids, home=home, observer=observer)
-        expanded = expand_on(drafts, site.view, submission_id=submission_id)
-        observer.planned(checked_plan([spec for draft in expanded for spec in draft.specs], site.view))
-        submitted = enter(store, home, expanded, run_ids, bound=target.local is not None)
+            stack.enter_context(_bound(store, home, list(run_ids.values())))
+            site = _local_site(stack, store, target, list(run_ids.values()), home=home, observer=observer)
+        drafts = expand_on(files, site.view, submission_id=submission_id, store=store)
+        observer.planned(checked_plan([spec for draft in drafts for spec in draft.specs], site.view))
+        names = [run_ids[draft.manifest.name] for draft in drafts]
+        submitted = enter(store, home, drafts, names, bound=target.local is not None)
         _tell_known(store, submitted, observer)
         followed = Followed(store, home, [each.run_id for each in submitted], observer=observer)
         interrupted = _see_through(followed, observer, patience_s=math.inf if target.local is None else LOST_S)
@@ -189,7 +191,9 @@ def _tell_known(store: Store, submitted: Sequence[Submission], observer: Observe
             raise InputError(
                 f"{each.run_id} is this very submission, and runs now. Follow it: wattledger status {each.run_id}"
             )
-        if not each.new:
+        if not each.new and any(run.run_id == each.run_id for run in store.runs(unfinished=True)):
+            observer.say(f"{each.run_id} is this very submission, and runs already; it is followed")
+        elif not each.new:
             observer.say(f"{each.run_id} was this very submission; it does not run again, and this is its report")
         elif known:
             observer.say(f"{known} of {len(each.job_ids)} jobs were submitted before and do not run again")

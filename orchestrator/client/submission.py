@@ -15,7 +15,8 @@ from pathlib import Path
 from orchestrator.carbon.series_file import keep_series
 from orchestrator.client.controllers import serving_controller
 from orchestrator.lifecycle import JobRecord, JobState
-from orchestrator.manifest import Manifest, expand, files_of, load_manifest
+from orchestrator.manifest import Manifest, ManifestFile, expand_all, files_of, load_manifests
+from orchestrator.manifest.needs import needed_by
 from orchestrator.plan import Plan, make_plan
 from orchestrator.scheduling.placement import Snapshot, decide
 from orchestrator.scheduling.room import needs_of
@@ -61,34 +62,44 @@ def submit(paths: Sequence[Path], *, home: Home, submission_id: str | None = Non
         InputError: a job that no node could ever run, or a quota is exceeded.
         UnreachableError: no controller would see to them. Nothing was submitted in all of these cases.
     """
-    drafts = read_manifests(paths)
+    files = load_manifests(paths)
     with contextlib.closing(Store(home.state_db)) as store:
         view = ClusterView.from_json(serving_controller(store, home).cluster)
-        expanded = expand_on(drafts, view, submission_id=submission_id)
-        check_possible([spec for draft in expanded for spec in draft.specs], view)
-        return enter(store, home, expanded, [new_run_id(draft.manifest.name) for draft in expanded])
+        drafts = expand_on(files, view, submission_id=submission_id, store=store)
+        check_possible([spec for draft in drafts for spec in draft.specs], view)
+        return enter(store, home, drafts, [new_run_id(draft.manifest.name) for draft in drafts])
 
 
-def read_manifests(paths: Sequence[Path]) -> tuple[Draft, ...]:
-    """Manifests that can be submitted together.
+def expand_on(
+    files: Sequence[ManifestFile], view: ClusterView, *, submission_id: str | None, store: Store | None = None
+) -> tuple[Draft, ...]:
+    """The jobs of manifests on this cluster, those that others need first; a submission without an id is a new one.
+
+    ``store`` knows the jobs and runs that they may need besides each other.
 
     Raises:
-        ManifestError: the problems of one of them.
+        InputError: jobs that cannot be made, or need what nobody knows.
     """
-    return tuple(Draft(path=path, manifest=load_manifest(path), specs=()) for path in paths)
-
-
-def expand_on(drafts: Sequence[Draft], view: ClusterView, *, submission_id: str | None) -> tuple[Draft, ...]:
-    """The jobs of manifests on this cluster; a submission without an id is a new one."""
-    submission_id = submission_id or secrets.token_hex(8)
-    return tuple(
-        Draft(
-            path=draft.path,
-            manifest=draft.manifest,
-            specs=expand(draft.manifest, accelerator_types=view.accelerator_types, submission_id=submission_id),
-        )
-        for draft in drafts
+    paths = {file.manifest.name: file.path for file in files}
+    manifests = [file.manifest for file in files]
+    needs_others = {name for manifest in manifests for name in needed_by(manifest)} - paths.keys()
+    expanded = expand_all(
+        manifests,
+        accelerator_types=view.accelerator_types,
+        submission_id=submission_id or secrets.token_hex(8),
+        known=_known(store) if store is not None and needs_others else {},
     )
+    return tuple(Draft(path=paths[manifest.name], manifest=manifest, specs=specs) for manifest, specs in expanded)
+
+
+def _known(store: Store) -> dict[str, tuple[JobSpec, ...]]:
+    """What a ledger knows by the ids of its jobs and runs, and by the names of its runs, of which the latest counts."""
+    by_run: dict[str, list[JobSpec]] = {}
+    for job in store.jobs():
+        by_run.setdefault(job.run_id, []).append(job.spec)
+    known = {run.name: tuple(by_run.get(run.run_id, ())) for run in reversed(store.runs())}
+    known |= {run_id: tuple(specs) for run_id, specs in by_run.items()}
+    return known | {spec.job_id: (spec,) for specs in by_run.values() for spec in specs}
 
 
 def check_possible(specs: Sequence[JobSpec], view: ClusterView) -> None:

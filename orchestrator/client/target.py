@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from orchestrator.accounting.server_access import OPEN, ServerAccess
 from orchestrator.cluster.local import LocalNode
-from orchestrator.scheduling.snapshot import ClusterView, NodeView
 from orchestrator.cluster.options import ControllerOptions
+from orchestrator.scheduling.snapshot import ClusterView, NodeView
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -200,8 +200,12 @@ class Agents:
 
     def _name(self, node_id: str) -> str:
         """One agent per node and ledger."""
-        ledger = hashlib.sha256(str(self._home.root).encode()).hexdigest()[:8]
-        return f"agent-{ledger}-{node_id}"
+        return f"agent-{ledger_name(self._home)}-{node_id}"
+
+
+def ledger_name(home: Home) -> str:
+    """What tells the actors of this ledger from those of others on the same cluster."""
+    return hashlib.sha256(str(home.root).encode()).hexdigest()[:8]
 
 
 def _ask_clock(actor: Any) -> tuple[int, int]:  # noqa: ANN401 - Ray's actor handle
