@@ -10,7 +10,7 @@ from orchestrator.queue_view.controllers import REMEDY, ControllerView
 from orchestrator.quotas import Quota
 from orchestrator.scheduling.outlook import outlook
 
-UNSEEN = f"waits for a controller, and none has looked at it yet; {REMEDY}"
+UNSEEN = f"waits for a controller; {REMEDY}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestrator.lifecycle import JobRecord, JobState
-from orchestrator.queue_view.controllers import REMEDY, ControllerView, controller_of, controller_views
+from orchestrator.queue_view.controllers import NOT_RUNNING, ControllerView, controller_of, controller_views
 from orchestrator.queue_view.jobs import JobView, view_of
 from orchestrator.queue_view.line import Line, line_of
 from orchestrator.scheduling.shares import decayed
@@ -45,10 +45,9 @@ class QueueView:
 
     def controller_lines(self) -> list[str]:
         """On each controller that sees to these jobs, or should: whether it lives, since when, and its trouble."""
-        unfinished = [job.record for job in self.jobs if not job.record.state.is_final]
-        found = [self.controller_of(job) for job in unfinished]
-        lines = [c.sentence(self.now_ns) for c in {c.record.name: c for c in found if c is not None}.values()]
-        return [*lines, *([f"controller: not running; {REMEDY}"] if None in found else [])]
+        found = {self.controller_of(job.record) for job in self.jobs if not job.record.state.is_final}
+        told = sorted((one.record.name, one.sentence(self.now_ns)) for one in found if one is not None)
+        return [": ".join(line) for line in told] + ([f"controller: {NOT_RUNNING}"] if None in found else [])
 
     def as_dict(self) -> dict[str, object]:
         """JSON-ready; times in ns since the epoch, UTC."""

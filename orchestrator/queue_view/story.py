@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from orchestrator.lifecycle import TABLE, AttemptState, JobRecord, JobState
-from orchestrator.queue_view.controllers import REMEDY
+from orchestrator.queue_view.controllers import NOT_RUNNING, REMEDY
 from orchestrator.queue_view.jobs import JobView
 from orchestrator.queue_view.logs import LogFile, last_lines, log_files
 from orchestrator.queue_view.queue import QueueView, look
-from orchestrator.queue_view.quotas import QuotaUse, uses_of
+from orchestrator.queue_view.quotas import uses_of
+from orchestrator.quotas import Quota
 from orchestrator.report.figures import format_duration, format_number, format_time
 from orchestrator.store import Store
 from workers.contract import Resources
@@ -19,6 +20,8 @@ from workers.units import NS_PER_S
 
 LAST_LINES = 8
 """Of a failed job's log: enough for the error under a traceback's frames."""
+STARTS = f"{JobState.QUEUED} -> {JobState.RUNNING}"
+"""Said again, and better, by the attempt that starts."""
 _HOLDERS = 3
 
 
@@ -93,8 +96,8 @@ def explain(home: Home, store: Store, job_id: str, *, now_ns: int) -> Explanatio
         story=_story(store.events(job_id), _names(queue)),
         needs=needs,
         asks=_asks(record.spec.resources),
-        controller=next(iter(replace(queue, jobs=(job,)).controller_lines()), None),
-        bearing=(*_quotas(uses_of(record, store.quotas(), unfinished)), *_share(record, queue)),
+        controller=_controller(record, queue),
+        bearing=() if record.state.is_final else _bearing(record, store.quotas(), unfinished, queue),
         would_run=_would_run(job, needs, queue, holders),
         logs=logs,
         last_lines=last_lines(logs[-1].path, LAST_LINES) if logs and record.state is JobState.FAILED else (),
@@ -104,6 +107,14 @@ def explain(home: Home, store: Store, job_id: str, *, now_ns: int) -> Explanatio
 
 def _need(job_id: str, job: JobRecord | None) -> Need:
     return Need(job_id=job_id, state=job.state if job else None, reason=job.reason if job else None)
+
+
+def _controller(record: JobRecord, queue: QueueView) -> str | None:
+    """How the controller is that sees to a job; ``None`` for one that needs none any more."""
+    if record.state.is_final:
+        return None
+    controller = queue.controller_of(record)
+    return NOT_RUNNING if controller is None else controller.sentence(queue.now_ns)
 
 
 def _asks(wanted: Resources) -> str:
@@ -128,7 +139,9 @@ def _names(queue: QueueView) -> dict[str, str]:
 def _story(events: Sequence[tuple[int, str]], names: Mapping[str, str]) -> tuple[tuple[int, str], ...]:
     """The events, nodes by name, without what the line before has said already."""
     told: list[tuple[int, str]] = []
-    for time_ns, event in events:
+    for place, (time_ns, event) in enumerate(events):
+        if event == STARTS and events[place + 1 :] and events[place + 1][1].startswith("attempt "):
+            continue
         what = event
         for node_id, name in names.items():
             what = what.replace(node_id, name)
@@ -138,9 +151,11 @@ def _story(events: Sequence[tuple[int, str]], names: Mapping[str, str]) -> tuple
     return tuple(told)
 
 
-def _quotas(uses: Sequence[QuotaUse]) -> tuple[str, ...]:
+def _bearing(
+    record: JobRecord, quotas: Sequence[Quota], unfinished: Sequence[JobRecord], queue: QueueView
+) -> tuple[str, ...]:
     told = []
-    for use in uses:
+    for use in uses_of(record, quotas, unfinished):
         parts = [
             f"{used:g} of {limit:g} {what}"
             for used, limit, what in (
@@ -150,7 +165,7 @@ def _quotas(uses: Sequence[QuotaUse]) -> tuple[str, ...]:
             if limit is not None
         ]
         told.append(f"quota of {use.quota.scope} {use.name}: {', '.join(parts)}")
-    return tuple(told)
+    return (*told, *_share(record, queue))
 
 
 def _share(record: JobRecord, queue: QueueView) -> tuple[str, ...]:
@@ -171,12 +186,12 @@ def _would_run(job: JobView, needs: Sequence[Need], queue: QueueView, holders: S
     record = job.record
     if record.state is not JobState.QUEUED:
         return ()
-    told = [] if queue.is_served(record) else [f"a controller: {REMEDY}"]
+    told = [] if queue.is_served(record) else [f"a controller runs; {REMEDY}"]
     unmet = [need for need in needs if need.state is not JobState.SUCCEEDED]
-    told += [f"{need.job_id} must succeed; it is {need.state}" for need in unmet]
+    told += [f"{need.job_id} has succeeded; it is {need.state}" for need in unmet]
     if record.ready_ns > queue.now_ns:
         pause = format_duration((record.ready_ns - queue.now_ns) / NS_PER_S)
-        told.append(f"its pause must end, at {format_time(record.ready_ns)} (in {pause})")
+        told.append(f"its pause is over, at {format_time(record.ready_ns)} (in {pause})")
     if job.place is not None and job.waits:
         told.append(job.waits)
         told += [_frees(holder) for holder in holders]

@@ -102,9 +102,7 @@ class QueueLedger:
         position = [Phase.LOAD, Phase.BASELINE, Phase.TRAIN, Phase.EVALUATE].index(phase) + 1
         write_progress(
             folder,
-            Progress(
-                phase=phase, position=position, phases=4, done=done, total=total, loss=None, updated_ns=at(at_s)
-            ),
+            Progress(phase=phase, position=position, phases=4, done=done, total=total, loss=None, updated_ns=at(at_s)),
         )
 
     def write_log(self, job_id: str, number: int, text: str, *, rank: int = 0) -> None:
