@@ -158,9 +158,8 @@ def _that_fit(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: i
         max([*map(len, column.heading.split("\n")), *(len(row[place]) for row in rows)])
         for place, column in enumerate(columns)
     ]
-    while (
-        sum(min(widths[p], columns[p].least) if columns[p].folds else widths[p] for p in kept) + 2 * len(kept) > width
-    ):
+    least = [min(w, column.least) if column.folds else w for w, column in zip(widths, columns, strict=True)]
+    while sum(least[place] + 2 for place in kept) > width:
         sparest = max(kept, key=lambda place: columns[place].spare)
         if columns[sparest].spare == 0:
             break

@@ -6,7 +6,8 @@ from orchestrator.queue_view.logs import LogFile, LogFollower, LogPiece, find_lo
 from orchestrator.queue_view.names import find_job, find_jobs
 from orchestrator.queue_view.queue import QueueView, in_line, look
 from orchestrator.queue_view.quotas import QuotaUse, quota_uses, uses_of
-from orchestrator.queue_view.story import Explanation, Need, explain
+from orchestrator.queue_view.story import Explanation, explain
+from orchestrator.queue_view.waiting import Need
 
 __all__ = [
     "ControllerView",
