@@ -44,9 +44,10 @@ def line_of(
     if controller is None:
         return Line(places={}, reasons={job.job_id: UNSEEN for job in jobs if job.state is JobState.QUEUED})
     found = outlook(jobs, states, cluster=controller.cluster, now_ns=now_ns, usage=usage, quotas=quotas)
-    in_turn = (*found.decisions.placements, *found.decisions.waiting)
+    placements, waiting = found.decisions.placements, found.decisions.waiting
+    in_turn = [*(one.job_id for one in placements), *(one.job_id for one in waiting)]
     return Line(
-        places={one.job_id: place for place, one in enumerate(in_turn, 1)},
+        places={job_id: place for place, job_id in enumerate(in_turn, 1)},
         reasons=found.reasons,
-        impossible=frozenset(one.job_id for one in found.decisions.waiting if one.impossible),
+        impossible=frozenset(one.job_id for one in waiting if one.impossible),
     )
