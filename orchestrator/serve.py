@@ -70,7 +70,7 @@ class Server:
 
     def __init__(self, options: ServeOptions, store: Store, cluster: Cluster, *, targets_url: str) -> None:
         self._options, self._store, self._cluster, self._targets_url = options, store, cluster, targets_url
-        self._controller = Controller(store, cluster, run_ids=options.run_ids)
+        self._controller = Controller(store, cluster, run_id=options.run_ids[0] if options.run_ids else None)
         self._started_ns = time.time_ns()
         self._next_beat_s = self._next_clocks_s = 0.0
         self._seen, self._open = -1, frozenset[str]()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import signal
@@ -19,7 +18,7 @@ from ray.exceptions import RayError
 from ray.util import get_placement_group, list_named_actors, placement_group_table, remove_placement_group
 
 from orchestrator.cluster.actors import IN_ORDER
-from orchestrator.cluster.agents import NAMESPACE, first_line
+from orchestrator.cluster.agents import NAMESPACE, first_line, ledger_name
 from orchestrator.cluster.options import ControllerOptions
 from orchestrator.cluster.ray_cluster import connect
 from workers import lifeline
@@ -104,7 +103,7 @@ def raise_controller(address: str, home: Home, options: ControllerOptions) -> Co
         InputError: it refuses: another cluster's controller serves this ledger, or a port is taken.
     """
     with _joined(address):
-        name = f"controller-{_ledger(home)}"
+        name = f"controller-{ledger_name(home)}"
         is_new = _find(name) is None
         actor = ControllerActor.options(
             name=name,
@@ -134,7 +133,7 @@ def lower_controller(address: str, home: Home, *, before: Callable[[], None]) ->
         UnreachableError: no cluster, or what it has of this ledger does not end.
     """
     with _joined(address):
-        controller = _find(f"controller-{_ledger(home)}")
+        controller = _find(f"controller-{ledger_name(home)}")
         if controller is None:
             before()
         else:
@@ -191,12 +190,7 @@ def _groups(home: Home) -> list[str]:
 
 def _is_ours(name: str, home: Home) -> bool:
     """Names are ``WHAT-LEDGER`` or ``WHAT-LEDGER-MORE``."""
-    return name.split("-")[1:2] == [_ledger(home)]
-
-
-def _ledger(home: Home) -> str:
-    """A ledger's part of names, as agents and attempts have it."""
-    return hashlib.sha256(str(home.root).encode()).hexdigest()[:8]
+    return name.split("-")[1:2] == [ledger_name(home)]
 
 
 def _find(name: str) -> Any:  # noqa: ANN401 - Ray's actor handle
