@@ -89,19 +89,25 @@ def view_of(home: Home, job: JobRecord, line: Line | None, nodes: Mapping[str, N
         nodes=tuple(nodes[node_id].name if node_id in nodes else node_id for node_id in ids),
         simulated=any(node.simulated for node in on) if on and len(on) == len(ids) else None,
         progress=progress,
-        eta_s=eta_s(progress, running.started_ns, now_ns) if running and progress else None,
+        eta_s=eta_s(progress, now_ns) if progress else None,
         waits=line.reasons.get(job.job_id) if line else None,
         impossible=line is not None and job.job_id in line.impossible,
     )
 
 
-def eta_s(progress: Progress, started_ns: int, now_ns: int) -> float | None:
-    """Seconds until an attempt ends, if it goes on at the pace it had since it started; ``None`` before its first step.
+def eta_s(progress: Progress, now_ns: int) -> float | None:
+    """Seconds until an attempt ends, if it goes on at its own pace; ``None`` where that is not known, never a guess.
 
-    Counted from when the progress was noted, so that it does not grow while nothing is heard.
+    What is left of the phase it is in goes at that phase's pace, later phases at the pace of all units so far. What an
+    earlier attempt did took no time of this one. While nothing is heard of it, time passes and the estimate falls.
     """
-    if progress.fraction <= 0:
+    units = progress.job_done - progress.job_carried
+    if not progress.job_total or not progress.started_ns or units <= 0:
         return None
-    elapsed_s = (progress.updated_ns - started_ns) / NS_PER_S
-    left_s = elapsed_s * (1 - progress.fraction) / progress.fraction
-    return max(0.0, left_s - (now_ns - progress.updated_ns) / NS_PER_S)
+    mean_ns = (progress.updated_ns - progress.started_ns) / units
+    here = progress.done - progress.carried
+    pace_ns = (progress.updated_ns - progress.phase_started_ns) / here if here > 0 else mean_ns
+    left_here = max(0, progress.total - progress.done)
+    later = max(0, progress.job_total - progress.job_done - left_here)
+    left_ns = left_here * pace_ns + later * mean_ns - (now_ns - progress.updated_ns)
+    return max(0.0, left_ns / NS_PER_S)
