@@ -126,7 +126,7 @@ def test_a_run_uses_a_node_that_joins_while_jobs_wait(cluster: LocalCluster, tmp
         running.kill()
         running.communicate()
     wait_until_one_is_left(cluster, tmp_path)
-    jobs = json.loads(told.stdout)
+    jobs = json.loads(told.stdout)["jobs"]
     assert [job["state"] for job in jobs] == ["running", "running"]
     assert len({job["attempts"][0]["node"] for job in jobs}) == 2
     assert running.returncode == 130, err
