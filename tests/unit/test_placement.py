@@ -2,43 +2,17 @@
 
 import pytest
 
-from orchestrator.lifecycle import JobRecord, JobState
-from orchestrator.scheduling.placement import Placement, Waiting, order, place
-from orchestrator.scheduling.snapshot import ACCELERATOR_TYPES, ClusterView, NodeView
-from workers.contract import JobSpec
-
-
-def node(name, accelerator="H100", *, gpus=1, free=None, cpus=8.0, cpus_free=None, memory=None, **more):
-    return NodeView(
-        node_id=f"id-{name}",
-        name=name,
-        accelerator=accelerator,
-        simulated=more.pop("simulated", True),
-        gpus_total=gpus,
-        gpus_free=gpus if free is None else free,
-        cpus_total=cpus,
-        cpus_free=cpus if cpus_free is None else cpus_free,
-        memory_free_gb=memory,
-        memory_total_gb=memory,
-        **more,
-    )
-
-
-def job(job_id, *accelerators, priority=0, sequence=0, submitted_ns=0, **resources):
-    spec = JobSpec(
-        job_id=job_id,
-        task="digits",
-        model="tiny/vit",
-        resources={"accelerators": accelerators, **resources},
-        schedule={"priority": priority},
-    )
-    return JobRecord(
-        spec=spec, run_id="run", sequence=sequence, state=JobState.QUEUED, reason=None, submitted_ns=submitted_ns
-    )
+from orchestrator.scheduling.placement import Placement, Waiting, decide, order
+from orchestrator.scheduling.snapshot import ACCELERATOR_TYPES, ClusterView
+from tests.queueing import job, node, snapshot
 
 
 def cluster(*nodes):
     return ClusterView(nodes=nodes)
+
+
+def place(queue, where):
+    return decide(snapshot(queue, *where.nodes))
 
 
 def reason(one, where):
@@ -142,10 +116,10 @@ class TestPlaces:
         where = cluster(node("a", "L4"), node("b", "H100"))
         decisions = place([job(name, "H100", "L4", sequence=at) for at, name in enumerate(["x", "y", "z"])], where)
         assert decisions.placements == (
-            Placement(job_id="x", node_id="id-b", accelerator="H100", why="first choice of 2: b has a free H100"),
+            Placement(job_id="x", nodes=("id-b",), accelerator="H100", why="first choice of 2: b has a free H100"),
             Placement(
                 job_id="y",
-                node_id="id-a",
+                nodes=("id-a",),
                 accelerator="L4",
                 why="choice 2 of 2: a has a free L4, and no H100 has room",
             ),
@@ -163,20 +137,20 @@ class TestPlaces:
 
     def test_a_real_accelerator_comes_before_a_simulated_one(self):
         where = cluster(node("a", simulated=True), node("b", simulated=False))
-        assert place([job("j")], where).placements[0].node_id == "id-b"
+        assert place([job("j")], where).placements[0].nodes == ("id-b",)
 
     def test_the_head_is_used_last_among_equals(self):
         where = cluster(node("a", is_head=True), node("b"))
-        assert place([job("j")], where).placements[0].node_id == "id-b"
+        assert place([job("j")], where).placements[0].nodes == ("id-b",)
 
     def test_the_fullest_node_is_used_first_so_that_larger_places_stay_whole(self):
         where = cluster(node("a", gpus=4), node("b", gpus=4, free=1))
-        assert place([job("j")], where).placements[0].node_id == "id-b"
+        assert place([job("j")], where).placements[0].nodes == ("id-b",)
 
     def test_a_job_without_a_gpu_keeps_off_the_nodes_that_have_one(self):
         where = cluster(node("a"), node("b", None, gpus=0, is_head=True))
         (placement,) = place([job("j", gpus=0)], where).placements
-        assert (placement.node_id, placement.accelerator) == ("id-b", None)
+        assert (placement.nodes, placement.accelerator) == (("id-b",), None)
         assert placement.why == "needs no GPU, and b has the CPU cores"
 
     def test_three_tenths_of_a_core_hold_three_jobs_of_a_tenth(self):
