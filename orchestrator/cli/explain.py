@@ -42,9 +42,9 @@ def _facts(told: Explanation) -> list[list[str]]:
     spec = record.spec
     facts = [
         ("state", f"{record.state}: {told.means}"),
-        ("why", job.why),
-        ("would run after", "\n".join(told.would_run) or None),
-        ("in line", f"{job.place} of {told.in_line}, priority {spec.schedule.priority}" if job.place else None),
+        ("why", None if told.starts_after else job.why),
+        ("waits for", "\n".join(told.starts_after) or None),
+        ("in line", f"{job.place} of {job.in_line}, priority {spec.schedule.priority}" if job.place else None),
         *[("needs", f"{need.job_id}: {need.state or 'not in this ledger'}") for need in told.needs],
         ("asks for", told.asks),
         *[("bears on it", sentence) for sentence in told.bearing],

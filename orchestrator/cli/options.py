@@ -68,6 +68,10 @@ AgentAccessOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 OutOption = Annotated[Path | None, typer.Option("--out", help="Folder for report.html, .json, .parquet, reasons.json.")]
 RunArgument = Annotated[str | None, typer.Argument(help="Run id or manifest name; without it, the latest run.")]
+NameArgument = Annotated[
+    str | None,
+    typer.Argument(help="Run, manifest, job, or the beginning of a job's id; without it, the latest run."),
+]
 JobArgument = Annotated[
     str, typer.Argument(help="Job id, the beginning of one, or the name of a run of one job.", show_default=False)
 ]

@@ -13,7 +13,7 @@ from orchestrator.cli import options
 from orchestrator.cli.terminal import Column, print_table, print_text
 from orchestrator.queue_view import QuotaUse, quota_uses
 from orchestrator.quotas import EACH, Quota, QuotaScope
-from orchestrator.report.figures import UNKNOWN, format_number
+from orchestrator.report.figures import UNKNOWN
 from orchestrator.store import Store
 from workers.errors import InputError
 
@@ -89,7 +89,7 @@ def _line(use: QuotaUse) -> list[str]:
 
 
 def _figure(value: float | None) -> str:
-    return UNKNOWN if value is None else format_number(value)
+    return UNKNOWN if value is None else f"{value:g}"
 
 
 def _whose(*, user: str | None, project: str | None) -> tuple[QuotaScope, str]:

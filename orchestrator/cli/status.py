@@ -14,7 +14,7 @@ from orchestrator.cli import options
 from orchestrator.cli.terminal import Column, LiveTable, print_table
 from orchestrator.custody import settle_orphans
 from orchestrator.lifecycle import JobRecord, JobState
-from orchestrator.queue_view import JobView, QueueView, controller_lines, in_line, look
+from orchestrator.queue_view import JobView, QueueView, find_jobs, in_line, look
 from orchestrator.report.figures import UNKNOWN, format_duration
 from orchestrator.store import Store
 from workers.home import Home
@@ -27,15 +27,15 @@ COLUMNS = (
     Column(heading="seed", numeric=True, spare=5),
     Column(heading="state"),
     Column(heading="attempt", numeric=True, spare=4),
-    Column(heading="where", folds=True),
-    Column(heading="progress"),
+    Column(heading="done", numeric=True),
+    Column(heading="phase", spare=1),
     Column(heading="ends in", numeric=True),
-    Column(heading="why, or what it waits for", folds=True),
+    Column(heading="where, or why not", folds=True, least=30),
 )
 
 
 def status(
-    run: options.RunArgument = None,
+    name: options.NameArgument = None,
     everything: Annotated[
         bool, typer.Option("--all", help="The whole queue: unfinished jobs of all runs, first in line first.")
     ] = False,
@@ -52,7 +52,7 @@ def status(
     ledger = options.home_of(home)
     with contextlib.closing(client.open_store(ledger)) as store:
         settle_orphans(store, ledger)
-        title, choose = _chosen(store, run, everything=everything)
+        title, choose = _chosen(store, name, everything=everything)
         screen = LiveTable()
         if as_json:
             options.print_json(look(ledger, store, choose(), now_ns=time.time_ns()).as_dict())
@@ -80,17 +80,19 @@ def follow(
         sleep(WATCH_S)
 
 
-def _chosen(store: Store, run: str | None, *, everything: bool) -> tuple[str, Callable[[], Sequence[JobRecord]]]:
+def _chosen(store: Store, name: str | None, *, everything: bool) -> tuple[str, Callable[[], Sequence[JobRecord]]]:
     """What the table is called, and how its jobs are read."""
     if everything:
         return "The queue", lambda: store.jobs(unfinished=True)
-    found = client.find_run(store, run)
-    return f"Run {found.run_id}", lambda: store.jobs(run_id=found.run_id)
+    jobs = () if name is None else find_jobs(store, name)
+    run_id = jobs[0].run_id if jobs else client.find_run(store, None).run_id
+    ids = {job.job_id for job in jobs}
+    return f"Run {run_id}", lambda: [job for job in store.jobs(run_id=run_id) if not ids or job.job_id in ids]
 
 
 def table(view: QueueView) -> tuple[Sequence[Column], list[list[str]], list[str]]:
-    """Columns, rows and notes; jobs that run come first, then those in line, then the others."""
-    return COLUMNS, [_line(job) for job in in_line(view.jobs)], [*controller_lines(view), *_marks(view.jobs)]
+    """Columns, rows and notes; jobs that run come first, then those in line, then others."""
+    return COLUMNS, [_line(job) for job in in_line(view.jobs)], [*view.controller_lines(), *_marks(view.jobs)]
 
 
 def _line(job: JobView) -> list[str]:
@@ -102,11 +104,20 @@ def _line(job: JobView) -> list[str]:
         str(record.spec.seed),
         record.state.value,
         str(len(record.attempts)),
-        where(job),
+        UNKNOWN if job.progress is None else f"{100 * job.progress.fraction:.0f} %",
         how_far(job),
         format_duration(job.eta_s),
-        job.why or UNKNOWN,
+        _where_or_why_not(job),
     ]
+
+
+def _where_or_why_not(job: JobView) -> str:
+    """What a job that waits waits for, where one is that runs, and of others why they ended and where they were."""
+    record = job.record
+    if record.state is JobState.QUEUED:
+        return job.waits or UNKNOWN
+    told = [record.reason, where(job) if record.attempts else None]
+    return "; ".join(one for one in told if one) or UNKNOWN
 
 
 def where(job: JobView) -> str:
@@ -119,11 +130,11 @@ def where(job: JobView) -> str:
 
 
 def how_far(job: JobView) -> str:
-    """Phase, units done, and percent of the whole."""
+    """The phase and its units done."""
     progress = job.progress
     if progress is None:
         return "starting" if job.record.state is JobState.RUNNING else UNKNOWN
-    return f"{progress.phase} {progress.done}/{progress.total}, {100 * progress.fraction:.0f} %"
+    return f"{progress.phase} {progress.done}/{progress.total}" if progress.total else progress.phase.value
 
 
 def _marks(jobs: Sequence[JobView]) -> list[str]:

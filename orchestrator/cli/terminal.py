@@ -68,12 +68,14 @@ class Column:
         numeric: set to the right.
         spare: columns of the highest number are left out first where the terminal is too narrow; 0 is never.
         folds: prose, which may take several lines.
+        least: prose is given so many columns before others are left out for it.
     """
 
     heading: str
     numeric: bool = False
     spare: int = 0
     folds: bool = False
+    least: int = 20
 
 
 def print_table(
@@ -150,13 +152,14 @@ def _drawn(
 
 
 def _that_fit(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> list[int]:
-    """Places of the columns that fit into ``width``, the sparest left out first; those that fold count 20 at most."""
+    """Places of the columns that fit into ``width``, the sparest left out first; those that fold may be narrow."""
     kept = list(range(len(columns)))
     widths = [
         max([*map(len, column.heading.split("\n")), *(len(row[place]) for row in rows)])
         for place, column in enumerate(columns)
     ]
-    while sum(min(widths[p], 20) if columns[p].folds else widths[p] for p in kept) + 2 * len(kept) > width:
+    least = [min(w, column.least) if column.folds else w for w, column in zip(widths, columns, strict=True)]
+    while sum(least[place] + 2 for place in kept) > width:
         sparest = max(kept, key=lambda place: columns[place].spare)
         if columns[sparest].spare == 0:
             break

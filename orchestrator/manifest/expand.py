@@ -160,6 +160,8 @@ def _bodies(manifest: Manifest, types: tuple[str, ...]) -> Iterator[dict[str, ob
         body = {key: dict(part) if isinstance(part, dict) else part for key, part in base.items()}
         for path, value in zip(manifest.sweep, values, strict=True):
             section, _, key = path.rpartition(".")
+            if section and body[section] is None:
+                body[section] = {}
             (body[section] if section else body)[key] = value
         for accelerators in _accelerators(body["resources"]["accelerators"], types):
             resources = {**body["resources"], "accelerators": accelerators}

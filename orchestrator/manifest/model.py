@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, Strict
 from pydantic.fields import FieldInfo
@@ -23,6 +23,7 @@ from workers.contract import (
     Schedule,
     Section,
     Training,
+    section_of,
 )
 from workers.contract import Path as KeyPath
 
@@ -73,7 +74,9 @@ class Manifest(Section):
     quantization: Quantization = Field("none", description="weights of the base model while it trains")
     training: Training = Field(Training(), description="the fine-tune loop")
     evaluation: Evaluation = Field(Evaluation(), description="how scores are taken")
-    inference: Inference = Field(Inference(), description="what an inference-cost job does")
+    inference: Inference | None = Field(
+        None, description="what is measured of inference; where it is given, by jobs of every kind"
+    )
     resources: Resources = Field(Resources(), description="what each job holds while it runs")
     power: Power = Field(Power(), description="a power limit on the job's devices; cap_watts or cap_percent")
     budget: Budget = Field(Budget(), description="what each job may cost; energy_kwh, co2e_kg")
@@ -115,8 +118,7 @@ NEEDED: tuple[str, ...] = ("task", "model")
 
 def section_at(field: FieldInfo) -> type[Section] | None:
     """The section a field holds; ``None`` for a plain value."""
-    kind: Any = field.annotation
-    return kind if isinstance(kind, type) and issubclass(kind, Section) else None
+    return section_of(field.annotation)
 
 
 def _leaves(section: type[Section], prefix: str) -> Iterator[tuple[str, FieldInfo]]:

@@ -4,9 +4,10 @@ from orchestrator.queue_view.controllers import ControllerView
 from orchestrator.queue_view.jobs import JobView, eta_s
 from orchestrator.queue_view.logs import LogFile, LogFollower, LogPiece, find_log, last_lines, log_files, read_log
 from orchestrator.queue_view.names import find_job, find_jobs
-from orchestrator.queue_view.queue import QueueView, controller_lines, in_line, look
+from orchestrator.queue_view.queue import QueueView, in_line, look
 from orchestrator.queue_view.quotas import QuotaUse, quota_uses, uses_of
-from orchestrator.queue_view.story import Explanation, Need, explain
+from orchestrator.queue_view.story import Explanation, explain
+from orchestrator.queue_view.waiting import Need
 
 __all__ = [
     "ControllerView",
@@ -18,7 +19,6 @@ __all__ = [
     "Need",
     "QueueView",
     "QuotaUse",
-    "controller_lines",
     "eta_s",
     "explain",
     "find_job",

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from orchestrator.custody import controller_name
 from orchestrator.lifecycle import JobRecord
 from orchestrator.report.figures import format_duration, format_time
 from orchestrator.scheduling.snapshot import ClusterView
-from orchestrator.store import ControllerRecord, RunRecord
+from orchestrator.store import ControllerRecord
 from workers.units import NS_PER_S
 
-CONTROLLER = "controller"
-"""The name of the one that serves all runs; one that serves a single run has the run's id appended."""
 QUIET_NS = 15 * NS_PER_S
 """Without a heartbeat for so long a controller is taken for dead. A live one beats every second, but a node that does
 not answer can hold it up for some."""
 REMEDY = "start one: wattledger up"
+NOT_RUNNING = f"not running; {REMEDY}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,13 +34,12 @@ class ControllerView:
     def sentence(self, now_ns: int) -> str:
         """How it is, for people."""
         record = self.record
-        name = record.name if record.name == CONTROLLER else f"controller of {record.name.removeprefix('controller-')}"
-        ago = format_duration((now_ns - record.beat_ns) / NS_PER_S)
         if not self.is_alive:
-            remedy = f"; {REMEDY}" if record.name == CONTROLLER else ""
-            return f"{name}: not running, last heard of {ago} ago on {record.host}{remedy}"
-        trouble = f"; in trouble: {record.trouble}" if record.trouble else ""
-        return f"{name}: runs on {record.host} since {format_time(record.started_ns)}{trouble}"
+            ago = format_duration((now_ns - record.beat_ns) / NS_PER_S)
+            remedy = f"; {REMEDY}" if record.name == controller_name() else ""
+            return f"not running: last heard of {ago} ago, on {record.host}{remedy}"
+        trouble = f", in trouble: {record.trouble}" if record.trouble else ""
+        return f"runs on {record.host} since {format_time(record.started_ns)}{trouble}"
 
     def as_dict(self) -> dict[str, object]:
         """JSON-ready; times in ns since the epoch, UTC."""
@@ -65,15 +64,5 @@ def controller_views(records: Sequence[ControllerRecord], *, now_ns: int) -> tup
 
 def controller_of(job: JobRecord, bound: frozenset[str], views: Sequence[ControllerView]) -> ControllerView | None:
     """The one that sees to a job: of its run, where that is ``bound`` to the command that submitted it; else of all."""
-    name = controller_name(job.run_id) if job.run_id in bound else CONTROLLER
+    name = controller_name(job.run_id if job.run_id in bound else None)
     return next((view for view in views if view.record.name == name), None)
-
-
-def controller_name(run_id: str) -> str:
-    """The name of the controller of one run."""
-    return f"{CONTROLLER}-{run_id}"
-
-
-def bound_runs(runs: Sequence[RunRecord]) -> frozenset[str]:
-    """Ids of the runs that end with the command that submitted them."""
-    return frozenset(run.run_id for run in runs if run.bound)

@@ -16,7 +16,8 @@ _NAMED = 10
 def find_jobs(store: Store, name: str) -> tuple[JobRecord, ...]:
     """The jobs that ``name`` means, in order of submission; never none.
 
-    A job's id, else a run's id, else a manifest's name (of its latest run), else what exactly one job's id begins with.
+    A job's id, else a run's id, else a manifest's name (of its latest run), else what exactly one of these ids begins
+    with, those of jobs first.
 
     Raises:
         UnknownNameError: nothing is called so; says what is called nearly so.
@@ -31,6 +32,9 @@ def find_jobs(store: Store, name: str) -> tuple[JobRecord, ...]:
     if named:
         return tuple(named)
     begun = [job for job in jobs if job.job_id.startswith(name)] if name else []
+    runs = {job.run_id for job in jobs if job.run_id.startswith(name)} if name and not begun else set()
+    if len(runs) == 1:
+        return store.jobs(run_id=runs.pop())
     if len(begun) > 1:
         raise InputError(f"{name!r} is the beginning of {len(begun)} job ids: {_listed(begun)}. Type more of one.")
     if not begun:

@@ -3,32 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from orchestrator.lifecycle import TABLE, AttemptState, JobRecord, JobState
-from orchestrator.queue_view.controllers import REMEDY
+from orchestrator.queue_view.controllers import NOT_RUNNING
 from orchestrator.queue_view.jobs import JobView
 from orchestrator.queue_view.logs import LogFile, last_lines, log_files
-from orchestrator.queue_view.queue import QueueView, controller_lines, look
-from orchestrator.queue_view.quotas import QuotaUse, uses_of
-from orchestrator.report.figures import format_duration, format_number, format_time
+from orchestrator.queue_view.queue import QueueView, look
+from orchestrator.queue_view.waiting import Need, bearing_of, holders_of, starts_after
 from orchestrator.store import Store
 from workers.contract import Resources
 from workers.home import Home
-from workers.units import NS_PER_S
 
 LAST_LINES = 8
 """Of a failed job's log: enough for the error under a traceback's frames."""
-_HOLDERS = 3
-
-
-@dataclass(frozen=True, kw_only=True)
-class Need:
-    """A job that another one needs; ``state`` is ``None`` where the ledger does not have it."""
-
-    job_id: str
-    state: JobState | None
-    reason: str | None
+STARTS = f"{JobState.QUEUED} -> {JobState.RUNNING}"
+"""Said again, and better, by the attempt that starts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,10 +28,9 @@ class Explanation:
     Attributes:
         means: what its state means.
         story: what happened, oldest first: ns since the epoch, sentence.
-        in_line: how many jobs of the ledger wait for their turn.
         asks: the resources it asks for; ``controller``: how the one that sees to it is.
         bearing: quotas and fair share, as sentences.
-        would_run: what must come about for it to start; empty for a job that does not wait.
+        starts_after: what must come about for it to start; empty for a job that does not wait.
         last_lines: the end of its last log, where it failed.
         remedy: what its people can do; ``None`` where there is nothing to be done.
     """
@@ -50,11 +39,10 @@ class Explanation:
     means: str
     story: tuple[tuple[int, str], ...]
     needs: tuple[Need, ...]
-    in_line: int
     asks: str
     controller: str | None
     bearing: tuple[str, ...]
-    would_run: tuple[str, ...]
+    starts_after: tuple[str, ...]
     logs: tuple[LogFile, ...]
     last_lines: tuple[str, ...]
     remedy: str | None
@@ -66,11 +54,10 @@ class Explanation:
             "state_means": self.means,
             "story": [{"time_ns": time_ns, "what": what} for time_ns, what in self.story],
             "needs": [{"job_id": n.job_id, "state": n.state, "reason": n.reason} for n in self.needs],
-            "waiting_in_line": self.in_line,
             "asks": self.asks,
             "controller": self.controller,
             "bearing": list(self.bearing),
-            "would_run": list(self.would_run),
+            "starts_after": list(self.starts_after),
             "logs": [log.as_dict() for log in self.logs],
             "last_lines": list(self.last_lines),
             "remedy": self.remedy,
@@ -85,7 +72,7 @@ def explain(home: Home, store: Store, job_id: str, *, now_ns: int) -> Explanatio
     """
     record = store.job(job_id)
     unfinished = store.jobs(unfinished=True)
-    queue = look(home, store, [record, *_holders(record, unfinished)], now_ns=now_ns)
+    queue = look(home, store, [record, *holders_of(record, unfinished)], now_ns=now_ns)
     job, holders = queue.jobs[0], queue.jobs[1:]
     known = {one.job_id: one for one in store.jobs()} if record.spec.needs else {}
     needs = tuple(_need(need, known.get(need)) for need in record.spec.needs)
@@ -95,11 +82,10 @@ def explain(home: Home, store: Store, job_id: str, *, now_ns: int) -> Explanatio
         means=TABLE[record.state].means,
         story=_story(store.events(job_id), _names(queue)),
         needs=needs,
-        in_line=len(queue.line),
         asks=_asks(record.spec.resources),
-        controller=next(iter(controller_lines(replace(queue, jobs=(job,)))), None),
-        bearing=(*_quotas(uses_of(record, store.quotas(), unfinished)), *_share(record, queue)),
-        would_run=_would_run(job, needs, queue, holders),
+        controller=_controller(record, queue),
+        bearing=() if record.state.is_final else bearing_of(record, store.quotas(), unfinished, queue),
+        starts_after=starts_after(job, needs, queue, holders),
         logs=logs,
         last_lines=last_lines(logs[-1].path, LAST_LINES) if logs and record.state is JobState.FAILED else (),
         remedy=_remedy(record, needs),
@@ -108,6 +94,14 @@ def explain(home: Home, store: Store, job_id: str, *, now_ns: int) -> Explanatio
 
 def _need(job_id: str, job: JobRecord | None) -> Need:
     return Need(job_id=job_id, state=job.state if job else None, reason=job.reason if job else None)
+
+
+def _controller(record: JobRecord, queue: QueueView) -> str | None:
+    """How the controller is that sees to a job; ``None`` for one that needs none any more."""
+    if record.state.is_final:
+        return None
+    controller = queue.controller_of(record)
+    return NOT_RUNNING if controller is None else controller.sentence(queue.now_ns)
 
 
 def _asks(wanted: Resources) -> str:
@@ -132,76 +126,16 @@ def _names(queue: QueueView) -> dict[str, str]:
 def _story(events: Sequence[tuple[int, str]], names: Mapping[str, str]) -> tuple[tuple[int, str], ...]:
     """The events, nodes by name, without what the line before has said already."""
     told: list[tuple[int, str]] = []
-    for time_ns, what in events:
+    for place, (time_ns, event) in enumerate(events):
+        if event == STARTS and events[place + 1 :] and events[place + 1][1].startswith("attempt "):
+            continue
+        what = event
         for node_id, name in names.items():
             what = what.replace(node_id, name)
         step, colon, reason = what.partition(": ")
-        if colon and told and told[-1][1].endswith(f": {reason}"):
-            what = step
-        told.append((time_ns, what))
+        repeats = colon and told and told[-1][1].endswith(f": {reason}")
+        told.append((time_ns, step if repeats else what))
     return tuple(told)
-
-
-def _quotas(uses: Sequence[QuotaUse]) -> tuple[str, ...]:
-    told = []
-    for use in uses:
-        parts = [
-            *([f"{use.gpus:g} of {use.quota.gpus:g} GPUs held"] if use.quota.gpus is not None else []),
-            *([f"{use.queued_jobs} of {use.quota.queued_jobs} jobs queued"] if use.quota.queued_jobs is not None else []),
-        ]
-        told.append(f"quota of {use.quota.scope} {use.name}: {', '.join(parts)}")
-    return tuple(told)
-
-
-def _share(record: JobRecord, queue: QueueView) -> tuple[str, ...]:
-    """How much its user had lately, beside the others; nothing where nobody else counts, or it waits no more."""
-    others = [used for user, used in queue.usage.items() if user != record.user]
-    if record.state is not JobState.QUEUED or not others:
-        return ()
-    mine = queue.usage.get(record.user, 0.0)
-    less, hours = sum(used < mine for used in others), mine / 3600
-    return (
-        f"fair share: {record.user or 'its user'} had {format_number(hours)} GPU-hours lately (each counts half after a "
-        f"day); {less} of {len(others)} other users had less, and come first at equal priority",
-    )
-
-
-def _would_run(
-    job: JobView, needs: Sequence[Need], queue: QueueView, holders: Sequence[JobView]
-) -> tuple[str, ...]:
-    """What must come about, the first thing first."""
-    record = job.record
-    if record.state is not JobState.QUEUED:
-        return ()
-    told = [] if queue.is_served(record) else [f"a controller: {REMEDY}"]
-    told += [f"{need.job_id} must succeed; it is {need.state}" for need in needs if need.state is not JobState.SUCCEEDED]
-    if record.ready_ns > queue.now_ns:
-        pause = format_duration((record.ready_ns - queue.now_ns) / NS_PER_S)
-        told.append(f"its pause must end, at {format_time(record.ready_ns)} (in {pause})")
-    if job.place is not None and job.waits:
-        told.append(job.waits)
-        told += [_frees(holder) for holder in holders]
-    return tuple(told)
-
-
-def _holders(record: JobRecord, unfinished: Sequence[JobRecord]) -> tuple[JobRecord, ...]:
-    """Jobs that hold what a queued job could use."""
-    wanted = record.spec.resources
-    if record.state is not JobState.QUEUED or not wanted.gpus:
-        return ()
-    return tuple(
-        job
-        for job in unfinished
-        if job.state.holds_place
-        and job.spec.resources.gpus
-        and (not wanted.accelerators or job.attempts[-1].accelerator in wanted.accelerators)
-    )[:_HOLDERS]
-
-
-def _frees(holder: JobView) -> str:
-    last = holder.record.attempts[-1]
-    ends = "its end is not known yet" if holder.eta_s is None else f"ends in {format_duration(holder.eta_s)} at its pace"
-    return f"{holder.job_id} holds {last.accelerator or 'its place'} on {', '.join(holder.nodes)}; {ends}"
 
 
 def _remedy(record: JobRecord, needs: Sequence[Need]) -> str | None:

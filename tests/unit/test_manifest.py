@@ -21,7 +21,7 @@ from orchestrator.manifest import (
 from orchestrator.manifest.document import MAX_BYTES, MAX_NODES
 from orchestrator.manifest.expand import short_ids
 from orchestrator.manifest.model import SWEEPABLE
-from workers.contract import JobSpec
+from workers.contract import Inference, JobSpec
 from workers.errors import InputError, ManifestError
 from workers.tasks import TASKS
 from workers.training.models import MODELS
@@ -559,6 +559,23 @@ class TestExpansion:
         assert job == JobSpec.from_json(json.dumps(expected))
         assert re.fullmatch(r"try-[0-9a-f]{8}", job.job_id)
 
+    @pytest.mark.parametrize(
+        ("text", "requests"),
+        [
+            ("", [None]),
+            ("inference: {batch_size: 4}\n", [1000]),
+            ("sweep: {inference.requests: [10, 20]}\n", [10, 20]),
+            ("inference: {batch_size: 4}\nsweep: {inference.requests: [10, 20]}\n", [10, 20]),
+            ("sweep: {kind: [finetune, inference]}\n", [None, 1000]),
+        ],
+    )
+    def test_a_fine_tune_measures_inference_where_its_manifest_says_so(self, text, requests):
+        jobs = expand(parse_manifest(GOOD + text, source="m.yaml"), accelerator_types=[], submission_id="s")
+        measured = [job.measured_inference for job in jobs]
+        assert [None if one is None else one.requests for one in measured] == requests
+        size = 4 if "batch_size" in text else 1
+        assert {one.batch_size for one in measured if one is not None} <= {size}
+
     def test_ids_are_those_of_the_submission_and_of_no_other(self):
         manifest = parse_manifest(GOOD, source="m.yaml")
         one, again, other = (
@@ -605,6 +622,14 @@ class TestQuickstart:
         assert {job.adapter.method for job in jobs} == {"lora"}
         assert {(job.accounting.region, job.accounting.pue) for job in jobs} == {("USA", 1.56)}
 
+    def test_it_leaves_no_figure_out_that_a_manifest_can_ask_for(self):
+        (job, *_) = expand(
+            load_manifest(ROOT / "manifests" / "quickstart.yaml"), accelerator_types=["H100"], submission_id="s"
+        )
+        assert (job.kind, job.measured_inference) == ("finetune", Inference(requests=300, batch_size=1))
+        # 280 W of 64 cores, and 0.3725 W of each GB, as its comments say.
+        assert (job.accounting.cpu_watts, job.accounting.dram_watts) == (round(280 / 64, 1), 0.3725)
+
 
 class TestSchema:
     def test_it_is_a_schema_of_the_2020_draft_with_a_name(self):
@@ -648,6 +673,14 @@ class TestSchema:
         for part in properties.values():
             described += part["properties"].values() if "properties" in part else []
         assert [part for part in described if not part.get("description")] == []
+
+    def test_a_section_that_may_be_left_out_is_a_section_like_the_others(self):
+        properties = manifest_schema()["properties"]
+        assert properties["inference"].keys() == properties["training"].keys()
+        assert set(properties["inference"]["properties"]) == set(Inference.model_fields)
+        assert problems(GOOD + "inference: null\n") == [
+            "6: inference: needs keys of its own, some of requests, batch_size, warmup (given null)"
+        ]
 
     def test_no_reference_is_left_open(self):
         assert "$ref" not in json.dumps(manifest_schema())
