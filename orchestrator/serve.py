@@ -16,7 +16,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,10 +66,25 @@ class ServeOptions:
 
 
 class Server:
-    """A controller with what surrounds it: heartbeat, clocks, and what is done when a run ends."""
+    """A controller with what surrounds it: heartbeat, clocks, and what is done when a run ends.
 
-    def __init__(self, options: ServeOptions, store: Store, cluster: Cluster, *, targets_url: str) -> None:
+    Args:
+        options: what it serves; ``store``: its decisions; ``cluster``: where attempts run.
+        targets_url: where Prometheus is told the agents.
+        on_ready: called once, after the first heartbeat.
+    """
+
+    def __init__(
+        self,
+        options: ServeOptions,
+        store: Store,
+        cluster: Cluster,
+        *,
+        targets_url: str,
+        on_ready: Callable[[], object] = lambda: None,
+    ) -> None:
         self._options, self._store, self._cluster, self._targets_url = options, store, cluster, targets_url
+        self._on_ready = on_ready
         self._controller = Controller(store, cluster, run_id=options.run_ids[0] if options.run_ids else None)
         self._started_ns = time.time_ns()
         self._next_beat_s = self._next_clocks_s = 0.0
@@ -85,11 +100,11 @@ class Server:
         self._controller.is_holding = on
 
     def run(self) -> None:
-        """Say that it is ready, and drive the jobs until told to leave."""
+        """Take up what runs, say that it is ready, and drive the jobs until told to leave."""
         self._take_note()
         self._controller.adopt()
         self._beat()
-        print(json.dumps(self._describe()), flush=True)
+        self._on_ready()
         watchdog = Watchdog(HANG_S, story="Ray has not answered for {} s: this controller ends.")
         try:
             while not self._is_leaving:
@@ -140,14 +155,6 @@ class Server:
             for name in self._options.names:
                 self._store.note_controller(dataclasses.replace(said, name=name))
 
-    def _describe(self) -> dict[str, object]:
-        return {
-            "pid": os.getpid(),
-            "host": socket.gethostname(),
-            "address": self._options.address,
-            "targets_url": self._targets_url,
-        }
-
 
 @contextlib.contextmanager
 def _opened(options: ServeOptions) -> Iterator[Server]:
@@ -176,7 +183,19 @@ def _opened(options: ServeOptions) -> Iterator[Server]:
         serving = serve_targets(cluster.agents, listen=started.targets_listen, port=started.targets_port)
         targets_url = f"{stack.enter_context(serving).url}/"
         store = stack.enter_context(contextlib.closing(Store(options.home.state_db)))
-        yield Server(options, store, cluster, targets_url=targets_url)
+        ready = {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "address": options.address,
+            "targets_url": targets_url,
+        }
+        yield Server(
+            options,
+            store,
+            cluster,
+            targets_url=targets_url,
+            on_ready=lambda: print(json.dumps(ready), flush=True),
+        )
 
 
 def parse(arguments: Sequence[str]) -> tuple[ServeOptions, int | None]:

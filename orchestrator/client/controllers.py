@@ -170,14 +170,15 @@ def _clear(store: Store, *, cancel: bool, observer: Observer) -> None:
     running = _running(store)
     if running and not cancel:
         names = ", ".join(job.job_id for job in running[:5])
+        count = "1 job runs" if len(running) == 1 else f"{len(running)} jobs run"
         raise InputError(
-            f"{len(running)} jobs run: {names}{', …' if len(running) > 5 else ''}. Wait for them (wattledger status), "
+            f"{count}: {names}{', …' if len(running) > 5 else ''}. Wait for them (wattledger status), "
             "or have them cancelled first: wattledger down --cancel"
         )
     for job in running:
         store.request_stop(job.job_id, Stop.CANCEL, reason=LOWERED, now_ns=time.time_ns())
     if running:
-        observer.say(f"waiting for {len(running)} jobs to end")
+        observer.say(f"waiting for {', '.join(job.job_id for job in running)} to end")
     while _running(store) and live_controller(store) is not None:
         time.sleep(POLL_S)
 

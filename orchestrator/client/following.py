@@ -119,8 +119,10 @@ def cancel(
     """
     with contextlib.closing(open_store(home)) as store:
         found = {job.job_id: job for name in names for job in find_jobs(store, name)}
-        run_ids = list(dict.fromkeys(job.run_id for job in found.values()))
-        followed = Followed(store, home, run_ids, observer=observer, only=frozenset(found))
+        going_on = [job for job in found.values() if not job.state.is_final]
+        run_ids = list(dict.fromkeys(job.run_id for job in going_on))
+        only = frozenset(job.job_id for job in going_on)
+        followed = Followed(store, home, run_ids, observer=observer, only=only)
         followed.look()
         followed.stop(reason)
         while wait and followed.look():
