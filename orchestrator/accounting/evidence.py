@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from orchestrator.accounting.assumed import assumed
+from orchestrator.accounting.baseline import Baseline, read_baselines
 from orchestrator.accounting.energy import DeviceWindow, EnergySum, by_phase, in_phases, sum_of, windows
 from orchestrator.accounting.many import MANY_JOBS, read_many
 from orchestrator.accounting.phases import PhaseSpan, phase_spans
@@ -42,6 +43,7 @@ class Evidence:
         node_of: device to the node that metered it, for the devices of the energy log.
         incomplete: an attempt that ended lacks entries, and nothing stands in for them.
         recovered: those of ``entries`` that are not from the energy log, but from Prometheus in its place.
+        baseline: who scored its base model; ``None``: the job itself.
     """
 
     job: JobRecord
@@ -54,6 +56,7 @@ class Evidence:
     node_of: Mapping[str, str] = field(default_factory=dict)
     incomplete: bool = False
     recovered: tuple[EnergyEntry, ...] = ()
+    baseline: Baseline | None = None
 
     @property
     def last(self) -> AttemptRecord | None:
@@ -145,7 +148,9 @@ def gather(home: Home, jobs: Sequence[JobRecord], *, many: int = MANY_JOBS) -> t
     for entry in read.entries:
         if entry.job_id is not None:
             entries[entry.job_id].append(entry)
-    return tuple(_evidence(home, job, tuple(entries[job.job_id]), read) for job in jobs)
+    baselines = read_baselines(home, jobs)
+    found = (_evidence(home, job, tuple(entries[job.job_id]), read) for job in jobs)
+    return tuple(replace(one, baseline=baselines.get(one.job.spec.baseline_job)) for one in found)
 
 
 def _days(attempt: AttemptRecord, *, slack_ns: int = 0) -> tuple[str, str]:

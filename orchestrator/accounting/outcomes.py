@@ -73,6 +73,8 @@ def _metric(evidence: Evidence) -> str | Unknown:
 
 
 def _logged_score(evidence: Evidence, metric: str, phase: Phase) -> float | None:
+    if phase is Phase.BASELINE and evidence.baseline is not None:
+        return evidence.baseline.score(metric)
     return last_of(evidence.log.samples, SCORE_PREFIX + metric, phase)
 
 
@@ -82,6 +84,8 @@ def _score(evidence: Evidence, metric: str | Unknown, phase: Phase) -> float | U
     if phase is Phase.BASELINE and evidence.job.spec.kind != "finetune":
         return Unknown(NOTHING_TRAINED)
     value = _logged_score(evidence, metric, phase)
+    if value is None and phase is Phase.BASELINE and evidence.baseline is not None:
+        return Unknown(evidence.baseline.unlogged(metric))
     if value is None:
         return evidence.unlogged(f"{metric} in the {phase} phase")
     return value if math.isfinite(value) else Unknown(NOT_A_NUMBER)
@@ -96,6 +100,8 @@ def _gain(evidence: Evidence, metric: str | Unknown) -> Gain:
     if evidence.last is None:
         return Gain(percent=None, reason=NOT_RUN)
     base, score = (_logged_score(evidence, metric, phase) for phase in (Phase.BASELINE, Phase.EVALUATE))
+    if base is None and evidence.baseline is not None:
+        return Gain(percent=None, reason=evidence.baseline.unlogged(metric))
     if evidence.last.state is AttemptState.RUNNING and None in (base, score):
         return Gain(percent=None, reason=f"{evidence.last_name} still runs and has not taken both scores")
     return gain_percent(
