@@ -359,7 +359,7 @@ class TestReads:
         (row,) = json.loads(call("report", "--json", "--home", tmp_path).out)
         assert row["state"] == "failed"
         (job,) = json.loads(call("status", "--json", "--home", tmp_path).out)["jobs"]
-        assert job["reason"] == "its controller ended without finishing it; submit the manifest again"
+        assert job["reason"] == "the process it was bound to ended without finishing it; submit the manifest again"
 
 
 class TestSmallVerbs:
