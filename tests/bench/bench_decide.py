@@ -115,7 +115,7 @@ def record(number: int, *, priority: int = 0, limit_s: float | None = None, **re
     )
 
 
-def same(number: int, draw: random.Random) -> JobRecord:  # noqa: ARG001 - all mixes are called alike
+def same(number: int, draw: random.Random) -> JobRecord:
     """All want one GPU of any type."""
     return record(number)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,7 +16,6 @@ from orchestrator.quotas import Quota
 from orchestrator.store import Store
 from tests.queues import Queue, node, run_record, spec
 from workers.contract import JobSpec
-from workers.errors import LedgerError
 from workers.units import NS_PER_S
 
 Make = Callable[..., Queue]
@@ -39,26 +41,15 @@ def fails(attempts: int, exit_code: int | None = 1) -> Callable[[JobSpec, int], 
     return lambda _, number: exit_code if number <= attempts else 0
 
 
-class Full(Store):
-    """A ledger whose disk is full: what is read is there, and nothing can be written.
-
-    Attributes:
-        is_full: whether it is, now.
-    """
-
-    is_full = True
-
-    def _change(self, statement: str, parameters: tuple[object, ...] = ()) -> int:
-        if Full.is_full:
-            raise LedgerError("the ledger cannot be written: database or disk is full. Free disk space.")
-        return super()._change(statement, parameters)
-
-
-@pytest.fixture
-def disk() -> Iterator[type[Full]]:
-    Full.is_full = False
-    yield Full
-    Full.is_full = True
+@contextlib.contextmanager
+def full_disk() -> Iterator[None]:
+    """No file of this process grows any more: the ledger can be read and not written."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 class TestFailures:
@@ -235,6 +226,51 @@ class TestStops:
         assert queue.states() == {"j": "succeeded"}
 
 
+class Raced(Store):
+    """The controller's connection; just before one of its changes, somebody else gets in with theirs.
+
+    Attributes:
+        others: what they do, once.
+    """
+
+    others: Callable[[], object] | None = None
+
+    def together(self) -> contextlib.AbstractContextManager[None]:
+        others, Raced.others = Raced.others, None
+        if others is not None:
+            others()
+        return super().together()
+
+
+class TestRaces:
+    def test_a_cancel_between_the_look_and_the_note_of_a_failure_is_not_lost(self, make: Make) -> None:
+        queue = make(FakeCluster((node("a"),), outcome=fails(9)), spec(retry=AT_ONCE))
+        queue.begin(kind=Raced)
+        queue.step()
+        Raced.others = lambda: queue.store.request_stop("j", Stop.CANCEL, reason="not wanted", now_ns=0)
+        queue.step(5.0)
+        assert Raced.others is None
+        assert (queue.job().state, queue.job().reason) == (JobState.CANCELLED, "not wanted")
+        assert queue.attempts() == [("cancelled", "not wanted")]
+
+    def test_a_job_that_is_cancelled_as_it_starts_does_not_and_the_others_do(self, make: Make) -> None:
+        queue = make(FakeCluster((node("a", gpus=2),)), spec("a"), spec("b"))
+        queue.begin(kind=Raced)
+        Raced.others = lambda: queue.store.request_stop("a", Stop.CANCEL, reason="not wanted", now_ns=0)
+        queue.step()
+        assert queue.states() == {"a": "cancelled", "b": "running"}
+        queue.finish()
+        assert queue.started() == [("b", 1)]
+
+    def test_a_job_that_is_submitted_while_others_are_decided_about_is_not_overlooked(self, make: Make) -> None:
+        queue = make(FakeCluster((node("a", gpus=2),), lasts_s=lambda *_: None), spec("a"))
+        queue.begin(kind=Raced)
+        Raced.others = lambda: queue.store.submit(run_record("late"), [spec("b")])
+        queue.step()
+        queue.step()
+        assert queue.states() == {"a": "running", "b": "running"}
+
+
 class TestNeeds:
     def test_a_chain_runs_in_its_order(self, make: Make) -> None:
         queue = make(FakeCluster((node("a", gpus=8),)), spec("c", needs=["b"]), spec("b", needs=["a"]), spec("a"))
@@ -345,41 +381,37 @@ class TestSurvival:
         assert queue.attempts(moved) == [("lost", "node a was lost"), ("succeeded", None)]
         assert [attempt.nodes for attempt in queue.job(moved).attempts] == [("id-a",), ("id-b",)]
 
-    def test_a_full_disk_starts_nothing_and_says_so_and_goes_on_once_there_is_room(
-        self, make: Make, disk: type[Full]
-    ) -> None:
+    def test_a_full_disk_starts_nothing_and_says_so_and_goes_on_once_there_is_room(self, make: Make) -> None:
         queue = make(FakeCluster((node("a"),)), spec())
-        controller = queue.begin(kind=disk)
-        disk.is_full = True
-        assert controller.step(wait_s=1.0)
-        assert controller.trouble == "the ledger cannot be written: database or disk is full. Free disk space."
+        with full_disk():
+            assert queue.step(1.0)
+        assert queue.controller.trouble is not None
+        assert re.fullmatch(r"the ledger cannot be written: .*\. Free disk space.*", queue.controller.trouble)
         assert (queue.started(), queue.states()) == ([], {"j": "queued"})
-        disk.is_full = False
         queue.finish()
-        assert (controller.trouble, queue.states()) == (None, {"j": "succeeded"})
+        assert (queue.controller.trouble, queue.states()) == (None, {"j": "succeeded"})
 
-    def test_an_end_that_the_disk_refuses_is_kept_and_noted_later(self, make: Make, disk: type[Full]) -> None:
+    def test_an_end_that_the_disk_refuses_is_kept_and_noted_later(self, make: Make) -> None:
         queue = make(FakeCluster((node("a"),)), spec("a"), spec("b"))
-        controller = queue.begin(kind=disk)
-        controller.step(wait_s=0.0)
-        disk.is_full = True
-        for _ in range(3):
-            assert controller.step(wait_s=10.0)
+        queue.step()
+        with full_disk():
+            for _ in range(3):
+                assert queue.step(10.0)
         assert (queue.states(), queue.started()) == ({"a": "running", "b": "queued"}, [("a", 1)])
-        disk.is_full = False
         queue.finish()
         assert queue.states() == {"a": "succeeded", "b": "succeeded"}
         assert queue.job("a").attempts[0].ended_ns == NS_PER_S
 
-    def test_a_disk_that_stays_full_is_not_hurried(self, make: Make, disk: type[Full]) -> None:
-        queue = make(FakeCluster((node("a"),), lasts_s=lambda *_: None), spec(schedule={"time_limit_s": 5.0}))
-        controller = queue.begin(kind=disk)
-        controller.step(wait_s=0.0)
-        disk.is_full = True
-        began_s = queue.now_s
-        for _ in range(4):
-            controller.step(wait_s=10.0)
-        assert queue.now_s - began_s == 5 + 3 * 10
+    def test_a_disk_that_stays_full_is_not_hurried(self, make: Make) -> None:
+        cluster = FakeCluster((node("a"),), lasts_s=lambda *_: None)
+        queue = make(cluster, spec(schedule={"time_limit_s": 5.0}))
+        queue.step()
+        with full_disk():
+            for _ in range(4):
+                queue.step(10.0)
+        assert queue.now_s == 5 + 3 * 10
+        queue.finish()
+        assert queue.states() == {"j": "failed"}
 
 
 class TestWork:
@@ -401,7 +433,8 @@ class TestWork:
         queue = make(FakeCluster((node("a", gpus=2), node("b", "L4"))), *(spec(name) for name in "vwxyz"))
         queue.step()
         assert len(queue.cluster.running) == 3
-        assert queue.finish() == 2
+        queue.finish()
+        assert queue.now_s == 2
         assert queue.states() == dict.fromkeys("vwxyz", "succeeded")
 
     def test_memory_is_a_limit_as_gpus_are(self, make: Make) -> None:
