@@ -261,12 +261,12 @@ def _state(written: State | None) -> NodeState | None:
         return None
 
 
-def _told(notes: Iterable[Message]) -> dict[tuple[str, int], Told]:
+def _told(notes: Iterable[Message]) -> dict[tuple[str, int, int], Told]:
     """By job and attempt, what attempts have left that could not wait for an agent."""
     told = {}
     for note in notes:
         with contextlib.suppress(KeyError, TypeError, ValueError):
-            told[str(note["job_id"]), int(note["attempt"])] = told_from_json(note)
+            told[str(note["job_id"]), int(note["attempt"]), int(note.get("rank", 0))] = told_from_json(note)
     return told
 
 

@@ -1,7 +1,11 @@
 """``python -m workers.attempt job.json``: runs one job on this machine, metered and logged. Needs no Ray.
 
 With ``--agent`` it leases its devices from that node's agent; without, it starts an agent of its own for as long as it
-runs. Exit codes: 0 done, 1 the job failed, 2 the job cannot be used, 3 the agent does not answer, 130 cancelled.
+runs. Started once per rank with ``torchrun``'s variables (``RANK``, ``WORLD_SIZE``, ``LOCAL_RANK``, ``MASTER_ADDR``,
+``MASTER_PORT``) the processes train one model together, each on a device of its own.
+
+``SIGUSR1``: save a checkpoint and leave. ``SIGTERM``, ``SIGINT``: leave. Exit codes: 0 done, 1 the job failed, 2 the
+job cannot be used, 3 the agent does not answer, 4 another rank ended first, 75 left as asked, 130 cancelled.
 """
 
 from __future__ import annotations
@@ -9,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import os
 import platform
 import signal
@@ -16,32 +21,30 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from importlib import metadata
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 
-from workers import lifeline, metric_log
+from workers import environment, lifeline, metric_log
 from workers.contract import JobSpec, Phase
 from workers.errors import InputError, JobError, UnreachableError, WattledgerError
 from workers.home import Home
+from workers.leaving import Leaving, Left
 from workers.metric_log import MetricLog
 from workers.session import Session
 from workers.tasks import task_info
 from workers.telemetry.client import AgentConnection, HeldLease
 from workers.training.models import model_info
+from workers.training.ranks import Ranks
 from workers.units import mj_to_joules
 
 CANCELLED_EXIT_CODE = 130
+LEFT_EXIT_CODE = 75
+"""Left its place as it was asked to by ``SIGUSR1``; what it had done is in the job's newest checkpoint, if any."""
 DEATH_GRACE_S = 5.0
 """How long an attempt that lost its parent may take to leave in order."""
 REASON_FILE = "reason.txt"
-ENVIRONMENT_FILE = "environment.json"
-UNMETERED = "unmetered"
-"""Key of ``ENVIRONMENT_FILE``: kind of device (``cpu``, ``dram``) to why the node does not meter it."""
-UNCONFIRMED = "unconfirmed"
-"""Key of ``ENVIRONMENT_FILE``: why its last joules were not known to be booked when it ended; null when they were."""
-PACKAGES = ("torch", "transformers", "peft", "numpy", "pyarrow")
+"""Beside the job file: why rank 0 failed. The others' are ``reason_file(rank)``."""
 
 
 class Cancelled(BaseException):
@@ -54,7 +57,9 @@ class Options:
 
     Attributes:
         agent: the agent's socket; ``None``: the attempt starts its own, which meters by ``meter`` and ``cpu``.
-        devices: UUIDs or indices on the node; empty means as many as the job wants, from the first on.
+        devices: UUIDs or indices on the node that are this rank's; empty means as many as the job wants, from the first
+            on, or of several ranks each the one of its place on the node.
+        ranks: which process of the attempt this is.
     """
 
     job: Path
@@ -64,43 +69,65 @@ class Options:
     devices: tuple[str, ...]
     meter: str
     cpu: str = "auto"
+    ranks: Ranks = field(default_factory=Ranks)
 
 
-def run_attempt(spec: JobSpec, options: Options, agent: Path) -> str:
-    """Run the job with devices leased from the agent at ``agent``; gives what was booked to it, in words.
+def reason_file(rank: int) -> str:
+    """Name of the file in which a rank says why it failed."""
+    return f"reason-{rank}.txt" if rank else REASON_FILE
+
+
+def run_attempt(spec: JobSpec, options: Options, agent: Path, leaving: Leaving) -> str:
+    """Run this rank's part of the job with devices leased from the agent at ``agent``; gives what was booked, in words.
 
     Raises:
         WattledgerError: whatever ended it; its energy is booked all the same.
+        Left: it was asked to.
     """
-    home = Home(options.home)
+    home, ranks = Home(options.home), options.ranks
     folder = home.attempt_folder(spec.job_id, options.attempt)
     folder.mkdir(parents=True, exist_ok=True)
-    environment = _environment(spec)
-    _keep(folder, environment)
+    found = environment.capture(spec, rank=ranks.rank, ranks=ranks.world_size)
+    environment.keep(folder, ranks.rank, found)
     with (
         AgentConnection(agent) as connection,
         HeldLease(
             connection,
             job_id=spec.job_id,
             attempt=options.attempt,
-            devices=options.devices or tuple(map(str, range(spec.resources.gpus))),
-            cpus=spec.resources.cpus,
+            devices=options.devices or _devices(spec, ranks),
+            cpus=_cpus(spec, ranks),
             phase=Phase.LOAD,
             power=spec.power,
+            rank=ranks.rank,
         ) as lease,
     ):
-        _keep(folder, {**environment, UNMETERED: lease.unmetered})
-        with MetricLog(home.metrics(spec.job_id, options.attempt)) as log:
+        found |= {
+            environment.UNMETERED: lease.unmetered,
+            "devices": {uuid: lease.models.get(uuid) for uuid in lease.devices},
+        }
+        environment.keep(folder, ranks.rank, found)
+        with MetricLog(home.metrics(spec.job_id, options.attempt), rank=ranks.rank) as log:
             if lease.cap_watts is not None:
                 log.log(metric_log.POWER_CAP_WATTS, lease.cap_watts, phase=None)
             # Imported under the lease: loading torch is part of what the job costs. CUDA reads the variable then.
             os.environ["CUDA_VISIBLE_DEVICES"] = lease.visible_devices
             from workers import pipeline  # noqa: PLC0415
+            from workers.training.checkpoint import Checkpoints, digest_of  # noqa: PLC0415
 
-            session = Session(lease=lease, log=log, folder=folder, phases=pipeline.phases_of(spec))
-            pipeline.run(spec, session, artifacts=folder)
+            shown = folder if ranks.is_first else None
+            session = Session(lease=lease, log=log, folder=shown, phases=pipeline.phases_of(spec))
+            checkpoints = Checkpoints(home.checkpoints(spec.job_id), digest=digest_of(spec), attempt=options.attempt)
+            pipeline.run(
+                spec,
+                session,
+                pipeline.Place(artifacts=folder, checkpoints=checkpoints, leaving=leaving, ranks=ranks),
+            )
+        if ranks.is_first:
+            checkpoints.remove()
         energy_mj = lease.close()
-        _keep(folder, {**environment, UNMETERED: lease.unmetered, UNCONFIRMED: lease.unconfirmed})
+        found |= {environment.UNMETERED: lease.unmetered, environment.UNCONFIRMED: lease.unconfirmed}
+        environment.keep(folder, ranks.rank, found)
     if not lease.devices:
         return "no metered device"
     if energy_mj is None:
@@ -113,8 +140,14 @@ def own_agent(options: Options) -> Iterator[Path]:
     """An agent for this attempt alone, started again when it dies; gives its socket.
 
     Raises:
+        InputError: several ranks would each meter the whole node.
         UnreachableError: it did not start; what it said is on standard error.
     """
+    if options.ranks.world_size > 1:
+        raise InputError(
+            "several ranks lease from one agent of their node. Start it with `python -m workers.agent`, and give its "
+            "socket to each rank with --agent."
+        )
     node = f"{platform.node()}-{os.getpid()}"
     arguments = ["--home", str(options.home), "--node", node, "--meter", options.meter, "--cpu", options.cpu]
     said: list[bytes] = []
@@ -158,18 +191,21 @@ def parse(arguments: Sequence[str]) -> tuple[Options, int | None]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the job; gives the exit code."""
     options, lifeline_fd = parse(sys.argv[1:] if arguments is None else arguments)
+    leaving = Leaving()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _cancel)
+    signal.signal(signal.SIGUSR1, leaving.ask)
     if lifeline_fd is not None:
         lifeline.watch(lifeline_fd, _leave)
     try:
+        options = replace(options, ranks=Ranks.of(os.environ))
         spec = JobSpec.from_json(_read(options.job), source=str(options.job))
         # Asked before anything is started, so that a misspelt name costs no energy.
         task_info(spec.task)
         model_info(spec.model)
         with contextlib.ExitStack() as stack:
             agent = options.agent or stack.enter_context(own_agent(options))
-            booked = run_attempt(spec, options, agent)
+            booked = run_attempt(spec, options, agent, leaving)
     except WattledgerError as error:
         return _fail(options, str(error), error.exit_code)
     except OSError as error:
@@ -178,6 +214,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MemoryError:
         sentence = "out of host memory. Lower training.batch_size, or give the job a larger node."
         return _fail(options, sentence, JobError.exit_code)
+    except Left:
+        sys.stderr.write("left as asked; the job goes on from its newest checkpoint.\n")
+        return LEFT_EXIT_CODE
     except Cancelled:
         sys.stderr.write("cancelled; what was measured so far is in the ledger.\n")
         return CANCELLED_EXIT_CODE
@@ -191,7 +230,7 @@ def _fail(options: Options, sentence: str, exit_code: int) -> int:
     """Say why on standard error, and beside the job file, where whoever started this looks."""
     sys.stderr.write(f"{sentence}\n")
     with contextlib.suppress(OSError):
-        options.job.with_name(REASON_FILE).write_text(sentence, encoding="utf-8")
+        options.job.with_name(reason_file(options.ranks.rank)).write_text(sentence, encoding="utf-8")
     return exit_code
 
 
@@ -213,30 +252,18 @@ def _leave() -> None:
     os._exit(CANCELLED_EXIT_CODE)
 
 
-def _keep(folder: Path, environment: dict[str, object]) -> None:
-    """Replace the file; whoever reads it meanwhile finds it whole."""
-    temporary = folder / f".{ENVIRONMENT_FILE}"
-    temporary.write_text(json.dumps(environment, indent=2), encoding="utf-8")
-    temporary.replace(folder / ENVIRONMENT_FILE)
+def _devices(spec: JobSpec, ranks: Ranks) -> tuple[str, ...]:
+    """Indices on the node, where the launcher named none."""
+    if not spec.resources.gpus:
+        return ()
+    if ranks.world_size > 1:
+        return (str(ranks.local_rank),)
+    return tuple(map(str, range(math.ceil(spec.resources.gpus))))
 
 
-def _environment(spec: JobSpec) -> dict[str, object]:
-    """What the attempt ran in, for whoever wants to run it again."""
-    return {
-        "spec": json.loads(spec.to_json()),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "host": platform.node(),
-        "pid": os.getpid(),
-        "packages": {name: version for name in PACKAGES if (version := _version(name))},
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
+def _cpus(spec: JobSpec, ranks: Ranks) -> float:
+    """This rank's part of the cores that the job has on each node."""
+    return spec.resources.cpus / max(1, ranks.world_size // spec.resources.nodes)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import pydantic
 from pydantic import ConfigDict, Field, Strict
@@ -89,7 +90,7 @@ class Evaluation(Section):
 
 
 class Inference(Section):
-    """An inference-cost job: what 1,000 answers cost."""
+    """What is measured of inference: what 1,000 answers cost."""
 
     requests: int = Field(1000, ge=1, description="inferences that are counted")
     batch_size: int = Field(1, ge=1, description="inferences per forward pass")
@@ -154,6 +155,12 @@ class Accounting(Section):
         None,
         gt=0,
         description="mean watts the host's CPU draws for this job, for nodes whose CPU has no meter: modelled; "
+        "null means unknown",
+    )
+    dram_watts: float | None = Field(
+        None,
+        gt=0,
+        description="mean watts the host's memory draws for this job, for nodes whose DRAM has no meter: modelled; "
         "null means unknown",
     )
     team: str | None = Field(None, pattern=NAME_PATTERN, description="team the job is booked to in roll-ups")
@@ -222,7 +229,7 @@ class JobSpec(Section):
     quantization: Quantization = Field("none", description="weights of the base model while it trains")
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
-    inference: Inference = Inference()
+    inference: Inference | None = None
     resources: Resources = Resources()
     power: Power = Power()
     budget: Budget = Budget()
@@ -237,6 +244,11 @@ class JobSpec(Section):
     adapter_job: str | None = Field(
         None, description="job whose fine-tuned weights are loaded; null means the base model"
     )
+
+    @property
+    def measured_inference(self) -> Inference | None:
+        """What the job measures of inference: as ``inference`` says; silent, by the defaults where it is its kind."""
+        return Inference() if self.inference is None and self.kind == "inference" else self.inference
 
     @classmethod
     def from_json(cls, text: str, *, source: str = "job.json") -> JobSpec:
@@ -293,11 +305,18 @@ def _sentence(model: type[Section], item: Mapping[str, Any]) -> str:
 
 def _keys_at(model: type[Section], path: tuple[str | int, ...]) -> list[str]:
     """The keys a section takes at ``path`` below ``model``; empty where the path leads out of sections."""
-    here: Any = model
+    here: type[Section] | None = model
     for part in path:
-        known = here.model_fields.get(str(part)) if isinstance(here, type) and issubclass(here, Section) else None
-        here = known.annotation if known is not None else None
-    return list(here.model_fields) if isinstance(here, type) and issubclass(here, Section) else []
+        known = here.model_fields.get(str(part)) if here is not None else None
+        here = section_of(known.annotation) if known is not None else None
+    return list(here.model_fields) if here is not None else []
+
+
+def section_of(annotation: object) -> type[Section] | None:
+    """The section a field's annotation holds, one that may be left out too; ``None`` for a plain value."""
+    kinds = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    sections = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)]
+    return sections[0] if sections else None
 
 
 class Phase(enum.StrEnum):
@@ -386,7 +405,11 @@ class Reading:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Lease:
-    """An attempt's hold on devices of a node, from ``opened_ns`` until the agent closes it."""
+    """One rank's hold on devices of a node, from ``opened_ns`` until the agent closes it.
+
+    Attributes:
+        rank: which process of the attempt; an attempt of one process is rank 0.
+    """
 
     lease_id: str
     job_id: str
@@ -396,6 +419,7 @@ class Lease:
     cpus: float
     opened_ns: int
     phase: Phase | None = None
+    rank: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,6 +10,7 @@ WattledgerError                      exit code
 │   ├── CapError                     1   a power limit cannot be set as asked
 │   └── UnmeteredError               1   a kind of energy cannot be had on this host
 └── JobError                         1   a job cannot go on
+    └── PeerLostError                4   another rank of the attempt has ended; that one says why
 """
 
 from __future__ import annotations
@@ -74,6 +75,12 @@ class UnmeteredError(MeterError):
 
 class JobError(WattledgerError):
     """A job cannot go on; the message is what its user reads."""
+
+
+class PeerLostError(JobError):
+    """Another process of the same attempt has ended, or does not answer; the reason is that one's."""
+
+    exit_code = 4
 
 
 class ManifestError(InputError):

@@ -94,6 +94,14 @@ class Home:
         """
         return self.root / "artifacts" / _job_id(job_id)
 
+    def checkpoints(self, job_id: str) -> Path:
+        """Folder of a job's checkpoints, all attempts'.
+
+        Raises:
+            InputError: the job id is not one.
+        """
+        return self.artifacts(job_id) / "checkpoints"
+
     def attempt_folder(self, job_id: str, attempt: int) -> Path:
         """Folder of one attempt's artifacts.
 

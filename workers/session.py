@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from workers import metric_log
@@ -23,31 +23,56 @@ PROGRESS_EVERY_NS = NS_PER_S // 4
 
 
 class Session:
-    """One attempt's records. ``phases`` are those it will go through, in order, for the progress."""
+    """One rank's records. ``phases`` are those it will go through, in order, for the progress.
+
+    Args:
+        folder: where the progress is written; ``None`` for ranks that leave that to the first.
+    """
 
     def __init__(
         self,
         *,
         lease: HeldLease,
         log: MetricLog,
-        folder: Path,
+        folder: Path | None,
         phases: Sequence[Phase],
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._lease, self._log, self._folder, self._clock_ns = lease, log, folder, clock_ns
         self._phases = tuple(phases)
         self._phase: Phase | None = None
-        self._done = self._total = self._shown_ns = 0
+        self._done = self._total = self._carried = self._shown_ns = 0
+        self._started_ns = self._phase_started_ns = 0
+        self._expected: dict[Phase, int] = {}
+        self._behind = self._behind_carried = 0
+
+    def expect(self, steps: Mapping[Phase, int]) -> None:
+        """So many steps, or batches, each phase of the attempt will have."""
+        self._expected = dict(steps)
+
+    def carry(self, steps: int) -> None:
+        """Of the present phase, an earlier attempt did so many steps."""
+        self._done = self._carried = steps
 
     @contextlib.contextmanager
     def phase(self, phase: Phase) -> Iterator[None]:
         """Everything inside belongs to ``phase``. A phase left by an error stays open in the metric log: cut short."""
         self._lease.set_phase(phase)
-        self._phase, self._done, self._total, self._shown_ns = phase, 0, 0, 0
+        now_ns = self._clock_ns()
+        self._started_ns, self._phase_started_ns = self._started_ns or now_ns, now_ns
+        self._behind, self._behind_carried = self._behind + self._done, self._behind_carried + self._carried
+        self._phase, self._done, self._total, self._carried, self._shown_ns = phase, 0, 0, 0, 0
         self._log.log(metric_log.PHASE_START, 1.0, phase=phase)
         self._show(None)
         yield
         self._log.log(metric_log.PHASE_END, 1.0, phase=phase)
+
+    @contextlib.contextmanager
+    def between_phases(self) -> Iterator[None]:
+        """Everything inside is the job's and no phase's: what would make the figures of any phase wrong."""
+        self._lease.set_phase(None)
+        self._phase = None
+        yield
 
     def step(self, *, step: int, steps: int, samples: int, loss: float | None) -> None:
         """One optimiser step or batch of the present phase is done; waits when the device is slower than this host."""
@@ -57,6 +82,10 @@ class Session:
         if loss is not None:
             self._log.log(metric_log.LOSS, loss, phase=self._phase, step=step)
         self._show(loss)
+
+    def begin_work(self) -> None:
+        """The next step begins now: what was waited for since the last one is not the device's work."""
+        self._lease.begin_work()
 
     def warm(self) -> None:
         """Work that is not counted was done: keep the device's pace and nothing else."""
@@ -73,7 +102,9 @@ class Session:
     def _show(self, loss: float | None) -> None:
         """Write the progress, unless it was written a moment ago."""
         now_ns = self._clock_ns()
-        if self._phase is None or (now_ns - self._shown_ns < PROGRESS_EVERY_NS and self._done < self._total):
+        if self._folder is None or self._phase is None:
+            return
+        if now_ns - self._shown_ns < PROGRESS_EVERY_NS and self._done < self._total:
             return
         self._shown_ns = now_ns
         write_progress(
@@ -86,5 +117,11 @@ class Session:
                 total=self._total,
                 loss=loss,
                 updated_ns=now_ns,
+                started_ns=self._started_ns,
+                phase_started_ns=self._phase_started_ns,
+                carried=self._carried,
+                job_done=self._behind + self._done,
+                job_total=sum(self._expected.values()),
+                job_carried=self._behind_carried + self._carried,
             ),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from orchestrator.accounting.assumed import SOURCES
 from orchestrator.accounting.budgets import exceeded, job_budget
 from orchestrator.accounting.carbon import CarbonBasis
 from orchestrator.accounting.clocks import Clocks
@@ -81,7 +82,7 @@ def details_of(joined: Joined, basis: CarbonBasis | Unknown, row: ReportRow, clo
 
 
 def _metering(joined: Joined, clocks: Clocks) -> Mapping[str, object]:
-    """Both figures of the GPUs, and how far the clocks of the nodes were off."""
+    """Both figures of the GPUs, what no meter counted, and how far the clocks of the nodes were off."""
     evidence, witness = joined.evidence, joined.witness
     logged = sum(window.energy_mj for window in evidence.logged_windows)
     started_ns = min((entry.start_ns for entry in evidence.entries), default=0)
@@ -94,6 +95,7 @@ def _metering(joined: Joined, clocks: Clocks) -> Mapping[str, object]:
             power_disagreement_percent(evidence), "no counter of its GPUs has power readings beside it"
         ),
         "recovered_kwh": mj_to_kwh(sum(entry.energy_mj for entry in evidence.recovered)),
+        "assumed_kwh": mj_to_kwh(sum(e.energy_mj for e in evidence.entries if e.device in SOURCES.values())),
         "clock_offset_s": {node: _seconds(clocks, node, started_ns) for node in sorted(set(evidence.node_of.values()))},
     }
 

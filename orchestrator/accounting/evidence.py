@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from orchestrator.accounting.assumed import assumed_cpu
+from orchestrator.accounting.assumed import assumed
 from orchestrator.accounting.energy import DeviceWindow, EnergySum, by_phase, in_phases, sum_of, windows
 from orchestrator.accounting.many import MANY_JOBS, read_many
 from orchestrator.accounting.phases import PhaseSpan, phase_spans
 from orchestrator.accounting.unknown import Unknown
 from orchestrator.lifecycle import AttemptRecord, AttemptState, JobRecord
-from workers.attempt import ENVIRONMENT_FILE, UNCONFIRMED, UNMETERED
 from workers.contract import EnergyEntry, Phase
+from workers.environment import UNCONFIRMED, UNMETERED, environment_file
 from workers.home import Home
 from workers.metric_log import MetricRead, read_metric_log
 from workers.telemetry.energy_log import utc_date
@@ -32,8 +32,8 @@ class Evidence:
     """What is known of one job.
 
     Attributes:
-        entries: energy booked to it, all attempts, and what its manifest assumes of the CPU where nobody metered it;
-            those of the last one have the phases of its metric log where the agent heard of none.
+        entries: energy booked to it, all attempts, and what its manifest assumes of CPU and DRAM where nobody metered
+            them; those of the last one have the phases of its metric log where the agent heard of none.
         damaged: a file of the energy log that may hold entries of this job cannot be read.
         log: metric log of the last attempt.
         spans: phases of the last attempt.
@@ -166,7 +166,7 @@ def _evidence(home: Home, job: JobRecord, entries: tuple[EnergyEntry, ...], read
     spans = phase_spans(log.samples)
     phased = [
         entry
-        for part in (entries, assumed_cpu(job, entries))
+        for part in (entries, assumed(job, entries))
         for entry in (
             *(entry for entry in part if entry.attempt != last),
             *in_phases([entry for entry in part if entry.attempt == last], spans),
@@ -191,7 +191,7 @@ def _evidence(home: Home, job: JobRecord, entries: tuple[EnergyEntry, ...], read
 def _environment(home: Home, job_id: str, attempt: int) -> Mapping[str, Any]:
     """What an attempt kept of how it ran; nothing where it left no record that can be read."""
     try:
-        record = json.loads((home.attempt_folder(job_id, attempt) / ENVIRONMENT_FILE).read_text(encoding="utf-8"))
+        record = json.loads((home.attempt_folder(job_id, attempt) / environment_file(0)).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return record if isinstance(record, dict) else {}

@@ -193,15 +193,17 @@ def parity_inferences(training_kwh: float, inference_kwh: float) -> float | None
 
 
 def parity_of(evidence: Evidence) -> float | Unknown:
-    """The same for a fine-tuned model, one inference being one sample of its evaluation."""
-    if evidence.job.spec.kind != "finetune":
+    """The same for a fine-tuned model: by the inferences it measured, else by the samples of its evaluation."""
+    spec = evidence.job.spec
+    if spec.kind != "finetune":
         return Unknown("nothing was trained")
-    training, evaluation = evidence.energy_of(Phase.TRAIN), evidence.energy_of(Phase.EVALUATE)
-    for energy in (training, evaluation):
+    phase, name = (Phase.EVALUATE, SAMPLES) if spec.measured_inference is None else (Phase.INFERENCE, INFERENCES)
+    training, answering = evidence.energy_of(Phase.TRAIN), evidence.energy_of(phase)
+    for energy in (training, answering):
         if isinstance(energy, Unknown):
             return energy
-    samples = total_of(evidence.log.samples, SAMPLES, Phase.EVALUATE)
-    if not samples or not is_count(samples) or isinstance(training, Unknown) or isinstance(evaluation, Unknown):
-        return Unknown(f"{evidence.last_name} counted no samples in the evaluate phase")
-    found = parity_inferences(training.energy_kwh, evaluation.energy_kwh / samples)
-    return Unknown("the evaluate phase used no energy") if found is None else found
+    count = total_of(evidence.log.samples, name, phase)
+    if not count or not is_count(count) or isinstance(training, Unknown) or isinstance(answering, Unknown):
+        return Unknown(f"{evidence.last_name} counted no {name} in the {phase} phase")
+    found = parity_inferences(training.energy_kwh, answering.energy_kwh / count)
+    return Unknown(f"the {phase} phase used no energy") if found is None else found

@@ -17,7 +17,7 @@ PHASE_OF: dict[Kind, Phase] = {
 }
 """The phase whose work a kind of job is run for."""
 
-NOT_INFERENCE = "only an inference job counts inferences"
+NO_INFERENCE = "it measured no inference: its manifest has no section inference"
 
 
 def rate_figures(evidence: Evidence, basis: CarbonBasis | Unknown) -> Figures:
@@ -27,7 +27,7 @@ def rate_figures(evidence: Evidence, basis: CarbonBasis | Unknown) -> Figures:
     energy = span if isinstance(span, Unknown) else evidence.energy_of(phase)
     samples = span if isinstance(span, Unknown) else _samples(evidence, phase)
     tokens = span if isinstance(span, Unknown) else _counted(evidence, TOKENS, phase)
-    per_1000 = _wh_per_1000(evidence, energy)
+    per_1000 = _wh_per_1000(evidence)
     return {
         "joules_per_sample": _joules_per(energy, samples),
         "joules_per_token": _joules_per(energy, tokens),
@@ -78,9 +78,13 @@ def _per_second(span: PhaseSpan | Unknown, samples: float | Unknown) -> float | 
     return samples / span.duration_s if span.duration_s > 0 else Unknown(f"the {span.phase} phase took no time")
 
 
-def _wh_per_1000(evidence: Evidence, energy: EnergySum | Unknown) -> float | Unknown:
-    if evidence.job.spec.kind != "inference":
-        return Unknown(NOT_INFERENCE)
+def _wh_per_1000(evidence: Evidence) -> float | Unknown:
+    """Of the inference phase, whatever the job is about."""
+    if evidence.job.spec.measured_inference is None:
+        return Unknown(NO_INFERENCE)
+    span, energy = _whole_phase(evidence, Phase.INFERENCE), evidence.energy_of(Phase.INFERENCE)
+    if isinstance(span, Unknown):
+        return span
     if isinstance(energy, Unknown):
         return energy
     count = _counted(evidence, INFERENCES, Phase.INFERENCE)

@@ -1,8 +1,8 @@
 """What did a user, a model, a node, a day cost? Sums over the whole ledger, in which nothing is left out.
 
 Every roll-up has the energy of jobs, of idle devices and of entries whose job the store does not know, each on lines of
-its own, so that its lines add up to all the ledger has, to the millijoule. It counts what was metered: CPU power that a
-manifest only assumes (``accounting.cpu_watts``) is in a job's own report, not here.
+its own, so that its lines add up to all the ledger has, to the millijoule. It counts what was metered: power that a
+manifest only assumes (``accounting.cpu_watts``, ``dram_watts``) is in a job's own report, not here.
 """
 
 from __future__ import annotations
@@ -161,7 +161,8 @@ class Missing:
     Attributes:
         files: files of the energy log that cannot be read.
         attempts: attempts that ended and have no entry, or none of the GPU they held.
-        assumed: jobs whose manifest gives watts for a CPU that nobody metered: their reports have it, roll-ups do not.
+        assumed: jobs whose manifest gives watts for a CPU or DRAM that nobody metered: their reports have it, and
+            roll-ups do not.
     """
 
     files: int
@@ -216,8 +217,10 @@ SELECT
         WHERE state <> 'running'
     ),
     (
-        SELECT count(*) FROM jobs ANTI JOIN (SELECT DISTINCT job_id FROM hours WHERE kind = 'cpu') USING (job_id)
-        WHERE (spec->>'$.accounting.cpu_watts') IS NOT NULL
+        SELECT count(*) FROM jobs
+            LEFT JOIN (SELECT job_id, list(DISTINCT kind) AS kinds FROM hours GROUP BY job_id) USING (job_id)
+        WHERE (spec->>'$.accounting.cpu_watts') IS NOT NULL AND NOT coalesce(list_contains(kinds, 'cpu'), false)
+            OR (spec->>'$.accounting.dram_watts') IS NOT NULL AND NOT coalesce(list_contains(kinds, 'dram'), false)
     )
 """
 _KINDS = ("gpu", "cpu", "dram")

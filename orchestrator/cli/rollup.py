@@ -157,7 +157,7 @@ def _notes(rows: Sequence[RollupRow], total_mj: int, lacking: Missing) -> list[s
         (lacking.attempts, "attempt(s) that ended have no energy in the log: theirs is missing here"),
         (
             lacking.assumed,
-            "job(s) have CPU watts from their manifest, which their reports count and a roll-up does not",
+            "job(s) have CPU or DRAM watts from their manifest, which their reports count and a roll-up does not",
         ),
     ]
     return notes + [f"{count} {sentence}" for count, sentence in told_of if count]

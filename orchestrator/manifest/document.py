@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -38,12 +38,14 @@ class Document:
         lines: path to the 1-based line of that key or item.
         problems: ``(line, sentence)`` of what could be read past: duplicate keys, scalars that make no sense.
         unread: paths of those scalars, whose data is ``None`` for want of a value.
+        first_line: where the document begins, from 1.
     """
 
     data: object
     lines: Mapping[KeyPath, int]
     problems: tuple[tuple[int, str], ...]
     unread: frozenset[KeyPath]
+    first_line: int = 1
 
     def line_of(self, path: KeyPath) -> int:
         """The line of ``path``, or of the nearest key above it; 0 where there is none."""
@@ -74,10 +76,25 @@ def read_document(text: str, *, source: str) -> Document:
     Raises:
         ManifestError: not YAML, empty, more than one document, or larger or deeper than a manifest can be.
     """
+    return _read(text, lambda composer: [composer.get_single_node()], source=source)[0]
+
+
+def read_documents(text: str, *, source: str) -> tuple[Document, ...]:
+    """Read the YAML documents of a text, which ``---`` tells apart; those that say nothing are left out.
+
+    Raises:
+        ManifestError: not YAML, nothing but empty documents, or larger or deeper than manifests can be.
+    """
+    return _read(text, _all_nodes, source=source)
+
+
+def _read(
+    text: str, compose: Callable[[_Composer], Sequence[yaml.Node | None]], *, source: str
+) -> tuple[Document, ...]:
     if len(text) > MAX_BYTES:
         raise ManifestError(source, [(0, f"longer than {MAX_BYTES:,} bytes; shorten it")])
     try:
-        node = _Composer(text).get_single_node()
+        nodes = compose(_Composer(text))
     except _RefusedError as error:
         raise ManifestError(source, [(error.line, str(error))]) from error
     except yaml.MarkedYAMLError as error:
@@ -86,12 +103,31 @@ def read_document(text: str, *, source: str) -> Document:
         line = text.count("\n", 0, error.position) + 1
         told = f"not YAML: character {chr(error.character)!r} is not allowed; remove it"
         raise ManifestError(source, [(line, told)]) from error
-    if node is None:
+    documents = tuple(_document(node) for node in nodes if node is not None)
+    if not documents:
         raise ManifestError(source, [(0, "empty; a manifest has at least version, name, task and model")])
+    return documents
+
+
+def _all_nodes(composer: _Composer) -> list[yaml.Node]:
+    nodes: list[yaml.Node] = []
+    while composer.check_node():
+        node = composer.get_node()
+        if node is not None and not (isinstance(node, yaml.ScalarNode) and node.tag == _TAG + "null"):
+            nodes.append(node)
+    return nodes
+
+
+def _document(node: yaml.Node) -> Document:
     reader = _NodeReader()
     data = reader.value(node, ())
-    problems, unread = tuple(reader.problems), frozenset(reader.unread)
-    return Document(data=data, lines=reader.lines, problems=problems, unread=unread)
+    return Document(
+        data=data,
+        lines=reader.lines,
+        problems=tuple(reader.problems),
+        unread=frozenset(reader.unread),
+        first_line=_line(node.start_mark),
+    )
 
 
 class _RefusedError(Exception):
@@ -235,7 +271,7 @@ def _line(mark: _Mark | None) -> int:
 
 _HINTS: tuple[tuple[str, str], ...] = (
     (r"'\t'", "; indent with spaces, not tabs"),
-    ("another document", "; keep one manifest in a file"),
+    ("another document", "; keep one document in it"),
     ("<block end>", "; check the indentation of this line and the lines above it"),
     ("mapping values are not allowed", "; put text that holds ': ' in quotes"),
 )

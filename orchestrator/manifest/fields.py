@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from orchestrator.carbon.intensity import intensity_of
 from orchestrator.carbon.series_file import NAMES as INTENSITY_NAMES
-from orchestrator.manifest.document import dotted, shortened
+from orchestrator.manifest.document import dotted, printable, shortened
 from orchestrator.manifest.model import (
     ACCELERATOR_TYPES,
     NAME_PATTERN,
@@ -18,7 +18,7 @@ from orchestrator.manifest.model import (
     Manifest,
     section_at,
 )
-from workers.contract import INTENSITY_PATTERN, Section, section_problems
+from workers.contract import DEADLINE_PATTERN, INTENSITY_PATTERN, Section, section_problems
 from workers.contract import Path as KeyPath
 from workers.errors import UnknownNameError, unknown_name
 from workers.tasks import TASKS
@@ -35,6 +35,8 @@ class Finding(NamedTuple):
 def field_findings(body: Mapping[str, object]) -> list[Finding]:
     """Unknown and unsupported keys, wrong types, impossible values and unknown names of ``body``."""
     found = [*_section_findings(Manifest, body, ())]
+    if "version" not in body:
+        found.append(Finding(("version",), f"version is missing; write version: {VERSION}"))
     places = [finding.path for finding in found]
     for path, sentence in section_problems(Manifest, body):
         if not any(overlaps(path, place) for place in places):
@@ -89,8 +91,15 @@ Found = Iterable[tuple[KeyPath, str]]
 
 
 def _version(value: object) -> Found:
-    if type(value) is not int or value != VERSION:
-        yield (), f"version: this build reads version {VERSION} {given(value)}"
+    if is_later(value):
+        yield (), f"made for a later Wattledger (manifest version {value}); this one reads version {VERSION}"
+    elif type(value) is not int or value != VERSION:
+        yield (), f"version: this Wattledger reads version {VERSION}; write version: {VERSION} {given(value)}"
+
+
+def is_later(version: object) -> bool:
+    """Whether a manifest says that it is of a version yet to come, whose other keys may mean anything."""
+    return type(version) is int and version > VERSION
 
 
 def _name(value: object) -> Found:
@@ -125,8 +134,51 @@ def _accelerators(value: object) -> Found:
 
 
 def _gpus(value: object) -> Found:
-    if type(value) is int and value >= 0 and value != 1:
-        yield (), unsupported(f"resources.gpus other than 1 {given(value)}")
+    """Pydantic would report a mistake here once for each kind of number."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        yield (), f"resources.gpus: should be a number of GPUs {given(value)}"
+    elif value < 0 or (value > 1 and value != int(value)):
+        yield (), f"resources.gpus: should be 0, a part of one GPU (0.5), or a whole number {given(value)}"
+
+
+def _labels(value: object) -> Found:
+    if not isinstance(value, Mapping):
+        yield (), f"resources.labels: should map labels of nodes to their values {given(value)}"
+        return
+    for key, wanted in value.items():
+        if not re.fullmatch(_LABEL_KEY, key):
+            yield (key,), f"resources.labels: {printable(key)!r} cannot be a label; as in region or example.com/rack"
+        if not isinstance(wanted, str):
+            yield (key,), f"resources.labels: the value of a label is text, so put it in quotes {given(wanted)}"
+        elif not re.fullmatch(_LABEL_VALUE, wanted):
+            told = "is up to 63 letters, digits, '.', '_' and '-', a letter or digit at both ends"
+            yield (key,), f"resources.labels: the value of a label {told} {given(wanted)}"
+
+
+_LABEL_VALUE = r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
+_LABEL_KEY = rf"([A-Za-z0-9][A-Za-z0-9.-]{{0,252}}/)?{_LABEL_VALUE}"
+"""As Ray takes them on nodes; its operators (``in(a,b)``, ``!a``) are not read here."""
+
+
+def _needs(value: object) -> Found:
+    if not isinstance(value, list | tuple):
+        yield (), f"needs: should be a list of names of manifests, jobs or runs {given(value)}"
+        return
+    for index, name in enumerate(value):
+        if not isinstance(name, str) or not name:
+            yield (index,), f"needs: should be the name of a manifest, a job or a run {given(name)}"
+        elif name in value[:index]:
+            yield (index,), f"needs: {shortened(name)} is given twice; remove one"
+
+
+def _deadline(value: object) -> Found:
+    if isinstance(value, str) and not re.fullmatch(DEADLINE_PATTERN, value):
+        yield (), f"schedule.deadline: write it with its offset from UTC, as 2026-12-01T18:00:00Z {given(value)}"
+
+
+def _trained_by(value: object) -> Found:
+    if value == "":
+        yield (), "adapter.trained_by: name a manifest or a job, or remove the key"
 
 
 def _quantization(value: object) -> Found:
@@ -172,8 +224,12 @@ _VALUE_CHECKS: dict[str, Callable[[object], Found]] = {
     "model": _registered("model", MODELS),
     "quantization": _quantization,
     "budget.on_exceed": _on_exceed,
+    "adapter.trained_by": _trained_by,
     "resources.gpus": _gpus,
+    "resources.labels": _labels,
+    "needs": _needs,
     "resources.accelerators": _accelerators,
+    "schedule.deadline": _deadline,
     "accounting.region": _region,
     "accounting.intensity": _intensity,
     "seeds": _seeds,

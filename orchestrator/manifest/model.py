@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, Strict
 from pydantic.fields import FieldInfo
@@ -15,6 +15,7 @@ from workers.contract import (
     Evaluation,
     Inference,
     Kind,
+    Names,
     Power,
     Quantization,
     Resources,
@@ -22,11 +23,15 @@ from workers.contract import (
     Schedule,
     Section,
     Training,
+    section_of,
 )
+from workers.contract import Path as KeyPath
 
 VERSION = 1
 MAX_JOBS = 100_000
 """Jobs one manifest may expand to: far above any experiment, far below what exhausts the head."""
+MAX_PROBLEMS = 100
+"""Problems listed of one manifest; nobody reads more, and the file is then not a manifest at all."""
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,102}$"
 """A job id is the name, a dash and up to 24 hex digits, and holds at most 128 characters."""
 
@@ -69,13 +74,21 @@ class Manifest(Section):
     quantization: Quantization = Field("none", description="weights of the base model while it trains")
     training: Training = Field(Training(), description="the fine-tune loop")
     evaluation: Evaluation = Field(Evaluation(), description="how scores are taken")
-    inference: Inference = Field(Inference(), description="what an inference-cost job does")
+    inference: Inference | None = Field(
+        None, description="what is measured of inference; where it is given, by jobs of every kind"
+    )
     resources: Resources = Field(Resources(), description="what each job holds while it runs")
     power: Power = Field(Power(), description="a power limit on the job's devices; cap_watts or cap_percent")
     budget: Budget = Field(Budget(), description="what each job may cost; energy_kwh, co2e_kg")
     accounting: Accounting = Field(Accounting(), description="how joules become grams")
     schedule: Schedule = Field(Schedule(), description="when the jobs run")
     retry: Retry = Field(Retry(), description="how often a job is tried again")
+    needs: Names = Field(
+        (),
+        json_schema_extra={"uniqueItems": True},
+        description="what must have succeeded before: names of manifests of the same submission, ids of jobs, or names "
+        "or ids of earlier runs; of two sweeps, the jobs that agree in what both vary need each other",
+    )
     seeds: Annotated[tuple[Seed, ...], Strict(False)] = Field(
         (0,),
         json_schema_extra={"minItems": 1, "uniqueItems": True},
@@ -86,13 +99,14 @@ class Manifest(Section):
     )
 
 
-UNSUPPORTED_KEYS: frozenset[str] = frozenset({"needs", "schedule.deadline", "schedule.policy"})
+UNSUPPORTED_KEYS: frozenset[str] = frozenset({"schedule.policy"})
 """Keys of the format that this version cannot honour; saying so beats ignoring them."""
 
 NOT_SWEPT: Mapping[str, str] = {
     "version": "one manifest has one version",
     "name": "one manifest has one name",
     "seeds": "list them under the key seeds",
+    "needs": "each job needs those jobs of what the manifest needs that agree with it in what both vary",
     "sweep": "a sweep holds no sweep",
 }
 """Keys that no sweep axis may set, and why."""
@@ -104,8 +118,7 @@ NEEDED: tuple[str, ...] = ("task", "model")
 
 def section_at(field: FieldInfo) -> type[Section] | None:
     """The section a field holds; ``None`` for a plain value."""
-    kind: Any = field.annotation
-    return kind if isinstance(kind, type) and issubclass(kind, Section) else None
+    return section_of(field.annotation)
 
 
 def _leaves(section: type[Section], prefix: str) -> Iterator[tuple[str, FieldInfo]]:
@@ -131,6 +144,20 @@ def value_at(body: object, path: str) -> object:
             return SWEEPABLE[path].get_default(call_default_factory=True)
         here = here[key]
     return here
+
+
+def places(data: Mapping[str, object], path: str) -> Iterator[tuple[KeyPath, object]]:
+    """Every value that a manifest, of whatever form, gives for a dotted path, its sweep's included, and where."""
+    here: object = data
+    keys = tuple(path.split("."))
+    for key in keys:
+        here = here.get(key) if isinstance(here, Mapping) else None
+    if here is not None:
+        yield keys, here
+    sweep = data.get("sweep")
+    values = sweep.get(path) if isinstance(sweep, Mapping) else None
+    if isinstance(values, list | tuple):
+        yield from ((("sweep", path, index), value) for index, value in enumerate(values))
 
 
 def nested(path: str, value: object) -> dict[str, object]:

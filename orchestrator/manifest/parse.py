@@ -3,68 +3,70 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.manifest.document import MAX_BYTES, Document, read_document
-from orchestrator.manifest.fields import Finding, field_findings, given, overlaps
+from orchestrator.manifest.deadlines import deadline_findings
+from orchestrator.manifest.document import Document, read_document
+from orchestrator.manifest.fields import Finding, field_findings, given, is_later, overlaps
 from orchestrator.manifest.files import file_findings
-from orchestrator.manifest.model import NEEDED, Manifest
+from orchestrator.manifest.model import MAX_PROBLEMS, NEEDED, Manifest
 from orchestrator.manifest.sweep import Axes, read_axes, size_problem
 from orchestrator.manifest.together import rule_findings
-from workers.errors import InputError, ManifestError
-
-MAX_PROBLEMS = 100
-"""Problems listed of one manifest; nobody reads more, and the file is then not a manifest at all."""
+from workers.errors import ManifestError
 
 
-def load_manifest(path: Path) -> Manifest:
-    """Read and check the manifest at ``path``, a UTF-8 file.
-
-    Raises:
-        InputError: the file is missing, a folder, not readable, or not UTF-8.
-        ManifestError: what it says cannot be used.
-    """
-    try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_BYTES + 1)
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist. Give the path of a manifest, such as quickstart.yaml.") from error
-    except IsADirectoryError as error:
-        raise InputError(f"{path} is a folder. Give the path of one manifest in it.") from error
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}. Check its path and permissions.") from error
-    try:
-        # A file cut off inside a letter is too long before it is anything else.
-        text = raw.decode("utf-8-sig", errors="strict" if len(raw) <= MAX_BYTES else "replace")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        raise InputError(f"{path} is not UTF-8 text (line {line}). Save it as UTF-8.") from error
-    return parse_manifest(text, source=str(path), folder=path.parent)
-
-
-def parse_manifest(text: str, *, source: str, folder: Path | None = None) -> Manifest:
+def parse_manifest(text: str, *, source: str, folder: Path | None = None, now_ns: int | None = None) -> Manifest:
     """Read and check a manifest; ``source`` names it in messages.
 
-    The files it names are looked for in ``folder`` and checked too; where none is given, they are left alone.
+    The files it names are looked for in ``folder`` and checked too; where none is given, they are left alone. Deadlines
+    must be later than ``now_ns``; where it is ``None``, any time will do.
 
     Raises:
         ManifestError: all that is wrong with it, each problem with its 1-based line.
     """
-    document = read_document(text, source=source)
-    if not isinstance(document.data, Mapping):
-        told = f"a manifest maps keys to values, at least version, name, task and model {given(document.data)}"
-        raise ManifestError(source, [(1, told)])
-    findings = [
-        finding
-        for finding in _findings(document.data, folder)
-        if not any(overlaps(finding.path, unread) for unread in document.unread)
-    ]
-    if findings or document.problems:
-        raise ManifestError(source, _listed(document, findings))
-    return Manifest.model_validate(document.data)
+    checked = Checked.of(read_document(text, source=source), path=Path(source), folder=folder, now_ns=now_ns)
+    if checked.problems:
+        raise ManifestError(source, checked.problems)
+    return Manifest.model_validate(checked.document.data)
 
 
-def _findings(data: Mapping[str, object], folder: Path | None) -> list[Finding]:
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """A document, where it is from, and what is wrong with it by itself, as ``(line, sentence)``."""
+
+    path: Path
+    document: Document
+    problems: tuple[tuple[int, str], ...]
+
+    @classmethod
+    def of(cls, document: Document, *, path: Path, folder: Path | None, now_ns: int | None) -> Checked:
+        """Look at all that a document says; see ``parse_manifest``."""
+        if not isinstance(document.data, Mapping):
+            told = f"a manifest maps keys to values, at least version, name, task and model {given(document.data)}"
+            return cls(path=path, document=document, problems=((document.first_line, told),))
+        findings = [
+            finding
+            for finding in _findings(document.data, folder, now_ns)
+            if not any(overlaps(finding.path, unread) for unread in document.unread)
+        ]
+        return cls(path=path, document=document, problems=tuple(_listed(document, findings)))
+
+    @property
+    def data(self) -> Mapping[str, object]:
+        """What it says, right or wrong; nothing where it is no mapping."""
+        return self.document.data if isinstance(self.document.data, Mapping) else {}
+
+    @property
+    def name(self) -> str | None:
+        """The name it gives itself, right or wrong."""
+        name = self.data.get("name")
+        return name if isinstance(name, str) else None
+
+
+def _findings(data: Mapping[str, object], folder: Path | None, now_ns: int | None) -> list[Finding]:
+    if is_later(data.get("version")):
+        return [finding for finding in field_findings({"version": data["version"]}) if finding.path == ("version",)]
     body = {key: value for key, value in data.items() if key != "sweep"}
     axes = read_axes(data["sweep"]) if "sweep" in data else Axes()
     findings = [*field_findings(body), *axes.findings]
@@ -78,7 +80,7 @@ def _findings(data: Mapping[str, object], folder: Path | None) -> list[Finding]:
         if too_large is not None:
             return [*findings, Finding(("sweep",) if lists else ("seeds",), too_large)]
     files = file_findings(data, folder) if folder is not None else ()
-    return [*findings, *rule_findings(body, axes, findings), *files]
+    return [*findings, *rule_findings(body, axes, findings), *files, *deadline_findings(data, now_ns)]
 
 
 def _listed(document: Document, findings: list[Finding]) -> list[tuple[int, str]]:

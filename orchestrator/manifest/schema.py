@@ -41,8 +41,10 @@ def manifest_schema() -> Schema:
 
 def _section(part: Schema, sections: Schema) -> Schema:
     """A property with its section written out in place and without the titles pydantic derives from names."""
-    if "$ref" in part:
-        section = sections[part["$ref"].rpartition("/")[2]]
+    # A section that may be left out is one of two to pydantic: its reference, and null, which no manifest writes.
+    reference = next((one["$ref"] for one in (part, *part.get("anyOf", ())) if "$ref" in one), None)
+    if reference is not None:
+        section = sections[reference.rpartition("/")[2]]
         keys = {key: _section(value, sections) for key, value in section["properties"].items()}
         told = part.get("description", "")
         return {"type": "object", "description": told, "properties": keys, "additionalProperties": False}
@@ -56,7 +58,11 @@ def _name_what_is_known(properties: Schema) -> None:
     properties["quantization"]["enum"] = ["none"]
     properties["budget"]["properties"]["on_exceed"]["enum"] = ["warn"]
     resources = properties["resources"]["properties"]
-    resources["gpus"] = {"const": 1, "default": 1, "description": resources["gpus"]["description"]}
+    resources["gpus"] = {
+        "anyOf": [{"type": "integer", "minimum": 0}, {"type": "number", "minimum": 0, "maximum": 1}],
+        "default": 1,
+        "description": resources["gpus"]["description"],
+    }
     resources["accelerators"] = {
         "anyOf": [{"type": "array", "items": {"enum": list(ACCELERATOR_TYPES)}}, {"const": "each"}],
         "default": [],

@@ -71,8 +71,36 @@ def _uk_is_british(region: object, intensity: object) -> str | None:
     return None
 
 
+def _base_of_a_finetune(trained_by: object, kind: object) -> str | None:
+    if trained_by is not None and kind == "finetune":
+        return "adapter.trained_by is for kinds evaluate and inference; a fine-tune starts from the base model"
+    return None
+
+
+def _baseline_of_a_finetune(baseline: object, kind: object) -> str | None:
+    if baseline == "shared" and kind != "finetune":
+        return f"evaluation.baseline shared is for fine-tunes, and kind {kind} has no baseline; remove it"
+    return None
+
+
+def _whole_gpus_in_gangs(gpus: object, nodes: object) -> str | None:
+    if isinstance(gpus, float) and 0 < gpus < 1 and nodes != 1:
+        return f"resources.gpus {gpus:g} on {nodes} nodes: a job of several nodes holds whole GPUs"
+    return None
+
+
+def _gpus_of_the_types(accelerators: object, gpus: object) -> str | None:
+    if accelerators and gpus == 0:
+        return "resources.accelerators chooses among types of GPU, and the job holds none; remove it, or gpus: 0"
+    return None
+
+
 RULES: tuple[Rule, ...] = (
     Rule(fields=("adapter.method", "kind"), breach=_finetune_adapts),
+    Rule(fields=("adapter.trained_by", "kind"), breach=_base_of_a_finetune),
+    Rule(fields=("evaluation.baseline", "kind"), breach=_baseline_of_a_finetune),
+    Rule(fields=("resources.gpus", "resources.nodes"), breach=_whole_gpus_in_gangs),
+    Rule(fields=("resources.accelerators", "resources.gpus"), breach=_gpus_of_the_types),
     Rule(fields=("dataset", "task"), breach=_dataset_of_task),
     Rule(fields=("evaluation.metric", "task"), breach=_metric_of_task),
     Rule(fields=("power.cap_percent", "power.cap_watts"), breach=_one_cap),

@@ -14,7 +14,7 @@ from workers.contract import Method
 _METHODS: Mapping[str, str] = {
     Method.COUNTER.value: "difference of the device's hardware energy counter",
     Method.INTEGRATED.value: "power samples of the device, integrated over time",
-    Method.MODELLED.value: "rated power × utilisation; not a measurement",
+    Method.MODELLED.value: "rated power × utilisation, or watts the manifest assumes; not a measurement",
     Method.REPLAYED.value: "read from a recording of a device",
     Method.SIMULATED.value: "made by a simulated device; not a measurement",
 }
@@ -84,7 +84,8 @@ def explanations(rows: Sequence[ReportRow]) -> list[Explanation]:
         term="Energy",
         text="Sum of the energy log's entries booked to the job, all devices and attempts, failed attempts included,"
         " before PUE. Of a host's CPU and DRAM, where they are metered, a job has the part that its processor time was"
-        " of the host's (flagged shared). A sum's method is its weakest part's."
+        " of the host's (flagged shared); where they are not, what its manifest assumes, if it does."
+        " A sum's method is its weakest part's."
         + (f" Here, {methods}." if methods else " No job of this report has any."),
     )
     return [energy, *_FORMULAS]

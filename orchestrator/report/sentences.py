@@ -28,11 +28,12 @@ def detail_sentences(row: ReportRow, details: Details) -> list[str]:
 
 def _meters(metering: Mapping[str, Any]) -> list[str]:
     prometheus, power = metering["prometheus_disagreement_percent"], metering["power_disagreement_percent"]
-    recovered = metering["recovered_kwh"]
+    recovered, assumed = metering["recovered_kwh"], metering["assumed_kwh"]
     return [
         "" if prometheus is None else f"Prometheus differs from the energy log by {format_percent(prometheus)}",
         "" if power is None else f"power readings differ from the counter by {format_percent(power)}",
         f"{format_wh(recovered)} are from Prometheus, since the energy log lacks them" if recovered else "",
+        f"{format_wh(assumed)} (modelled) are watts of its manifest, since no meter counted them" if assumed else "",
     ]
 
 

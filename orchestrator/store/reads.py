@@ -68,7 +68,7 @@ class Reads(Database):
         rows = self._rows("SELECT time_ns, what FROM events WHERE job_id = ? ORDER BY event_id", (job_id,))
         return tuple((int(time_ns), str(what)) for time_ns, what in rows)
 
-    def attempt_spans(self, *, since_ns: int) -> tuple[AttemptSpan, ...]:
+    def attempt_spans(self, since_ns: int) -> tuple[AttemptSpan, ...]:
         """The GPUs that attempts held which run or ended after ``since_ns``, in no order that means anything."""
         rows = self._rows(
             "SELECT user, json_extract(spec, '$.resources.gpus') * "

@@ -226,7 +226,7 @@ def test_an_attempt_whose_parent_lets_go_leaves_as_if_cancelled(tmp_path: Path) 
 def test_a_fine_tune_goes_through_its_phases_in_order_and_scores_before_and_after(finetuned: Ran) -> None:
     assert (finetuned.code, finetuned.err) == (0, "")
     edges = [(s.name, s.phase) for s in finetuned.metrics() if s.name in {"phase_start", "phase_end"}]
-    phases = (Phase.LOAD, Phase.BASELINE, Phase.TRAIN, Phase.EVALUATE)
+    phases = (Phase.LOAD, Phase.BASELINE, Phase.TRAIN, Phase.EVALUATE, Phase.INFERENCE)
     assert edges == [(name, phase) for phase in phases for name in ("phase_start", "phase_end")]
     for metric in ("score/accuracy", "score/f1_macro"):
         assert [phase for phase, _ in finetuned.values(metric)] == [Phase.BASELINE, Phase.EVALUATE]
@@ -238,7 +238,7 @@ def test_a_fine_tune_goes_through_its_phases_in_order_and_scores_before_and_afte
 
 def test_a_fine_tunes_joules_are_booked_by_phase_as_simulated_and_add_up_to_what_it_says(finetuned: Ran) -> None:
     entries = finetuned.entries()
-    assert {entry.phase for entry in entries} == {Phase.LOAD, Phase.BASELINE, Phase.TRAIN, Phase.EVALUATE}
+    assert {entry.phase for entry in entries} == {*Phase, None}, "what warms inference up is of no phase"
     assert {(entry.model, entry.method, entry.attempt) for entry in entries} == {("L4", Method.SIMULATED, 1)}
     said = re.fullmatch(r"quick: done, ([\d,.]+) J booked; logs in (.*)\n", finetuned.out)
     assert said is not None
@@ -262,13 +262,27 @@ def test_a_fine_tune_leaves_predictions_an_adapter_and_what_it_ran_in(finetuned:
     assert environment["unmetered"] == dict.fromkeys(("cpu", "dram"), "the node's agent runs with --cpu none")
 
 
+def test_a_fine_tune_that_is_to_measure_inference_does_so_with_the_adapted_model(finetuned: Ran) -> None:
+    assert finetuned.values("inferences") == [(Phase.INFERENCE, 30.0)]
+    assert sum(value for phase, value in finetuned.values("samples") if phase is Phase.INFERENCE) == 30
+    assert len(finetuned.values("trainable_parameters")) == 1, "what was trained is counted once, while it can train"
+
+
+def test_a_fine_tune_that_says_nothing_of_inference_measures_none(tmp_path: Path) -> None:
+    path = write_job(tmp_path)
+    path.write_text(json.dumps({key: value for key, value in QUICK.items() if key != "inference"}))
+    ran = run(path)
+    assert (ran.code, ran.err, ran.values("inferences")) == (0, "", [])
+    assert {entry.phase for entry in ran.entries()} == {Phase.LOAD, Phase.BASELINE, Phase.TRAIN, Phase.EVALUATE}
+
+
 def test_an_inference_job_counts_its_inferences_and_not_the_warm_up_under_the_cap_it_asked_for(tmp_path: Path) -> None:
     ran = run(write_job(tmp_path, kind="inference", power={"cap_watts": 650}))
     assert (ran.code, ran.err) == (0, "")
     assert ran.values("inferences") == [(Phase.INFERENCE, 30.0)]
     assert sum(value for phase, value in ran.values("samples") if phase is Phase.INFERENCE) == 30
     assert ran.values("power_cap_watts") == [(None, 650.0)]
-    assert {entry.phase for entry in ran.entries()} == {Phase.LOAD, Phase.INFERENCE}
+    assert {entry.phase for entry in ran.entries()} == {Phase.LOAD, None, Phase.INFERENCE}
     assert ran.values("score/accuracy") == []
 
 

@@ -52,7 +52,7 @@ def test_a_local_run_meters_scores_and_reports_every_job(tmp_path: Path) -> None
     assert told.returncode == 0, told.stderr
     rows = json.loads((tmp_path / "out" / "report.json").read_text())
     assert [tuple(row) for row in rows] == [FIELDS, FIELDS]
-    assert {row["accelerator"] for row in rows} == {"H100", "L4"}
+    assert {row["accelerator"] for row in rows} == {"H100", "A100-80GB"}
     for row in rows:
         assert row["state"] == "succeeded"
         assert row["energy_method"] == "simulated"
@@ -65,11 +65,13 @@ def test_a_local_run_meters_scores_and_reports_every_job(tmp_path: Path) -> None
         assert row["energy_wasted_kwh"] == 0
         assert abs(row["energy_disagreement_percent"]) < 2
     assert rows[0]["score"] == rows[1]["score"], "the same seed learns the same on every accelerator"
-    assert rows[0]["energy_kwh"] > rows[1]["energy_kwh"], "an H100 draws more than an L4 for the same small job"
+    used = {row["accelerator"]: row["energy_kwh"] for row in rows}
+    assert used["A100-80GB"] > used["H100"], "an H100 draws more power, and is done sooner by more than that"
+    assert all(row["embodied_kg"] > 0 for row in rows)
     assert "SIMULATED" in told.stdout
     assert "simulated" in (tmp_path / "out" / "report.html").read_text()
     for verb in ("status", "compare", "report"):
         shown = wattledger(verb, "--home", str(tmp_path / "ledger"))
         assert shown.returncode == 0, shown.stderr
-        assert "L4" in shown.stdout
+        assert "A100-80GB" in shown.stdout
     assert not processes_with(str(tmp_path)), "agents, attempts and servers are gone"

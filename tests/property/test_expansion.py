@@ -6,7 +6,7 @@ import json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.manifest import ACCELERATOR_TYPES, expand, parse_manifest
+from orchestrator.manifest import ACCELERATOR_TYPES, expand, expand_all, parse_manifest
 from orchestrator.manifest.model import SWEEPABLE, value_at
 from workers.contract import JobSpec
 from workers.errors import ManifestError
@@ -108,6 +108,61 @@ def test_ids_do_not_depend_on_the_order_of_keys_and_axes(data, random):
         {job.job_id for job in expand(read(form), accelerator_types=[], submission_id="s")} for form in (data, shuffled)
     )
     assert ids == others
+
+
+@st.composite
+def submissions(draw):
+    """Manifests of one submission in any order, each of which needs some of those that were made before it."""
+    made = []
+    for name in draw(st.lists(st.sampled_from("abcdef"), min_size=1, max_size=5, unique=True)):
+        data = draw(manifests())
+        others = [other["name"] for other in made]
+        needs = draw(st.lists(st.sampled_from(others), unique=True, max_size=3)) if others else []
+        baseline = draw(st.sampled_from(["own", "shared"]))
+        made.append({**data, "name": name, "needs": needs, "evaluation": {"baseline": baseline}})
+    return draw(st.permutations(made))
+
+
+@given(submissions(), st.text(max_size=5))
+@settings(max_examples=30)
+def test_needs_of_a_submission_exist_come_first_and_are_the_same_every_time(submission, submission_id):
+    def expanded(order):
+        return expand_all([read(data) for data in order], accelerator_types=["L4"], submission_id=submission_id)
+
+    needs_of = {data["name"]: set(data["needs"]) for data in submission}
+    manifest_of = {}
+    found = expanded(submission)
+    for manifest, jobs in found:
+        for job in jobs:
+            assert set(job.needs) <= manifest_of.keys(), "a need is a job that came before, so there is no circle"
+            needed = {manifest_of[need] for need in job.needs} - {manifest.name}
+            if job.kind == "finetune":
+                assert needed == needs_of[manifest.name]
+                assert (job.baseline_job is None) == (job.evaluation.baseline == "own")
+                assert job.baseline_job is None or job.baseline_job in job.needs
+            else:
+                assert needed <= needs_of[manifest.name]
+            manifest_of[job.job_id] = manifest.name
+    assert len(manifest_of) == sum(len(jobs) for _, jobs in found)
+    assert sorted(job.to_json() for _, jobs in expanded(submission[::-1]) for job in jobs) == sorted(
+        job.to_json() for _, jobs in found for job in jobs
+    )
+
+
+@given(manifests())
+def test_fine_tunes_share_a_baseline_exactly_where_their_base_is_the_same(data):
+    def base(job):
+        return job.task, job.model, job.dataset, job.quantization, job.seed, job.evaluation
+
+    own = expand(read(data), accelerator_types=[], submission_id="s")
+    data["evaluation"] = {"baseline": "shared"}
+    jobs = expand(read(data), accelerator_types=[], submission_id="s")
+    baselines = {job.job_id: job for job in jobs if job.kind == "evaluate"}
+    tuned = [job for job in jobs if job.kind == "finetune"]
+    assert len(tuned) == len(own)
+    assert len({base(job) for job in baselines.values()}) == len(baselines)
+    assert {job.baseline_job for job in tuned} == set(baselines)
+    assert all(base(baselines[job.baseline_job]) == base(job) for job in tuned)
 
 
 TEXTS = st.text(st.characters(exclude_categories=()), max_size=10)

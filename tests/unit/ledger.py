@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.lifecycle import AttemptRecord, AttemptState, JobRecord, JobState
-from workers.attempt import ENVIRONMENT_FILE, UNMETERED
 from workers.contract import EnergyEntry, JobSpec, Method, Phase, Quality
+from workers.environment import UNMETERED, environment_file
 from workers.home import Home
 from workers.metric_log import (
     PHASE_END,
@@ -123,7 +123,7 @@ class Ledger:
         """Write what an attempt kept of its environment."""
         folder = self.home.attempt_folder(job_id, number)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / ENVIRONMENT_FILE).write_text(text)
+        (folder / environment_file(0)).write_text(text)
 
     def say_unmetered(self, *, number: int = 1, **why: str) -> None:
         """Write why a node did not meter a kind of device."""

@@ -17,8 +17,8 @@ from orchestrator.accounting.unknown import Unknown, row_of
 from orchestrator.lifecycle import AttemptState, JobRecord, JobState
 from tests.unit.fake_prometheus import FakePrometheus
 from tests.unit.ledger import STANDARD, START_S, Ledger, attempt, entry, job, standard_entries
-from workers.attempt import UNCONFIRMED
 from workers.contract import Adapter, Method, Phase, Quality
+from workers.environment import UNCONFIRMED
 from workers.metric_log import INFERENCES, POWER_CAP_WATTS, SAMPLES, SCORE_PREFIX, TOKENS, TRAINABLE_PARAMETERS
 
 FRANCE = {"region": "FRA", "pue": 1.5}
@@ -200,7 +200,9 @@ def test_rates_are_of_the_train_phase(ledger: Ledger) -> None:
     assert built.joules_per_sample == 1.8
     assert built.samples_per_second == 100.0
     assert built.reasons["joules_per_token"] == "the task has no tokens"
-    assert built.reasons["wh_per_1000_inferences"] == "only an inference job counts inferences"
+    assert built.reasons["wh_per_1000_inferences"] == (
+        "it measured no inference: its manifest has no section inference"
+    )
 
 
 def test_tokens_are_counted_where_the_task_has_them(ledger: Ledger) -> None:
@@ -482,6 +484,28 @@ def test_watts_of_the_manifest_count_over_the_time_the_attempt_held_its_gpus(led
     assert "energy_cpu_kwh" not in built.reasons
 
 
+def test_watts_of_the_memory_count_like_those_of_the_cpu(ledger: Ledger) -> None:
+    ledger.book(*standard_entries())
+    ledger.log_standard()
+    built = row(ledger, job(attempt(), accounting={"dram_watts": 90}))
+    assert (built.energy_dram_kwh, built.energy_cpu_kwh, built.energy_kwh) == (0.00035, None, 0.00135)
+    assert (built.energy_method, built.energy_quality) == ("modelled", ("fallback",))
+    both = row(ledger, job(attempt(), accounting={"dram_watts": 90, "cpu_watts": 180}))
+    assert (both.energy_dram_kwh, both.energy_cpu_kwh, both.energy_kwh) == (0.00035, 0.0007, 0.00205)
+
+
+def test_watts_of_the_memory_stand_beside_a_meter_of_the_cpu_and_never_replace_one_of_the_memory(
+    ledger: Ledger,
+) -> None:
+    ledger.book(*standard_entries(), entry(0, 14, 1800, Phase.TRAIN, device="package-0", kind="cpu"))
+    watts = {"cpu_watts": 180, "dram_watts": 90}
+    built = row(ledger, job(attempt(), accounting=watts))
+    assert (built.energy_cpu_kwh, built.energy_dram_kwh) == (0.0005, 0.00035)
+    ledger.book(entry(0, 14, 360, Phase.TRAIN, device="dram-0", kind="dram"))
+    built = row(ledger, job(attempt(), accounting=watts))
+    assert (built.energy_dram_kwh, built.energy_method) == (0.0001, "counter")
+
+
 def test_watts_of_the_manifest_never_replace_a_meter(ledger: Ledger) -> None:
     ledger.book(*standard_entries(), entry(0, 14, 1800, Phase.TRAIN, device="package-0", kind="cpu"))
     built = row(ledger, job(attempt(), accounting={"cpu_watts": 90}))
@@ -585,6 +609,58 @@ def test_an_inference_job_is_told_per_1000_inferences(ledger: Ledger) -> None:
     assert (built.joules_per_sample, built.samples_per_second) == (7.2, 50.0)
     assert (built.metric, built.score) == (None, None)
     assert built.reasons["score"] == built.cegi_reason == "an inference job takes no scores"
+
+
+INFERRED = {"inference": {"requests": 500}, "accounting": FRANCE}
+
+
+def infer(ledger: Ledger) -> None:
+    """After the standard job: a warm-up that is of no phase, and 500 inferences of 1 Wh."""
+    ledger.book(*standard_entries(), entry(14, 15, 360), entry(15, 25, 3600, Phase.INFERENCE))
+    ledger.log_standard()
+    ledger.log_phase(Phase.INFERENCE, 15, 25)
+    ledger.log((25, Phase.INFERENCE, INFERENCES, 500))
+
+
+def test_a_fine_tune_that_was_to_measure_inference_and_did_not_get_there_says_so(ledger: Ledger) -> None:
+    ledger.book(*standard_entries())
+    ledger.log_standard()
+    built = row(ledger, job(attempt(), **INFERRED))
+    assert (built.wh_per_1000_inferences, built.g_per_1000_inferences) == (None, None)
+    assert built.reasons["g_per_1000_inferences"] == "attempt 1 (succeeded) logged no inference phase"
+
+
+def test_a_fine_tune_that_measured_inference_is_told_per_1000_inferences(ledger: Ledger) -> None:
+    infer(ledger)
+    built = row(ledger, job(attempt(), **INFERRED))
+    assert built.wh_per_1000_inferences == pytest.approx(2.0, rel=1e-12)
+    assert built.g_per_1000_inferences == pytest.approx(0.168, rel=1e-12)
+    # What is told per sample is still its training.
+    assert (built.joules_per_sample, built.samples_per_second) == (1.8, 100.0)
+
+
+def test_inference_adds_nothing_to_cegi_unless_its_scope_is_all(ledger: Ledger) -> None:
+    infer(ledger)
+    alone = job(attempt(), job_id="alone", accounting=FRANCE)
+    ledger.book(*standard_entries(job_id="alone"))
+    ledger.log_standard(job_id="alone")
+    trained, without = row(ledger, job(attempt(), **INFERRED)), row(ledger, alone)
+    assert trained.cegi_g == without.cegi_g
+    assert trained.cegi_g is not None
+    everything = row(ledger, job(attempt(), **(INFERRED | {"accounting": FRANCE | {"cegi_scope": "all"}})))
+    # Training is 1,800 J of 3,600 J + 360 J + 3,600 J.
+    assert everything.cegi_g == pytest.approx(trained.cegi_g * 7560 / 1800, rel=1e-12)
+
+
+def test_watts_of_the_manifest_are_booked_to_the_phases_and_the_warm_up_to_none(ledger: Ledger) -> None:
+    infer(ledger)
+    built = row(ledger, job(attempt(), **(INFERRED | {"accounting": {"cpu_watts": 36, "dram_watts": 18}})))
+    assert built.energy_by_phase_kwh is not None
+    # 54 W beside the GPU's: 1 s of the 25 s is in no phase.
+    for phase, joules in {"train": 1800 + 540, "evaluate": 450 + 54, "inference": 3600 + 540}.items():
+        assert built.energy_by_phase_kwh[phase] == pytest.approx(joules / 3.6e6, rel=1e-12)
+    assert built.energy_kwh == pytest.approx((7560 + 25 * 54) / 3.6e6, rel=1e-12)
+    assert sum(built.energy_by_phase_kwh.values()) == pytest.approx((7200 + 24 * 54) / 3.6e6, rel=1e-12)
 
 
 def test_an_inference_job_that_counted_nothing_is_null(ledger: Ledger) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pydantic
 import pytest
 
-from workers.contract import Adapter, JobSpec, Method, Phase, Resources, Training, section_problems
+from workers.contract import Adapter, Inference, JobSpec, Method, Phase, Resources, Training, section_problems
 from workers.errors import InputError
 
 
@@ -53,6 +53,30 @@ def test_an_unknown_key_comes_with_the_known_ones_of_its_section() -> None:
     assert complaint(job(adapter={"methd": "lora"})) == (
         "job.json cannot be used:\n  adapter.methd: unknown key; known: method, rank, alpha, dropout, targets"
     )
+
+
+def test_an_unknown_key_of_a_section_that_may_be_left_out_comes_with_the_known_ones_too() -> None:
+    assert complaint(job(inference={"request": 3})) == (
+        "job.json cannot be used:\n  inference.request: unknown key; known: requests, batch_size, warmup"
+    )
+
+
+@pytest.mark.parametrize("kind", ["finetune", "evaluate"])
+def test_a_job_of_another_kind_measures_inference_only_where_it_says_so(kind: str) -> None:
+    silent = JobSpec.from_json(job(kind=kind))
+    assert silent.measured_inference is None
+    assert JobSpec.from_json(silent.to_json()).measured_inference is None
+    said = JobSpec.from_json(job(kind=kind, inference={}))
+    assert said.measured_inference == Inference()
+    assert JobSpec.from_json(said.to_json()).measured_inference == Inference()
+
+
+def test_an_inference_job_measures_inference_with_the_defaults_or_as_it_says() -> None:
+    silent = JobSpec.from_json(job(kind="inference"))
+    assert silent.measured_inference == Inference(requests=1000, batch_size=1, warmup=10)
+    assert JobSpec.from_json(silent.to_json()) == silent
+    said = JobSpec.from_json(job(kind="inference", inference={"requests": 5}))
+    assert said.measured_inference == Inference(requests=5)
 
 
 def test_an_impossible_value_is_quoted() -> None:

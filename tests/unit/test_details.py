@@ -13,6 +13,7 @@ from orchestrator.accounting.phase_figures import NO_STEPS, parity_inferences
 from orchestrator.accounting.prometheus import PrometheusClient
 from orchestrator.accounting.rows import Account, build_accounts
 from orchestrator.lifecycle import JobRecord
+from orchestrator.report.sentences import detail_sentences
 from tests.unit.fake_prometheus import FakePrometheus
 from tests.unit.ledger import START_S, Ledger, at, attempt, entry, job, standard_entries
 from workers.contract import Method, Phase
@@ -238,6 +239,35 @@ def test_parity_is_training_over_an_inference(ledger: Ledger) -> None:
     # 1,800 J of training, 450 J over 90 samples of evaluation.
     assert figures(details(ledger, job(attempt())), "parity_inferences") == pytest.approx(360, rel=1e-12)
     assert parity_inferences(1.0, 0.0) is None
+
+
+def test_parity_is_by_the_inferences_a_fine_tune_measured_where_it_did(ledger: Ledger) -> None:
+    measuring = job(attempt(), inference={"requests": 50})
+    ledger.book(*standard_entries(), entry(15, 16, 200, Phase.INFERENCE))
+    ledger.log_standard()
+    ledger.log((14.0, Phase.EVALUATE, SAMPLES, 90))
+    ledger.log_phase(Phase.INFERENCE, 15, 16)
+    assert details(ledger, measuring).reasons["parity_inferences"] == (
+        "attempt 1 counted no inferences in the inference phase"
+    )
+    ledger.log((16.0, Phase.INFERENCE, INFERENCES, 50))
+    # 1,800 J of training, 200 J over 50 inferences.
+    assert figures(details(ledger, measuring), "parity_inferences") == pytest.approx(450, rel=1e-12)
+
+
+def test_what_only_the_manifest_says_is_told_apart_from_what_a_meter_counted(ledger: Ledger) -> None:
+    ledger.book(*standard_entries())
+    ledger.log_standard()
+    assert figures(details(ledger, job(attempt())), "metering", "assumed_kwh") == 0
+    assuming = account(ledger, job(attempt(), accounting={"cpu_watts": 90, "dram_watts": 45}))
+    # 14 s at 135 W.
+    assert figures(assuming.details, "metering", "assumed_kwh") == 0.000525
+    assert "0.525 Wh (modelled) are watts of its manifest, since no meter counted them" in detail_sentences(
+        assuming.row, assuming.details
+    )
+    ledger.book(entry(0, 14, 1800, Phase.TRAIN, device="package-0", kind="cpu"))
+    assuming = account(ledger, job(attempt(), accounting={"cpu_watts": 90, "dram_watts": 45}))
+    assert figures(assuming.details, "metering", "assumed_kwh") == 0.000175
 
 
 # How far off

@@ -225,7 +225,10 @@ class TestNotes:
             "24 % of it idle (assumed); averaged over the time between two looks",
             remedy=permission(host.powercap),
         )
-        assert found["DRAM energy"].remedy == permission(host.powercap)
+        assert found["DRAM energy"].remedy == (
+            f"{permission(host.powercap)} "
+            "Or give accounting.dram_watts in the manifest, and its energy is modelled from that."
+        )
 
     def test_a_platform_that_stands_for_the_cpu_says_that_it_is_more(self, tmp_path: Path) -> None:
         host = FakeHost(tmp_path / "host")

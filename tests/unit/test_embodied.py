@@ -6,11 +6,16 @@ import pytest
 
 from orchestrator.carbon.embodied import embodied_g, embodied_models, embodied_of
 from orchestrator.carbon.sci import sci_g
+from orchestrator.cluster.local import DEFAULT_SIMULATED
 
 
 def test_a_model_without_a_published_figure_has_none() -> None:
     assert embodied_of("T4") is None
     assert embodied_models() == ("A100-40GB", "A100-80GB", "H100", "TPUv3", "V100")
+
+
+def test_the_boards_a_local_cluster_simulates_by_itself_have_one() -> None:
+    assert [name for name in DEFAULT_SIMULATED if embodied_of(name) is None] == []
 
 
 def test_a_thousand_kilograms_over_four_years_are_28_5_grams_for_an_hour() -> None:

@@ -12,6 +12,7 @@ from workers.errors import InputError, UnmeteredError
 from workers.telemetry.host import HostMeters, open_host_meters
 
 UNKNOWN = "AMD EPYC"
+OR_GIVE_DRAM_WATTS = "Or give accounting.dram_watts in the manifest, and its energy is modelled from that."
 
 
 def opened(host: FakeHost, wish: str = "auto") -> HostMeters:
@@ -53,6 +54,7 @@ def test_a_host_of_which_nothing_is_known_has_no_meter_and_both_reasons(tmp_path
         "cpu": f"there is no RAPL zone in {host.powercap}, and the CPU 'AMD EPYC' is not in the table of rated powers",
         "dram": f"there is no RAPL zone in {host.powercap}",
     }
+    assert meters.missing["dram"].remedy.endswith(OR_GIVE_DRAM_WATTS)
     assert meters.missing["cpu"].remedy.endswith(
         "Or give accounting.cpu_watts in the manifest, and its energy is modelled from that."
     )
@@ -73,7 +75,7 @@ def test_counters_that_may_not_be_read_make_way_for_the_model_which_says_how_to_
     assert meters.fallback is not None
     assert "sudo chmod a+r" in meters.fallback.remedy
     assert meters.reasons == {"dram": "DRAM is not modelled: a constant per GB would be no measurement"}
-    assert meters.missing["dram"].remedy == meters.fallback.remedy
+    assert meters.missing["dram"].remedy == f"{meters.fallback.remedy} {OR_GIVE_DRAM_WATTS}"
 
 
 def test_counters_come_first_even_where_the_cpu_is_known(counted: FakeHost) -> None:
@@ -90,6 +92,7 @@ def test_a_cpu_without_a_counter_of_its_dram_says_so(tmp_path: Path) -> None:
     meters = opened(host)
     assert methods(meters) == {"cpu": Method.COUNTER}
     assert meters.reasons == {"dram": "the CPU has no RAPL counter of its DRAM"}
+    assert "give accounting.dram_watts in the manifest" in meters.missing["dram"].remedy
 
 
 def test_the_model_is_taken_where_it_was_asked_for(counted: FakeHost) -> None:

@@ -11,6 +11,7 @@ import pytest
 from orchestrator.manifest import (
     ACCELERATOR_TYPES,
     Manifest,
+    deadline_ns,
     expand,
     files_of,
     load_manifest,
@@ -20,7 +21,7 @@ from orchestrator.manifest import (
 from orchestrator.manifest.document import MAX_BYTES, MAX_NODES
 from orchestrator.manifest.expand import short_ids
 from orchestrator.manifest.model import SWEEPABLE
-from workers.contract import JobSpec
+from workers.contract import Inference, JobSpec
 from workers.errors import InputError, ManifestError
 from workers.tasks import TASKS
 from workers.training.models import MODELS
@@ -40,7 +41,7 @@ def problems(text):
 class TestEveryProblemAtOnce:
     def test_a_manifest_of_many_mistakes_is_told_all_of_them_each_with_its_line(self):
         text = """\
-version: 2
+version: 0
 name: my run
 kind: finetune
 task: digit
@@ -52,7 +53,7 @@ training:
   batchsize: 64
   learning_rate: .inf
 resources:
-  gpus: 2
+  gpus: 2.5
   accelerators: [H100, H1000]
 schedule: {deadline: 18:00, priority: high}
 seeds: [1, 1]
@@ -68,25 +69,25 @@ sweep:
         assert str(caught.value) == (
             "19 problems in bad.yaml; nothing was submitted.\n"
             "bad.yaml: model is missing\n"
-            "bad.yaml:1: version: this build reads version 1 (given 2)\n"
+            "bad.yaml:1: version: this Wattledger reads version 1; write version: 1 (given 0)\n"
             "bad.yaml:2: name: use letters, digits, '.', '_' and '-', the first a letter or digit, "
             'at most 103 in all (given "my run")\n'
             "bad.yaml:3: a fine-tune needs adapter.method full or lora\n"
             "bad.yaml:4: unknown task 'digit'. Did you mean 'digits'? Known: digits.\n"
             "bad.yaml:5: unknown key 'modle'. Did you mean 'model'? Known: accounting, adapter, budget, dataset, "
-            "evaluation, inference, kind, model, name, power, quantization, resources, retry, schedule, seeds, sweep, "
-            "task, training, version.\n"
+            "evaluation, inference, kind, model, name, needs, power, quantization, resources, retry, schedule, seeds, "
+            "sweep, task, training, version.\n"
             "bad.yaml:6: budget.on_exceed stop comes with power caps and is not supported by this version; write warn\n"
             "bad.yaml:8: training.epochs: input should be greater than or equal to 1 (given 0)\n"
             "bad.yaml:9: training: duplicate key 'epochs'; it is already on line 8\n"
             "bad.yaml:10: training: unknown key 'batchsize'. Did you mean 'batch_size'? "
-            "Known: batch_size, epochs, learning_rate, max_steps, weight_decay.\n"
+            "Known: batch_size, checkpoint_steps, epochs, learning_rate, max_steps, weight_decay.\n"
             "bad.yaml:11: training.learning_rate: .inf is not a finite number of sensible length\n"
-            "bad.yaml:13: resources.gpus other than 1 (given 2) is not supported by this version of Wattledger; "
-            "remove it\n"
+            "bad.yaml:13: resources.gpus: should be 0, a part of one GPU (0.5), or a whole number (given 2.5)\n"
             "bad.yaml:14: unknown accelerator type 'H1000'. Did you mean 'H100'? Known: A100-40GB, A100-80GB, A10G, "
             "A40, H100, H200, K80, L4, L40S, P100, RTX-3070, RTX-3090, RTX-4090, T4, V100.\n"
-            "bad.yaml:15: schedule.deadline is not supported by this version of Wattledger; remove it\n"
+            "bad.yaml:15: schedule.deadline: write it with its offset from UTC, as 2026-12-01T18:00:00Z "
+            '(given "18:00")\n'
             'bad.yaml:15: schedule.priority: input should be a valid integer (given "high")\n'
             "bad.yaml:16: seeds: 1 is given twice; remove one\n"
             "bad.yaml:17: quantization 4bit is not supported by this version of Wattledger; remove it\n"
@@ -213,11 +214,27 @@ class TestValues:
                 '7: training.learning_rate: input should be a valid number (given "',
             ),
             ("resources: {cpus: 0}\n", "6: resources.cpus: input should be greater than 0 (given 0)"),
-            ("resources: {gpus: -1}\n", "6: resources.gpus: input should be greater than or equal to 0 (given -1)"),
-            ("resources: {gpus: 0}\n", "6: resources.gpus other than 1 (given 0) is not supported by this version"),
+            ("resources: {gpus: -1}\n", "6: resources.gpus: should be 0, a part of one GPU (0.5), or a whole number"),
+            ("resources: {gpus: yes}\n", '6: resources.gpus: should be a number of GPUs (given "yes")'),
+            ("resources: {gpus: true}\n", "6: resources.gpus: should be a number of GPUs (given true)"),
+            ("resources: {gpus: 0.5, nodes: 2}\n", "6: resources.gpus 0.5 on 2 nodes: a job of several nodes holds"),
+            ("resources: {gpus: 0, accelerators: each}\n", "6: resources.accelerators chooses among types of GPU, a"),
+            ("resources: {labels: [rack]}\n", "6: resources.labels: should map labels of nodes to their values (giv"),
+            ("resources: {labels: {rack: 7}}\n", "6: resources.labels: the value of a label is text, so put it in q"),
+            ("resources:\n  labels:\n    rack: in(a,b)\n", "8: resources.labels: the value of a label is up to 63 l"),
+            ("resources: {labels: {-rack: a}}\n", "6: resources.labels: '-rack' cannot be a label; as in region or "),
+            ("schedule: {deadline: 2026-02-30T00:00:00Z}\n", "6: schedule.deadline: 2026-02-30T00:00:00Z is no time"),
+            ("schedule: {time_limit_s: 0}\n", "6: schedule.time_limit_s: input should be greater than 0 (given 0)"),
+            ("retry: {losses: -1}\n", "6: retry.losses: input should be greater than or equal to 0 (given -1)"),
+            ("adapter_job: other\n", "6: unknown key 'adapter_job'. Did you mean 'adapter'? Known: "),
+            ("baseline_job: other\n", "6: unknown key 'baseline_job'. "),
             ("quantization: 8bit\n", "6: quantization 8bit is not supported by this version of Wattledger; remove it"),
             ("quantization: 3bit\n", "6: quantization: input should be 'none', '8bit' or '4bit' (given \"3bit\")"),
-            ("needs: [other]\n", "6: needs is not supported by this version of Wattledger; remove it"),
+            ("needs: other\n", '6: needs: should be a list of names of manifests, jobs or runs (given "other")'),
+            ("needs:\n- other\n- 3\n", "8: needs: should be the name of a manifest, a job or a run (given 3)"),
+            ("needs: [other, '']\n", '6: needs: should be the name of a manifest, a job or a run (given "")'),
+            ("needs: [other, other]\n", "6: needs: other is given twice; remove one"),
+            ("evaluation: {baseline: shared}\nkind: evaluate\n", "6: evaluation.baseline shared is for fine-tunes, "),
             ("schedule:\n  policy: green\n", "7: schedule.policy is not supported by this version of Wattledger; rem"),
             (
                 "kind: finetunes\n",
@@ -260,7 +277,13 @@ class TestValues:
     @pytest.mark.parametrize("key", ["version", "name", "task", "model"])
     def test_what_every_manifest_needs_is_missed(self, key):
         text = re.sub(rf"^{key}: .*\n", "", GOOD, flags=re.MULTILINE)
-        assert problems(text) == [f"0: {key} is missing"]
+        remedy = "; write version: 1" if key == "version" else ""
+        assert problems(text) == [f"0: {key} is missing{remedy}"]
+
+    def test_a_manifest_of_a_later_version_is_told_so_and_nothing_about_keys_that_may_mean_something_then(self):
+        assert problems(GOOD.replace("version: 1", "version: 2") + "colour: green\nsweep: 3\n") == [
+            "1: made for a later Wattledger (manifest version 2); this one reads version 1"
+        ]
 
     def test_an_unknown_model_lists_the_known_ones(self):
         found = problems(GOOD.replace("tiny/vit", "tiny/vitt"))
@@ -269,6 +292,28 @@ class TestValues:
     def test_a_fine_tune_without_an_adapter_is_told_at_the_method_it_gives(self):
         text = GOOD.replace("adapter: {method: full}", "adapter:\n  method: none")
         assert problems(text) == ["6: a fine-tune needs adapter.method full or lora"]
+
+    def test_a_fine_tune_takes_no_trained_weights(self):
+        text = GOOD.replace("{method: full}", "{method: full, trained_by: other}")
+        assert problems(text) == [
+            "5: adapter.trained_by is for kinds evaluate and inference; a fine-tune starts from the base model"
+        ]
+
+    def test_a_deadline_that_is_over_is_told_at_its_line_with_the_time(self):
+        text = (
+            f"{GOOD}schedule:\n  deadline: 2026-12-01T18:00:00+01:00\n"
+            "sweep:\n  schedule.deadline:\n  - 2026-12-01T16:59:59Z\n  - 2026-12-01T17:00:01Z\n  - null\n"
+        )
+        with pytest.raises(ManifestError) as caught:
+            parse_manifest(text, source="m.yaml", now_ns=1_796_144_400_000_000_000)
+        past = "is in the past; it is 2026-12-01T17:00:00Z"
+        assert caught.value.problems == (
+            (7, f"schedule.deadline: 2026-12-01T18:00:00+01:00 {past}"),
+            (10, f"schedule.deadline: 2026-12-01T16:59:59Z {past}"),
+        )
+
+    def test_a_deadline_is_exact(self):
+        assert deadline_ns("2026-12-01T18:00:00+01:00") == deadline_ns("2026-12-01T17:00Z") == 1_796_144_400 * 10**9
 
     def test_an_evaluation_needs_no_adapter(self):
         manifest = parse_manifest(GOOD.replace("adapter: {method: full}", "kind: evaluate"), source="m.yaml")
@@ -283,7 +328,9 @@ class TestValues:
         assert manifest.seeds == (16, 7)
 
     def test_every_field_of_a_job_but_its_id_and_seed_is_a_key_of_a_manifest(self):
-        assert set(JobSpec.model_fields) - {"job_id", "seed"} == set(Manifest.model_fields) - {
+        assert set(JobSpec.model_fields) - {"job_id", "seed", "adapter_job", "baseline_job"} == set(
+            Manifest.model_fields
+        ) - {
             "version",
             "seeds",
             "sweep",
@@ -389,9 +436,15 @@ class TestSweeps:
             ("version: [1]", "7: sweep: version cannot be swept; one manifest has one version"),
             ("sweep: [1]", "7: sweep: sweep cannot be swept; a sweep holds no sweep"),
             ("budget.on_exceed: [cap]", "7: budget.on_exceed cap comes with power caps and is not supported by this v"),
-            ("needs.job: [1]", "7: sweep: needs.job is not supported by this version of Wattledger; remove it"),
-            ("schedule.deadline: [1]", "7: sweep: schedule.deadline is not supported by this version of Wattledger; r"),
-            ("resources.gpus: [1, 2]", "7: resources.gpus other than 1 (given 2) is not supported by this version of"),
+            ("needs: [[a]]", "7: sweep: needs cannot be swept; each job needs those jobs of what the manifest needs"),
+            ("needs.job: [1]", "7: sweep: unknown key 'needs.job'. Known: "),
+            ("schedule.policy: [a]", "7: sweep: schedule.policy is not supported by this version of Wattledger; remov"),
+            ("schedule.deadline: [1]", "7: schedule.deadline: input should be a valid string (given 1)"),
+            ("schedule.deadline: [2026-02-30T00:00:00Z]", "7: schedule.deadline: 2026-02-30T00:00:00Z is no time: "),
+            ("resources.gpus: [1, 1.5]", "7: resources.gpus: should be 0, a part of one GPU (0.5), or a whole number "),
+            ("resources.labels: [{a: b}, {a: 1}]", "7: resources.labels: the value of a label is text, so put it in "),
+            ("resources.labels.rack: [a]", "7: sweep: unknown key 'resources.labels.rack'. Did you mean 'resources.l"),
+            ("adapter.trained_by: [null, other]", "7: adapter.trained_by is for kinds evaluate and inference; a fine-"),
             ("task: [digits, null]", "7: task: a job needs one (given null)"),
             ("dataset: [null, cifar]", "7: unknown data set of task digits 'cifar'. Known: digits-rotated."),
             ("adapter.method: [lora, none]", "7: a fine-tune needs adapter.method full or lora"),
@@ -506,6 +559,23 @@ class TestExpansion:
         assert job == JobSpec.from_json(json.dumps(expected))
         assert re.fullmatch(r"try-[0-9a-f]{8}", job.job_id)
 
+    @pytest.mark.parametrize(
+        ("text", "requests"),
+        [
+            ("", [None]),
+            ("inference: {batch_size: 4}\n", [1000]),
+            ("sweep: {inference.requests: [10, 20]}\n", [10, 20]),
+            ("inference: {batch_size: 4}\nsweep: {inference.requests: [10, 20]}\n", [10, 20]),
+            ("sweep: {kind: [finetune, inference]}\n", [None, 1000]),
+        ],
+    )
+    def test_a_fine_tune_measures_inference_where_its_manifest_says_so(self, text, requests):
+        jobs = expand(parse_manifest(GOOD + text, source="m.yaml"), accelerator_types=[], submission_id="s")
+        measured = [job.measured_inference for job in jobs]
+        assert [None if one is None else one.requests for one in measured] == requests
+        size = 4 if "batch_size" in text else 1
+        assert {one.batch_size for one in measured if one is not None} <= {size}
+
     def test_ids_are_those_of_the_submission_and_of_no_other(self):
         manifest = parse_manifest(GOOD, source="m.yaml")
         one, again, other = (
@@ -552,6 +622,14 @@ class TestQuickstart:
         assert {job.adapter.method for job in jobs} == {"lora"}
         assert {(job.accounting.region, job.accounting.pue) for job in jobs} == {("USA", 1.56)}
 
+    def test_it_leaves_no_figure_out_that_a_manifest_can_ask_for(self):
+        (job, *_) = expand(
+            load_manifest(ROOT / "manifests" / "quickstart.yaml"), accelerator_types=["H100"], submission_id="s"
+        )
+        assert (job.kind, job.measured_inference) == ("finetune", Inference(requests=300, batch_size=1))
+        # 280 W of 64 cores, and 0.3725 W of each GB, as its comments say.
+        assert (job.accounting.cpu_watts, job.accounting.dram_watts) == (round(280 / 64, 1), 0.3725)
+
 
 class TestSchema:
     def test_it_is_a_schema_of_the_2020_draft_with_a_name(self):
@@ -566,7 +644,9 @@ class TestSchema:
         assert list(schema["properties"]) == list(Manifest.model_fields)
         assert schema["additionalProperties"] is False
         assert schema["required"] == ["version", "name"]
-        assert set(schema["properties"]["schedule"]["properties"]) == {"priority"}
+        keys = {"priority", "preemptible", "time_limit_s", "deadline"}
+        assert set(schema["properties"]["schedule"]["properties"]) == keys
+        assert schema["properties"]["needs"]["items"] == {"type": "string"}
         assert list(schema["properties"]["sweep"]["properties"]) == list(SWEEPABLE)
 
     def test_it_knows_the_registries(self):
@@ -580,7 +660,11 @@ class TestSchema:
     def test_it_offers_nothing_this_version_cannot_honour(self):
         properties = manifest_schema()["properties"]
         assert properties["quantization"]["enum"] == ["none"]
-        assert properties["resources"]["properties"]["gpus"]["const"] == 1
+        assert properties["resources"]["properties"]["gpus"]["anyOf"] == [
+            {"type": "integer", "minimum": 0},
+            {"type": "number", "minimum": 0, "maximum": 1},
+        ]
+        assert "needs" not in properties["sweep"]["properties"]
         assert properties["sweep"]["properties"]["quantization"]["items"]["enum"] == ["none"]
 
     def test_every_key_is_described(self):
@@ -589,6 +673,14 @@ class TestSchema:
         for part in properties.values():
             described += part["properties"].values() if "properties" in part else []
         assert [part for part in described if not part.get("description")] == []
+
+    def test_a_section_that_may_be_left_out_is_a_section_like_the_others(self):
+        properties = manifest_schema()["properties"]
+        assert properties["inference"].keys() == properties["training"].keys()
+        assert set(properties["inference"]["properties"]) == set(Inference.model_fields)
+        assert problems(GOOD + "inference: null\n") == [
+            "6: inference: needs keys of its own, some of requests, batch_size, warmup (given null)"
+        ]
 
     def test_no_reference_is_left_open(self):
         assert "$ref" not in json.dumps(manifest_schema())

@@ -174,7 +174,7 @@ def test_a_phase_that_is_none_is_refused_and_the_lease_stays_in_its_own(door: Do
         ({"cpus": float("inf")}, "cpus input should be a finite number"),
         ({"phase": "lunch"}, "phase input should be 'load', 'baseline', 'train', 'evaluate' or 'inference'"),
         ({"power": {"cap_watts": -1.0}}, "power.cap_watts input should be greater than 0"),
-        ({"pid": 1}, "pid unknown key; known: job_id, attempt, devices, cpus, phase, power."),
+        ({"pid": 1}, "pid unknown key; known: job_id, attempt, devices, cpus, phase, power, rank."),
     ],
 )
 def test_a_lease_that_could_not_be_booked_is_refused_with_all_that_is_wrong(
@@ -432,6 +432,7 @@ def test_an_agent_that_comes_back_is_told_the_phases_it_missed_and_tells_the_jou
     agent = agent_that_answers(1)
     lease = hold(AgentConnection(path), close_wait_s=20)
     agent.join()
+    lease.set_phase(None)
     lease.set_phase(Phase.TRAIN)
     agent = agent_that_answers(2)
     assert lease.close() == energy_mj
@@ -439,7 +440,7 @@ def test_an_agent_that_comes_back_is_told_the_phases_it_missed_and_tells_the_jou
     assert why in (lease.unconfirmed or "")
     agent.join()
     assert [request["op"] for request in asked] == ["open", "resume", "close"]
-    assert [phase for _, phase in asked[1]["phases"]] == ["load", "train"]
+    assert [phase for _, phase in asked[1]["phases"]] == ["load", None, "train"]
     assert asked[1]["phase"] == "train"
     assert asked[1]["devices"] == ["GPU-1"]
 
@@ -449,6 +450,6 @@ def test_a_note_that_cannot_be_read_tells_nothing(tmp_path: Path) -> None:
     leave_note(path, {"job_id": "a", "attempt": 1, "phases": []})
     (tmp_path / "agent.b.1.note").write_bytes(b"{")
     assert find_notes(path) == {
-        tmp_path / "agent.a.1.note": {"job_id": "a", "attempt": 1, "phases": []},
+        tmp_path / "agent.a.1.0.note": {"job_id": "a", "attempt": 1, "phases": []},
         tmp_path / "agent.b.1.note": {},
     }

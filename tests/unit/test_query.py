@@ -247,7 +247,7 @@ def test_a_roll_up_says_what_it_lacks(ledger: Ledger, call: Call) -> None:  # no
     assert "missing" not in call("rollup", *home).out
     with contextlib.closing(Store(ledger.home.state_db)) as store:
         run = RunRecord(run_id="more", name="study", manifest="", submitted_ns=at(0), host="h", pid=1)
-        store.submit(run, [job(job_id="k", accounting={"cpu_watts": 50.0}).spec])
+        store.submit(run, [job(job_id="k", accounting={"cpu_watts": 50.0, "dram_watts": 5.0}).spec])
         store.start_attempt("k", nodes=("node-1",), accelerator="T4", now_ns=at(1))
         assert "have no energy" not in call("rollup", *home).out
         store.end_attempt("k", 1, state=AttemptState.FAILED, reason="lost", then=JobState.FAILED, now_ns=at(2))
@@ -255,8 +255,10 @@ def test_a_roll_up_says_what_it_lacks(ledger: Ledger, call: Call) -> None:  # no
     told = call("rollup", *home).out
     assert "1 file(s) of the energy log cannot be read" in told
     assert "1 attempt(s) that ended have no energy in the log" in told
-    assert "1 job(s) have CPU watts from their manifest" in told
+    assert "1 job(s) have CPU or DRAM watts from their manifest" in told
     ledger.book(entry(1, 2, 5, job_id="k", kind="cpu", device="package-0"))
     told = call("rollup", *home).out
     assert "1 attempt(s) that ended have no energy" in told, "its GPU is still missing"
-    assert "CPU watts" not in told, "its CPU was metered after all, so that nothing is assumed of it"
+    assert "1 job(s) have CPU or DRAM watts" in told, "its CPU was metered after all; its memory is still assumed"
+    ledger.book(entry(1, 2, 5, job_id="k", kind="dram", device="dram-0"))
+    assert "DRAM watts" not in call("rollup", *home).out, "nothing is assumed of it any more"

@@ -167,6 +167,23 @@ def test_a_phase_left_by_an_error_stays_open_in_the_log(tmp_path: Path) -> None:
     assert [(s.name, s.phase) for s in read_metrics(Home(tmp_path), "a", 1)] == [("phase_start", Phase.LOAD)]
 
 
+def test_what_is_between_phases_is_logged_and_booked_without_one_and_shows_no_progress(tmp_path: Path) -> None:
+    agent, timer = Agent(speed=0.5), Timer()
+    made, log = session(tmp_path, agent, timer, Clock())
+    with log:
+        with made.phase(Phase.TRAIN):
+            made.step(step=1, steps=1, samples=1, loss=None)
+        shown = read_progress(Home(tmp_path), "a", 1)
+        with made.between_phases():
+            timer.now_s += 0.25
+            made.warm()
+            made.record("total_parameters", 10)
+    assert agent.asked == [("open", "load"), ("phase", "train"), ("phase", None)]
+    assert timer.slept[-1:] == [0.25]
+    assert [s.phase for s in read_metrics(Home(tmp_path), "a", 1) if s.name == "total_parameters"] == [None]
+    assert read_progress(Home(tmp_path), "a", 1) == shown
+
+
 def test_one_phase_keeps_lease_log_and_progress_in_step(tmp_path: Path) -> None:
     agent, clock = Agent(speed=None), Clock()
     made, log = session(tmp_path, agent, Timer(), clock)

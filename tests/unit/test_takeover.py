@@ -300,7 +300,7 @@ def test_a_job_that_left_a_note_is_booked_to_its_end() -> None:
     del bench.started_s[PID]
     bench.clock.pass_ms(4000)
     told = Told(phases=((at(1000), Phase.LOAD), (at(2000), Phase.TRAIN)), closed_ns=at(3000))
-    bench.replace_agent(told={("a", 1): told})
+    bench.replace_agent(told={("a", 1, 0): told})
     booked = by_phase(bench.taken())
     assert booked == pytest.approx({None: 3 * 70_000, Phase.LOAD: 70_000, Phase.TRAIN: 70_000}, abs=REFRESH_MJ // 10)
 

@@ -95,7 +95,7 @@ class HeldLease:
     second in a thread of its own, and what it missed is told to the one that is back. Only opening a lease fails.
 
     Attributes:
-        devices: UUIDs.
+        devices: UUIDs; ``models``: the accelerator type of each, by UUID, as far as the agent says.
         cap_watts: the limit asked for, or ``None``.
         unmetered: why a kind of device (``cpu``, ``dram``) or a board (``GPU 3``) is not metered here.
         unconfirmed: after ``close``, why the joules are not known; ``None`` when they are.
@@ -109,8 +109,9 @@ class HeldLease:
         attempt: int,
         devices: Sequence[str],
         cpus: float,
-        phase: Phase,
+        phase: Phase | None,
         power: Power,
+        rank: int = 0,
         monotonic_s: Callable[[], float] = time.monotonic,
         sleep_s: Callable[[float], None] = time.sleep,
         clock_ns: Callable[[], int] = time.time_ns,
@@ -118,13 +119,20 @@ class HeldLease:
     ) -> None:
         self._close_wait_s = close_wait_s
         self._monotonic_s, self._sleep_s, self._clock_ns = monotonic_s, sleep_s, clock_ns
-        self._wanted: dict[str, Any] = {"job_id": job_id, "attempt": attempt, "cpus": cpus, "power": power.model_dump()}
-        self._phases: list[tuple[int, Phase]] = [(clock_ns(), phase)]
+        self._wanted: dict[str, Any] = {
+            "job_id": job_id,
+            "attempt": attempt,
+            "rank": rank,
+            "cpus": cpus,
+            "power": power.model_dump(),
+        }
+        self._phases: list[tuple[int, Phase | None]] = [(clock_ns(), phase)]
         self._closed_ns: int | None = None
-        reply = connection.ask("open", devices=list(devices), phase=phase.value, **self._wanted)
+        reply = connection.ask("open", devices=list(devices), phase=phase, **self._wanted)
         self.devices: tuple[str, ...] = tuple(reply["devices"])
         self.cap_watts: float | None = reply["cap_watts"]
-        # An agent that was started by an earlier version does not say.
+        # An agent that was started by an earlier version does not say these two.
+        self.models: dict[str, str] = reply.get("models", {})
         self.unmetered: dict[str, str] = reply.get("unmetered", {})
         self.unconfirmed: str | None = None
         # Of which lease ``close`` tells the joules: all of ours, as long as it is the one that was opened.
@@ -149,11 +157,11 @@ class HeldLease:
         """
         return "" if self._speed is not None else ",".join(self.devices)
 
-    def set_phase(self, phase: Phase) -> None:
-        """From now on the device's joules are of ``phase``."""
+    def set_phase(self, phase: Phase | None) -> None:
+        """From now on the device's joules are of ``phase``; ``None``: of the job, and of no phase."""
         with self._changed:
             self._phases.append((self._clock_ns(), phase))
-            self._ask_speed("phase", phase=phase.value)
+            self._ask_speed("phase", phase=phase)
         self._asked_s = self._worked_s = self._monotonic_s()
 
     def pace(self) -> None:
@@ -170,6 +178,10 @@ class HeldLease:
             self._asked_s = now_s
         if self._speed < 1:
             self._sleep_s((now_s - self._worked_s) * (1 / self._speed - 1))
+        self._worked_s = self._monotonic_s()
+
+    def begin_work(self) -> None:
+        """Work begins now: what was waited for since the last ``pace`` is not the device's."""
         self._worked_s = self._monotonic_s()
 
     def _ask_speed(self, operation: str, **fields: object) -> None:
@@ -223,8 +235,8 @@ class HeldLease:
         return {
             **self._wanted,
             "devices": list(self.devices),
-            "phase": self._phases[-1][1].value,
-            "phases": [[time_ns, phase.value] for time_ns, phase in self._phases],
+            "phase": self._phases[-1][1],
+            "phases": [[time_ns, phase] for time_ns, phase in self._phases],
             "closed_ns": self._closed_ns,
         }
 
@@ -270,8 +282,8 @@ class HeldLease:
             if self._speed is not None and reply["speed"] is not None:
                 self._speed = reply["speed"]
             # What came meanwhile, while nobody waited for us.
-            if self._phases[-1][1].value != missed["phase"]:
-                self._ask_speed("phase", phase=self._phases[-1][1].value)
+            if self._phases[-1][1] != missed["phase"]:
+                self._ask_speed("phase", phase=self._phases[-1][1])
             self._changed.notify_all()
 
     def _lose(self, connection: AgentConnection, error: WattledgerError) -> None:

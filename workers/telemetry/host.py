@@ -15,8 +15,9 @@ from workers.telemetry.rapl import RaplMeter
 from workers.telemetry.usage import HostUsage
 
 WISHES = ("auto", "rapl", "modelled", "none")
+GIVE_DRAM_WATTS = "give accounting.dram_watts in the manifest, and its energy is modelled from that."
 NO_DRAM_ZONE = UnmeteredError(
-    "the CPU has no RAPL counter of its DRAM", "Nothing can be done: server CPUs have one, most others have not."
+    "the CPU has no RAPL counter of its DRAM", f"Server CPUs have one, most others have not: {GIVE_DRAM_WATTS}"
 )
 DRAM_NOT_MODELLED = "DRAM is not modelled: a constant per GB would be no measurement"
 NOT_WISHED = UnmeteredError("the node's agent runs with --cpu none", "Start it with --cpu auto.")
@@ -74,7 +75,7 @@ def open_host_meters(
     def modelled(fallback: UnmeteredError | None = None) -> HostMeters:
         meter = ModelledCpuMeter(node=node, proc=proc, clock_ns=clock_ns)
         remedy = fallback.remedy if fallback else "Have it counted with --cpu rapl."
-        missing = {"dram": UnmeteredError(DRAM_NOT_MODELLED, remedy)}
+        missing = {"dram": _or_watts(UnmeteredError(DRAM_NOT_MODELLED, remedy))}
         return HostMeters(meters=(meter,), usage=HostUsage(proc), missing=missing, fallback=fallback)
 
     if wish == "none":
@@ -101,4 +102,9 @@ def _best(counted: Callable[[], HostMeters], modelled: Callable[[UnmeteredError]
             f"{unreadable.reason}, and {unknown.reason}",
             f"{unreadable.remedy} Or {unknown.remedy[0].lower()}{unknown.remedy[1:]}",
         )
-        return HostMeters(missing={"cpu": both, "dram": unreadable})
+        return HostMeters(missing={"cpu": both, "dram": _or_watts(unreadable)})
+
+
+def _or_watts(unmetered: UnmeteredError) -> UnmeteredError:
+    """Why DRAM is not metered, with what the user can do about it."""
+    return UnmeteredError(unmetered.reason, f"{unmetered.remedy} Or {GIVE_DRAM_WATTS}")

@@ -24,6 +24,7 @@ class LeaseRequest:
         cpus: cores that process may use; what makes a simulated device fully busy.
         phase: the phase it begins in.
         power: the limit wished for on each device.
+        rank: which process of the attempt it is.
     """
 
     job_id: str
@@ -33,6 +34,7 @@ class LeaseRequest:
     cpus: float
     phase: Phase | None = None
     power: Power = field(default_factory=Power)
+    rank: int = 0
 
 
 class Leases:
@@ -86,10 +88,11 @@ class Leases:
             raise InputError(f"lease {lease_id} is not open on {self._node}; open one first.")
         return self.open[lease_id]
 
-    def of_attempt(self, job_id: str, attempt: int) -> Lease | None:
-        """The attempt's lease: the open one, else one that ended a moment ago; ``None`` without either."""
+    def of_rank(self, request: LeaseRequest) -> Lease | None:
+        """The lease of who asks: the open one, else one that ended a moment ago; ``None`` without either."""
+        wanted = (request.job_id, request.attempt, request.rank)
         known = [*self.open.values(), *(lease for lease, _ in self.closed.values())]
-        return next((lease for lease in known if (lease.job_id, lease.attempt) == (job_id, attempt)), None)
+        return next((lease for lease in known if (lease.job_id, lease.attempt, lease.rank) == wanted), None)
 
     def is_alive(self, lease_id: str) -> bool:
         """Whether the very process that opened the lease still runs."""
@@ -136,7 +139,8 @@ class Leases:
         Raises:
             InputError: always.
         """
+        who = f"rank {lease.rank} of attempt" if lease.rank else "attempt"
         raise InputError(
-            f"attempt {lease.attempt} of {lease.job_id} already holds a lease on {self._node} "
+            f"{who} {lease.attempt} of {lease.job_id} already holds a lease on {self._node} "
             f"(process {lease.pid}). Wait for it to end, or use another job id."
         )

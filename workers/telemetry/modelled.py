@@ -8,7 +8,8 @@ virtual machine, which has some threads of a CPU, the TDP is taken in proportion
 nobody tells what the other threads do. Everything made here has the method ``modelled``.
 
 DRAM is not modelled: published figures per GB differ several-fold and do not know the load, so it would be a constant
-that looks like a measurement. It is null, with that reason, wherever RAPL does not count it.
+that looks like a measurement. Where RAPL does not count it, it is null with that reason, or what the
+manifest assumes (``accounting.dram_watts``).
 """
 
 from __future__ import annotations

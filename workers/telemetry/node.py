@@ -65,7 +65,7 @@ class NodeMeter:
         on_edge: Callable[[], None] | None = None,
         boot: str | None = None,
         resume: NodeState | None = None,
-        told: Mapping[tuple[str, int], Told] | None = None,
+        told: Mapping[tuple[str, int, int], Told] | None = None,
         started: Callable[[int], int | None] = started_ticks,
     ) -> None:
         self.node = node
@@ -128,7 +128,7 @@ class NodeMeter:
         with self._lock:
             found = [find_device(self._meter.devices(), token).uuid for token in request.devices]
             devices = tuple(dict.fromkeys(found))
-            known = self._leases.of_attempt(request.job_id, request.attempt)
+            known = self._leases.of_rank(request)
             if known is not None and known.lease_id in self._leases.open:
                 self._leases.refuse(known)
             self._finish_takeover()
@@ -141,6 +141,7 @@ class NodeMeter:
                 cpus=request.cpus,
                 opened_ns=self._clock_ns(),
                 phase=request.phase,
+                rank=request.rank,
             )
             self._caps.hold(lease, request.power)
             self._devices.read(devices)
@@ -159,7 +160,7 @@ class NodeMeter:
             Everything ``open`` raises.
         """
         with self._lock:
-            known = self._leases.of_attempt(request.job_id, request.attempt)
+            known = self._leases.of_rank(request)
             if known is None:
                 return self.open(request)
             if known.pid != request.pid:
@@ -250,6 +251,10 @@ class NodeMeter:
             speeds = [self._meter.speed(device) for device in self._leases.held(lease_id).devices]
             return min((speed for speed in speeds if speed is not None), default=None)
 
+    def models(self, lease: Lease) -> dict[str, str]:
+        """Accelerator type of each of the lease's devices, by UUID, as far as they are here now."""
+        return {device.uuid: device.model for device in self._meter.devices() if device.uuid in lease.devices}
+
     def cap_watts(self, lease_id: str) -> float | None:
         """The limit the lease asked for on its devices, W; ``None`` when it asked for none."""
         with self._lock:
@@ -312,7 +317,7 @@ class NodeMeter:
             self.tick()
             self._meter.close()
 
-    def _resume(self, state: NodeState, told: Mapping[tuple[str, int], Told]) -> None:
+    def _resume(self, state: NodeState, told: Mapping[tuple[str, int, int], Told]) -> None:
         """Stand where the agent stood whose state this is; what happened since is booked once it is known."""
         self._resumed = state
         self._devices.resume(state.books, state.time_ns)
@@ -330,7 +335,7 @@ class NodeMeter:
             deadline_ns=self._clock_ns() + RETURN_NS,
         )
         for lease in self._leases.open.values():
-            left = told.get((lease.job_id, lease.attempt))
+            left = told.get((lease.job_id, lease.attempt, lease.rank))
             if left is not None:
                 self._takeover.tell(lease.lease_id, left)
             elif lease not in living:

@@ -4,7 +4,7 @@ That makes death exact: however the attempt ends, the kernel closes its connecti
 
 | request | reply |
 |---|---|
-| ``{"op": "open", "job_id", "attempt", "devices", "cpus", "phase", "power"}`` | ``{"devices", "speed", "cap_watts"}`` |
+| ``{"op": "open", "job_id", "attempt", "rank", "devices", "cpus", "phase", "power"}`` | ``{"devices", "speed", ...}`` |
 | ``{"op": "phase", "phase"}`` | ``{"speed"}`` |
 | ``{"op": "pace"}`` | ``{"speed"}`` |
 | ``{"op": "resume", ..., "phases", "closed_ns"}`` | as ``open`` |
@@ -20,8 +20,8 @@ beside the socket.
 
 A ``resume`` that is answered with another ``lease_id`` than the ``open`` was found its lease ended: it holds a new one.
 
-An ``open`` is also told ``"unmetered"``: for each kind of device (``cpu``, ``dram``) and board (``GPU 3``) that is
-not metered here, why.
+An ``open`` is also told ``"cap_watts"``, the ``"models"`` of its devices by UUID, and ``"unmetered"``: for each kind of
+device (``cpu``, ``dram``) and board (``GPU 3``) that is not metered here, why. ``rank`` is 0 where it is not said.
 
 A request that fails is answered ``{"error": sentence, "exit_code": n}`` and changes nothing, but for a ``close`` that
 fails because the disk refuses the energy log: its lease has ended, and the agent keeps the joules and tries again.
@@ -65,7 +65,8 @@ def leave_note(socket: Path, message: Message) -> None:
     Raises:
         OSError: the disk refuses.
     """
-    path = socket.with_name(f"{socket.stem}.{message['job_id']}.{message['attempt']}{NOTE_SUFFIX}")
+    name = f"{message['job_id']}.{message['attempt']}.{message.get('rank', 0)}"
+    path = socket.with_name(f"{socket.stem}.{name}{NOTE_SUFFIX}")
     hidden = path.with_name(f".{path.name}.{os.getpid()}")
     hidden.write_bytes(encode(message))
     hidden.replace(path)

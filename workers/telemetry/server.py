@@ -44,6 +44,7 @@ class Opening(Section):
     cpus: float = Field(1.0, gt=0)
     phase: Annotated[Phase, Strict(False)] | None = None
     power: Power = Power()
+    rank: int = Field(0, ge=0, le=2**31 - 1)
 
 
 class LeaseServer(socketserver.ThreadingUnixStreamServer):
@@ -164,6 +165,7 @@ class _Connection(socketserver.StreamRequestHandler):
             cpus=wanted.cpus,
             phase=wanted.phase,
             power=wanted.power,
+            rank=wanted.rank,
         )
 
     def _take(self, lease: Lease) -> Lease:
@@ -179,6 +181,7 @@ class _Connection(socketserver.StreamRequestHandler):
         return {
             "lease_id": lease.lease_id,
             "devices": list(lease.devices),
+            "models": self.server.meter.models(lease),
             "speed": self.server.meter.speed(lease.lease_id) if is_open else None,
             "cap_watts": self.server.meter.cap_watts(lease.lease_id),
             "unmetered": self.server.meter.unmetered,

@@ -119,6 +119,7 @@ def _lease_to_json(lease: Lease) -> dict[str, Any]:
         "cpus": lease.cpus,
         "opened_ns": lease.opened_ns,
         "phase": lease.phase,
+        "rank": lease.rank,
     }
 
 
@@ -132,6 +133,8 @@ def _lease(plain: Mapping[str, Any]) -> Lease:
         cpus=plain["cpus"],
         opened_ns=plain["opened_ns"],
         phase=_phase(plain["phase"]),
+        # A state of an earlier version tells of attempts of one rank.
+        rank=plain.get("rank", 0),
     )
 
 

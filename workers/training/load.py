@@ -16,7 +16,8 @@ from transformers import AutoConfig, AutoModelForImageClassification, PreTrained
 from workers.contract import Training
 from workers.errors import JobError
 from workers.tasks.data import Split
-from workers.training.loop import OnStep, fit
+from workers.training.loop import OnStep, fit, steps_of
+from workers.training.memory import named_memory
 from workers.training.models import ModelInfo
 
 SOURCE_BATCH_SIZE = 64
@@ -54,7 +55,8 @@ def build_base(info: ModelInfo, *, classes: int, seed: int) -> PreTrainedModel:
         try:
             _check_keys(info)
             config = AutoConfig.for_model(info.architecture, num_labels=classes, **info.config)
-            model = AutoModelForImageClassification.from_config(config)  # type: ignore[no-untyped-call]
+            with named_memory(None):
+                model = AutoModelForImageClassification.from_config(config)  # type: ignore[no-untyped-call]
             return cast("PreTrainedModel", model)
         except MISFITS as error:
             fact = textwrap.shorten(str(error), 300, placeholder=" ...")
@@ -79,5 +81,13 @@ def fit_source(
     Raises:
         JobError: as ``fit`` does.
     """
-    training = Training(epochs=info.source_epochs, batch_size=SOURCE_BATCH_SIZE, learning_rate=SOURCE_LEARNING_RATE)
-    fit(model, source, training, seed=seed, device=device, on_step=on_step)
+    fit(model, source, _source_training(info), seed=seed, device=device, on_step=on_step)
+
+
+def source_steps(info: ModelInfo, source: Split) -> int:
+    """Optimiser steps of ``fit_source``."""
+    return steps_of(_source_training(info), len(source))
+
+
+def _source_training(info: ModelInfo) -> Training:
+    return Training(epochs=info.source_epochs, batch_size=SOURCE_BATCH_SIZE, learning_rate=SOURCE_LEARNING_RATE)

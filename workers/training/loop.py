@@ -1,15 +1,18 @@
 """The training loop and its inverse: ``fit`` changes weights, ``predict`` reads answers.
 
 Both call ``on_step`` after every step, in the caller's thread, which is where an attempt logs, reports progress and
-paces itself. The loss is read from the device at every step, so a step has ended when ``on_step`` is called.
+paces itself. The loss is read from the device at every step, so a step has ended when ``on_step`` is called. A
+``Keeper`` comes between steps: checkpoints, and leaving.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -19,6 +22,9 @@ from torch import nn
 from workers.contract import Training
 from workers.errors import JobError
 from workers.tasks.data import Split
+from workers.training.group import Group
+from workers.training.memory import named_memory
+from workers.training.ranks import Ranks
 
 WARMUP_SHARE = 0.1
 """Share of the steps over which the learning rate rises to its value, before a cosine takes it to zero.
@@ -53,44 +59,110 @@ def steps_of(training: Training, samples: int) -> int:
     return steps if training.max_steps is None else min(steps, training.max_steps)
 
 
+@dataclass(kw_only=True)
+class Run:
+    """A training as far as it is: what a checkpoint holds.
+
+    Attributes:
+        model: as it is saved, whatever wraps it while it trains.
+        step: steps done, of ``steps``.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+    device: torch.device
+    steps: int
+    step: int = 0
+
+
+class Keeper(Protocol):
+    """Looks after a training: where it begins, and what happens between two steps."""
+
+    def begin(self, run: Run) -> None:
+        """Before the first step; may put the run where an earlier one was."""
+        ...
+
+    def after_step(self, run: Run) -> None:
+        """Between two steps, and after the last."""
+        ...
+
+
+class NoKeeper:
+    """Begins at the beginning, and does nothing between steps."""
+
+    def begin(self, run: Run) -> None:
+        """Leave it as it is."""
+
+    def after_step(self, run: Run) -> None:
+        """Go on."""
+
+
 def fit(
-    model: nn.Module, split: Split, training: Training, *, seed: int, device: torch.device, on_step: OnStep
+    model: nn.Module,
+    split: Split,
+    training: Training,
+    *,
+    seed: int,
+    device: torch.device,
+    on_step: OnStep,
+    group: Group | None = None,
+    keeper: Keeper | None = None,
 ) -> None:
     """Train the parameters that require gradients, in place, with AdamW under a warmed-up cosine.
 
-    The order of samples follows from ``seed`` alone. Dropout, where a model has any, draws from torch's global
-    generator, which ``prepare`` seeds. The model is left on ``device``, in the train or eval mode it came in.
+    The order of samples follows from ``seed`` alone, and ``group`` splits each batch over its ranks, so that their
+    result is that of one process up to the order of float sums. Dropout, where a model has any, draws from torch's
+    global generator, which ``prepare`` seeds: each rank's masks are its own. The model is left on ``device``, in the
+    train or eval mode it came in.
 
     Raises:
         JobError: nothing to train (no samples, or every parameter frozen), a loss that is not finite, or no memory.
+        PeerLostError: another rank has ended.
     """
+    group, keeper = group or Group(Ranks()), keeper or NoKeeper()
+    with _mode(model, training=True), named_memory(training.batch_size):
+        run = _begin(model, training, len(split), device)
+        keeper.begin(run)
+        wrapped = group.wrap(model, device)
+        inputs, labels = torch.from_numpy(split.inputs), torch.from_numpy(split.labels)
+        for chosen in itertools.islice(_batches(len(split), training.batch_size, seed), run.step, run.steps):
+            part, weight = group.part(chosen)
+            with group.peers():
+                logits = wrapped(pixel_values=inputs[part].to(device)).logits
+                loss = nn.functional.cross_entropy(logits, labels[part].to(device)) * weight
+                value = group.sum(loss)
+                _check_loss(value, run, training)
+                run.optimizer.zero_grad()
+                # The ranks' gradients are averaged, and it is their sum that is the batch's.
+                (loss * group.ranks.world_size).backward()  # type: ignore[no-untyped-call]
+            run.optimizer.step()
+            run.schedule.step()
+            run.step += 1
+            samples = len(part) if weight else 0
+            on_step(StepResult(step=run.step, steps=run.steps, samples=samples, loss=value))
+            keeper.after_step(run)
+
+
+def _begin(model: nn.Module, training: Training, samples: int, device: torch.device) -> Run:
     model.to(device)
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    steps = steps_of(training, len(split))
+    steps = steps_of(training, samples)
     if not trainable:
         raise JobError("every parameter is frozen, so there is nothing to train; set adapter.method to lora or full.")
     if steps == 0:
         raise JobError("the training split has no samples; choose another dataset.")
     optimizer = torch.optim.AdamW(trainable, lr=training.learning_rate, weight_decay=training.weight_decay, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: _learning_rate_share(done, steps))
-    inputs, labels = torch.from_numpy(split.inputs), torch.from_numpy(split.labels)
-    batches = _batches(len(split), training.batch_size, seed)
-    with _mode(model, training=True), _memory(training.batch_size):
-        for step in range(1, steps + 1):
-            chosen = next(batches)
-            logits = model(pixel_values=inputs[chosen].to(device)).logits
-            loss = nn.functional.cross_entropy(logits, labels[chosen].to(device))
-            value = loss.item()
-            if not math.isfinite(value):
-                raise JobError(
-                    f"the loss became {value} at step {step} of {steps}; "
-                    f"lower training.learning_rate (now {training.learning_rate:g})."
-                )
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            schedule.step()
-            on_step(StepResult(step=step, steps=steps, samples=len(chosen), loss=value))
+    return Run(model=model, optimizer=optimizer, schedule=schedule, device=device, steps=steps)
+
+
+def _check_loss(value: float, run: Run, training: Training) -> None:
+    if not math.isfinite(value):
+        raise JobError(
+            f"the loss became {value} at step {run.step + 1} of {run.steps}; "
+            f"lower training.learning_rate (now {training.learning_rate:g})."
+        )
 
 
 def predict(
@@ -101,10 +173,10 @@ def predict(
     Raises:
         JobError: the device's memory does not hold a batch.
     """
-    model.to(device)
     steps = math.ceil(len(inputs) / batch_size)
     answers = np.empty(len(inputs), dtype=np.int64)
-    with _mode(model, training=False), _memory(batch_size), torch.inference_mode():
+    with _mode(model, training=False), named_memory(batch_size), torch.inference_mode():
+        model.to(device)
         for step in range(1, steps + 1):
             batch = slice((step - 1) * batch_size, step * batch_size)
             logits = model(pixel_values=torch.from_numpy(inputs[batch]).to(device)).logits
@@ -138,15 +210,3 @@ def _mode(model: nn.Module, *, training: bool) -> Iterator[None]:
         yield
     finally:
         model.train(before)
-
-
-@contextmanager
-def _memory(batch_size: int) -> Iterator[None]:
-    """A device that is out of memory, as a sentence."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise JobError(
-            f"the device ran out of memory at a batch size of {batch_size}; lower the batch size, "
-            "choose a smaller model, or name accelerators with more memory in resources.accelerators."
-        ) from error
