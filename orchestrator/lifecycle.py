@@ -138,6 +138,7 @@ class JobRecord:
         user: who submitted it; ``None`` in ledgers from before it was noted.
         ready_ns: a queued job is not started before this, ns since the epoch; 0: at once.
         stop: why it was asked to leave, while it is ``stopping``; else ``None``.
+        bound: its run ends with the process that submitted it, and has a controller of its own.
     """
 
     spec: JobSpec
@@ -150,6 +151,7 @@ class JobRecord:
     user: str | None = None
     ready_ns: int = 0
     stop: Stop | None = None
+    bound: bool = False
 
     @property
     def job_id(self) -> str:

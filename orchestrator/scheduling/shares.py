@@ -12,6 +12,14 @@ Span = tuple[str | None, float, int, int | None]
 """User, GPUs held, start and end, ns since the epoch; ``None`` while they are held."""
 
 
+def faded(
+    usage: Mapping[str | None, float], elapsed_s: float, half_life_s: float = DAY_S
+) -> Mapping[str | None, float]:
+    """What ``decayed`` would give ``elapsed_s`` later for the same spans, all of which have ended."""
+    weight = 2.0 ** (-elapsed_s / half_life_s)
+    return {user: amount * weight for user, amount in usage.items()}
+
+
 def decayed(spans: Iterable[Span], now_ns: int, half_life_s: float = DAY_S) -> Mapping[str | None, float]:
     """GPU-seconds of each user, each second weighed by 2^(-age / half-life): the exact integral over the spans.
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from orchestrator.lifecycle import AttemptState, IllegalTransitionError, JobState, Stop, check_transition
 from orchestrator.quotas import QuotaScope, quota_of
@@ -33,7 +32,7 @@ class Store(Reads, Settings):
                 refuses. Nothing was submitted.
         """
         with self.together():
-            known = self._known(spec.job_id for spec in specs)
+            known = self.states(spec.job_id for spec in specs)
             new = [(sequence, spec) for sequence, spec in enumerate(specs) if spec.job_id not in known]
             if new:
                 self._check_needs([spec for _, spec in new])
@@ -42,13 +41,9 @@ class Store(Reads, Settings):
                 self._add_jobs(run, new)
             return len(new)
 
-    def _known(self, job_ids: Iterable[str]) -> set[str]:
-        asked = json.dumps(list(job_ids))
-        return {name for (name,) in self._rows("SELECT job_id FROM jobs JOIN json_each(?) ON value = job_id", (asked,))}
-
     def _check_needs(self, specs: Sequence[JobSpec]) -> None:
         wanted = {need: spec.job_id for spec in specs for need in spec.needs}
-        missing = sorted(wanted.keys() - {spec.job_id for spec in specs} - self._known(wanted))
+        missing = sorted(wanted.keys() - {spec.job_id for spec in specs} - self.states(wanted).keys())
         if missing:
             raise InputError(
                 f"job {wanted[missing[0]]} needs {missing[0]}, which is not in the ledger; nothing was submitted. "

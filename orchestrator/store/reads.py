@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from orchestrator.lifecycle import TABLE, AttemptRecord, AttemptState, JobRecord, JobState, Stop
@@ -13,7 +14,7 @@ from workers.errors import UnknownNameError
 
 UNFINISHED = f"state IN ({', '.join(repr(str(state)) for state in TABLE if not state.is_final)})"
 _JOBS = (
-    "SELECT job_id, run_id, sequence, spec, state, reason, jobs.submitted_ns, user, ready_ns, stop "
+    "SELECT job_id, run_id, sequence, spec, state, reason, jobs.submitted_ns, user, ready_ns, stop, bound "
     "FROM jobs JOIN runs USING (run_id)"
 )
 _ATTEMPTS = "SELECT job_id, number, state, reason, node, accelerator, started_ns, ended_ns FROM attempts"
@@ -54,6 +55,12 @@ class Reads(Database):
         if not found:
             raise self._unknown(job_id)
         return found[0]
+
+    def states(self, job_ids: Iterable[str]) -> Mapping[str, JobState]:
+        """The states of these jobs, by id; those that are not there are left out."""
+        asked = json.dumps(list(job_ids))
+        rows = self._rows("SELECT job_id, state FROM jobs JOIN json_each(?) ON value = job_id", (asked,))
+        return {job_id: JobState(state) for job_id, state in rows}
 
     def last_event(self) -> int:
         """The number of the latest event; 0 before the first. Nothing changes without one."""
@@ -104,8 +111,9 @@ class Reads(Database):
                 user=user,
                 ready_ns=ready_ns,
                 stop=None if stop is None else Stop(stop),
+                bound=bool(bound),
             )
-            for job_id, run_id, sequence, spec, state, reason, submitted_ns, user, ready_ns, stop in rows
+            for job_id, run_id, sequence, spec, state, reason, submitted_ns, user, ready_ns, stop, bound in rows
         )
 
     def _spec(self, job_id: str, text: str) -> JobSpec:
