@@ -144,7 +144,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Print what both take."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=10_000)
-    parser.add_argument("--nodes", type=int, default=125, help="of eight GPUs each; from 12 on each type has the two nodes that gangs need")
+    parser.add_argument(
+        "--nodes",
+        type=int,
+        default=125,
+        help="of eight GPUs each; from 12 on each type has the two nodes that gangs need",
+    )
     parser.add_argument("--submitted", type=int, default=1_000)
     given = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
