@@ -201,9 +201,9 @@ def one_that_waits_in_ray_for_its_place_is_taken_back_when_it_is_stopped(rig: Ri
 def a_gang_whose_node_is_lost_ends_once_as_lost_and_the_books_balance(rig: Rig) -> None:
     log = Path(rig.home) / "node.log"
     with rig.joined() as cluster, contextlib.ExitStack() as third:
-        third.enter_context(local_node(rig.address, LocalNode(accelerator="A100-80G", board_uuid=None), log=log))
-        until(lambda: "A100-80G" in cluster.view().accelerator_types, "the node to be metered")
-        leaving = node(cluster, "A100-80G")
+        third.enter_context(local_node(rig.address, LocalNode(accelerator="T4", board_uuid=None), log=log))
+        until(lambda: "T4" in cluster.view().accelerator_types, "the node to be metered")
+        leaving = node(cluster, "T4")
         places = (node(cluster, "H100").node_id, leaving.node_id)
         cluster.launch(endless("torn", nodes=2), attempt=1, nodes=places)
         rig.wait_until_it_trains("torn")

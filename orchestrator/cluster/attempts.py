@@ -154,10 +154,10 @@ class Attempts:
             for end in ready:
                 self._take_in(*ends[end])
 
-    def lose(self, gone: Collection[str]) -> None:
-        """These nodes are gone: whatever Ray still means to start there will never start."""
+    def lose_beyond(self, alive: Collection[str]) -> None:
+        """Of all nodes only these answer: what Ray still means to start on others will never start."""
         for _, _, part in self._waiting():
-            if part.node_id in gone:
+            if part.node_id not in alive and part.given_up is None:
                 part.given_up = "its node was lost."
                 ray.kill(part.actor)
 
