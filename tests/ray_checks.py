@@ -51,16 +51,16 @@ class Rig:
     address: str
     home: str
 
-    def join(self) -> RayCluster:
-        return RayCluster(self.address, home=Home(Path(self.home)))
+    def join(self, program: str = "workers.attempt") -> RayCluster:
+        return RayCluster(self.address, home=Home(Path(self.home)), program=program)
 
     @contextlib.contextmanager
-    def joined(self) -> Iterator[RayCluster]:
+    def joined(self, program: str = "workers.attempt") -> Iterator[RayCluster]:
         """Joined; idle in the end, and nothing of an attempt left on the nodes or in Ray's books."""
-        with contextlib.closing(self.join()) as cluster:
+        with contextlib.closing(self.join(program)) as cluster:
             yield cluster
             until(lambda: is_idle(cluster), "all places to be free")
-            until(lambda: not processes_with(f"workers.attempt {self.home}"), "all attempts to have left")
+            until(lambda: not processes_with(f"{program} {self.home}"), "all attempts to have left")
             assert not [name for name in ray.util.list_named_actors() if name.startswith("attempt-")]
             groups = ray.util.placement_group_table().values()
             assert {group["state"] for group in groups} <= {"REMOVED"}
@@ -200,13 +200,14 @@ def one_that_waits_in_ray_for_its_place_is_taken_back_when_it_is_stopped(rig: Ri
 
 def a_gang_whose_node_is_lost_ends_once_as_lost_and_the_books_balance(rig: Rig) -> None:
     log = Path(rig.home) / "node.log"
-    with rig.joined() as cluster, contextlib.ExitStack() as third:
+    with rig.joined("tests.rank_program") as cluster, contextlib.ExitStack() as third:
         third.enter_context(local_node(rig.address, LocalNode(accelerator="T4", board_uuid=None), log=log))
         until(lambda: "T4" in cluster.view().accelerator_types, "the node to be metered")
         leaving = node(cluster, "T4")
         places = (node(cluster, "H100").node_id, leaving.node_id)
         cluster.launch(endless("torn", nodes=2), attempt=1, nodes=places)
-        rig.wait_until_it_trains("torn")
+        for rank in range(2):
+            until((rig.folder("torn") / f"held-{rank}").exists, f"rank {rank} to hold its device")
         third.close()
         (end,) = gather(cluster, 1)
         assert (end.job_id, end.attempt, end.exit_code) == ("torn", 1, None)
