@@ -32,7 +32,7 @@ def explain(job: options.JobArgument, as_json: options.JsonOption = False, home:
     story = [[format_time(time_ns), what] for time_ns, what in told.story]
     print_table("", [Column(heading="when"), Column(heading="what happened", folds=True)], story)
     if told.last_lines:
-        print_text("\n".join(["", f"The last lines of {told.logs[-1].path}:", *(f"  {x}" for x in told.last_lines)]))
+        print_text("\n".join(["", "The last lines of its log:", *(f"  {x}" for x in told.last_lines)]))
     if told.remedy:
         print_text(f"\nWhat to do: {told.remedy}.")
 

@@ -105,5 +105,7 @@ def _called(made: Quota) -> str:
 
 
 def _limits(made: Quota) -> str:
-    limits = [(made.gpus, "GPUs at once"), (made.queued_jobs, "jobs in the queue")]
-    return " and ".join(f"{limit:g} {unit}" for limit, unit in limits if limit is not None)
+    limits = [(made.gpus, "GPU", " at once"), (made.queued_jobs, "job", " in the queue")]
+    return " and ".join(
+        f"{limit:g} {noun}{'' if limit == 1 else 's'}{where}" for limit, noun, where in limits if limit is not None
+    )

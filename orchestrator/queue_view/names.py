@@ -39,7 +39,9 @@ def find_jobs(store: Store, name: str) -> tuple[JobRecord, ...]:
         raise InputError(f"{name!r} is the beginning of {len(begun)} job ids: {_listed(begun)}. Type more of one.")
     if not begun:
         known = {job.job_id for job in jobs} | {job.spec.name for job in jobs} | {job.run_id for job in jobs}
-        raise UnknownNameError("job", name, known, listing="wattledger status --all, or wattledger status RUN")
+        latest = ", ".join(run.run_id for run in store.runs()[:_NAMED]) or "none"
+        listing = f"the runs {latest}; unfinished jobs of all runs: wattledger status --all"
+        raise UnknownNameError("job or run", name, known, listing=listing)
     return tuple(begun)
 
 

@@ -87,13 +87,19 @@ def explain(home: Home, store: Store, job_id: str, *, now_ns: int) -> Explanatio
         bearing=() if record.state.is_final else bearing_of(record, store.quotas(), unfinished, queue),
         starts_after=starts_after(job, needs, queue, holders),
         logs=logs,
-        last_lines=last_lines(logs[-1].path, LAST_LINES) if logs and record.state is JobState.FAILED else (),
+        last_lines=_last_lines(logs) if record.state is JobState.FAILED else (),
         remedy=_remedy(record, needs),
     )
 
 
 def _need(job_id: str, job: JobRecord | None) -> Need:
     return Need(job_id=job_id, state=job.state if job else None, reason=job.reason if job else None)
+
+
+def _last_lines(logs: Sequence[LogFile]) -> tuple[str, ...]:
+    """What the last attempt said last; its first rank speaks for all."""
+    of_first_rank = [log for log in logs if log.rank == 0]
+    return last_lines(of_first_rank[-1].path, LAST_LINES) if of_first_rank else ()
 
 
 def _controller(record: JobRecord, queue: QueueView) -> str | None:

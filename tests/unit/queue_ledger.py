@@ -35,6 +35,24 @@ def hash_of(name: str) -> int:
     return int.from_bytes(name.encode().ljust(20, b"."), "big")
 
 
+def progress(done: int, total: int, *, at_s: float = 100, **more: Any) -> Progress:
+    """What an attempt says that began to train at 0 s, and does nothing else."""
+    fields: dict[str, Any] = {
+        "phase": Phase.TRAIN,
+        "position": 1,
+        "phases": 1,
+        "done": done,
+        "total": total,
+        "loss": None,
+        "updated_ns": at(at_s),
+        "started_ns": at(0),
+        "phase_started_ns": at(0),
+        "job_done": done,
+        "job_total": total,
+    }
+    return Progress(**(fields | more))
+
+
 class QueueLedger:
     """A ledger of decisions that is being filled; times are seconds after the fixed start of ``tests.unit.ledger``."""
 
@@ -95,15 +113,11 @@ class QueueLedger:
         )
         self.store.note_controller(record)
 
-    def progress(self, job_id: str, number: int, done: int, total: int, *, at_s: float, phase: Phase) -> None:
-        """An attempt of the four phases notes how far it is."""
+    def progress(self, job_id: str, number: int, done: int, total: int, *, at_s: float, **more: Any) -> None:
+        """An attempt that began to train at 0 s, and does nothing else, notes how far it is."""
         folder = self.home.attempt_folder(job_id, number)
         folder.mkdir(parents=True, exist_ok=True)
-        position = [Phase.LOAD, Phase.BASELINE, Phase.TRAIN, Phase.EVALUATE].index(phase) + 1
-        write_progress(
-            folder,
-            Progress(phase=phase, position=position, phases=4, done=done, total=total, loss=None, updated_ns=at(at_s)),
-        )
+        write_progress(folder, progress(done, total, at_s=at_s, **more))
 
     def write_log(self, job_id: str, number: int, text: str, *, rank: int = 0) -> None:
         """What an attempt wrote."""

