@@ -22,7 +22,7 @@ from pathlib import Path
 
 from orchestrator.accounting.clocks import note_clocks
 from orchestrator.cluster.options import ControllerOptions, add_options, options_of
-from orchestrator.cluster.port import Cluster
+from orchestrator.cluster.port import AgentInfo, Cluster
 from orchestrator.controller import Controller
 from orchestrator.custody import controller_name, custody
 from orchestrator.monitoring.discovery import serve_targets
@@ -173,15 +173,17 @@ def _opened(options: ServeOptions) -> Iterator[Server]:
                 f"another controller serves the ledger {options.home.root}. End it with `wattledger down`, or name "
                 "another folder with --home or WATTLEDGER_HOME."
             )
-        started = options.started
+        started, joined = options.started, list[RayCluster]()
+        # A port that is taken is told before anything is started on the cluster.
+        serving = serve_targets(lambda: _agents_of(joined), listen=started.targets_listen, port=started.targets_port)
+        targets_url = f"{stack.enter_context(serving).url}/"
         cluster = RayCluster(
             options.address, home=options.home, agent_listen=started.agent_listen, agent_access=started.agent_access
         )
         stack.callback(cluster.close)
         if options.run_ids:
             stack.callback(cluster.stop_agents)
-        serving = serve_targets(cluster.agents, listen=started.targets_listen, port=started.targets_port)
-        targets_url = f"{stack.enter_context(serving).url}/"
+        joined.append(cluster)
         store = stack.enter_context(contextlib.closing(Store(options.home.state_db)))
         ready = {
             "pid": os.getpid(),
@@ -196,6 +198,12 @@ def _opened(options: ServeOptions) -> Iterator[Server]:
             targets_url=targets_url,
             on_ready=lambda: print(json.dumps(ready), flush=True),
         )
+
+
+def _agents_of(joined: Sequence[Cluster]) -> tuple[AgentInfo, ...]:
+    if not joined:
+        raise UnreachableError("the cluster is only being joined. Ask again.")
+    return joined[0].agents()
 
 
 def parse(arguments: Sequence[str]) -> tuple[ServeOptions, int | None]:

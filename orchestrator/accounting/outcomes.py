@@ -48,8 +48,12 @@ def _parameters(evidence: Evidence, name: str) -> int | Unknown:
 def _duration_s(evidence: Evidence) -> float | Unknown:
     if not evidence.spans:
         return evidence.unlogged("phase")
-    start_ns = min(span.start_ns for span in evidence.spans)
-    return (max(span.end_ns for span in evidence.spans) - start_ns) / NS_PER_S
+    lasted_ns = [
+        max(span.end_ns for span in spans) - min(span.start_ns for span in spans)
+        for _, spans in evidence.chain_logs
+        if spans
+    ]
+    return sum(lasted_ns) / NS_PER_S
 
 
 def _power_cap(evidence: Evidence) -> float | Unknown:
@@ -113,7 +117,7 @@ def _gain(evidence: Evidence, metric: str | Unknown) -> Gain:
 
 
 def _cegi(evidence: Evidence, basis: CarbonBasis | Unknown, gain: Gain, trainable: int | Unknown) -> Figures:
-    """CEGI counts the last attempt's train phase, or with ``scope: all`` everything the job drew, failures included."""
+    """CEGI counts the chain's train phases, or with ``scope: all`` everything the job drew, failures included."""
     scope = evidence.job.spec.accounting.cegi_scope
     energy = evidence.total() if scope == "all" else evidence.energy_of(Phase.TRAIN)
     entries = evidence.entries if scope == "all" else evidence.entries_of(Phase.TRAIN)

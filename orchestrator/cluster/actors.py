@@ -11,6 +11,7 @@ import json
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import ray
 
@@ -70,13 +71,18 @@ class AttemptActor:
     """Runs one part of an attempt. Detached: it goes on without whoever made it, until it is killed.
 
     It answers several callers at once: a controller that waits, and the one after it.
+
+    Args:
+        first: the actor of part 0, which says where to meet; ``None`` to it itself.
     """
 
-    def __init__(self, spec: PartSpec, meeting: tuple[str, int] | None) -> None:
-        devices = [str(gpu) for gpu in ray.get_gpu_ids()]
-        self._devices = tuple(devices)
-        self._meeting = meeting or free_meeting(ray.util.get_node_ip_address())
-        self._part = Part(spec, devices, self._meeting)
+    def __init__(self, spec: PartSpec, first: Any) -> None:  # noqa: ANN401 - Ray's actor handle
+        self._devices = tuple(str(gpu) for gpu in ray.get_gpu_ids())
+        if first is None:
+            self._meeting = free_meeting(ray.util.get_node_ip_address())
+        else:
+            self._meeting = ray.get(first.meeting.remote())
+        self._part = Part(spec, self._devices, self._meeting)
 
     async def meeting(self) -> tuple[str, int]:
         """Where the ranks of all parts meet."""

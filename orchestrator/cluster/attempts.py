@@ -31,7 +31,7 @@ class _Part:
     Attributes:
         end: Ray's reference to its outcome, and ``asked_device`` to the GPU of which it holds a part.
         outcome: ``None`` until it is known.
-        given_up: why its actor was killed before that.
+        given_up: why its actor was killed before that; ``is_taken_back``: because it had not started and was not to.
     """
 
     node_id: str
@@ -41,6 +41,7 @@ class _Part:
     device: str | None = None
     outcome: Outcome | None = None
     given_up: str | None = None
+    is_taken_back: bool = False
 
 
 @dataclass(kw_only=True)
@@ -73,7 +74,7 @@ class Attempts:
 
     def launch(self, spec: JobSpec, *, attempt: int, nodes: tuple[str, ...]) -> None:
         """An actor on each node runs its part. One node needs no more; several are reserved together or not at all."""
-        name, parts, meeting = self._name(spec.job_id, attempt), [], None
+        name, parts, first = self._name(spec.job_id, attempt), [], None
         group = _reserve(name, spec.resources, nodes) if len(nodes) > 1 else None
         for number, node_id in enumerate(nodes):
             place: dict[str, Any] = {"label_selector": {NODE_ID_LABEL: node_id}}
@@ -88,10 +89,9 @@ class Attempts:
                 num_cpus=spec.resources.cpus,
                 memory=_bytes(spec.resources),
                 **place,
-            ).remote(self._part_spec(spec, attempt, number, nodes), meeting)
-            if group is not None and meeting is None:
-                # A reference: the others start once the first has answered, and nobody waits here.
-                meeting = actor.meeting.remote()
+            ).remote(self._part_spec(spec, attempt, number, nodes), first)
+            # The others ask it themselves where to meet: an answer that this driver holds would be lost with it.
+            first = first or actor
             parts.append(_follow(_Part(node_id=node_id), actor, spec))
         self._followed[spec.job_id] = _Attempt(spec=spec, number=attempt, parts=parts)
 
@@ -154,10 +154,10 @@ class Attempts:
             for end in ready:
                 self._take_in(*ends[end])
 
-    def lose(self, gone: Collection[str]) -> None:
-        """These nodes are gone: whatever Ray still means to start there will never start."""
+    def lose_beyond(self, alive: Collection[str]) -> None:
+        """Of all nodes only these answer: what Ray still means to start on others will never start."""
         for _, _, part in self._waiting():
-            if part.node_id in gone:
+            if part.node_id not in alive and part.given_up is None:
                 part.given_up = "its node was lost."
                 ray.kill(part.actor)
 
@@ -197,6 +197,7 @@ class Attempts:
                 part.actor.stop.remote(checkpoint)
             else:
                 part.given_up = part.given_up or "it was asked to leave before it had started."
+                part.is_taken_back = True
                 ray.kill(part.actor)
 
     def _end(self, attempt: _Attempt) -> Ended:
@@ -208,7 +209,10 @@ class Attempts:
         if len(attempt.parts) > 1:
             with contextlib.suppress(ValueError):
                 remove_placement_group(get_placement_group(self._name(attempt.spec.job_id, attempt.number)))
-        outcome = combined([part.outcome for part in attempt.parts if part.outcome])
+        known = [(part.outcome, part.is_taken_back) for part in attempt.parts if part.outcome]
+        # What was taken back, as a rule because of another's end, says nothing that the other does not.
+        bad = [outcome for outcome, is_taken_back in known if outcome.exit_code != 0 and not is_taken_back]
+        outcome = combined(bad or [outcome for outcome, _ in known])
         return Ended(
             job_id=attempt.spec.job_id,
             attempt=attempt.number,

@@ -115,7 +115,7 @@ def raise_controller(address: str, home: Home, options: ControllerOptions) -> Co
         ).remote(str(home.root), ray.get_runtime_context().gcs_address, options.flags())
         said = _ask(actor.info.remote)
         if "error" in said:
-            ray.kill(actor)
+            _stop(_names(home))
             kind = InputError if said["exit_code"] == InputError.exit_code else UnreachableError
             raise kind(f"the controller did not start: {said['error']}")
         return ControllerInfo(**said, is_new=is_new)

@@ -166,9 +166,13 @@ class Part:
 
     def _watch(self, rank: _Rank) -> None:
         """See a rank end; the others cannot go on without it when it ended badly."""
-        exit_code = rank.wait()
-        if exit_code != 0:
+        exit_code: int | None = None
+        try:
+            exit_code = rank.wait()
             reason = self._reason(rank, exit_code)
+        except ChildProcessError:
+            reason = f"its process ended, and how is not known since another program asked for it; see {rank.log}"
+        if exit_code != 0:
             with self._lock:
                 self._bad.append(Outcome(exit_code=exit_code, reason=reason, ended_ns=time.time_ns()))
             self._leave(signal.SIGTERM)
@@ -207,14 +211,14 @@ class Part:
         """What the attempt said, else how its process ended."""
         with contextlib.suppress(OSError):
             return rank.reason_file.read_text(encoding="utf-8")
-        how = f"killed by signal {-exit_code}" if exit_code < 0 else f"exit code {exit_code}"
+        how = f"was killed by signal {-exit_code}" if exit_code < 0 else f"ended with exit code {exit_code}"
         if self._is_stopped:
-            return f"it was asked to leave, and left with {how}"
+            return f"it was asked to leave, and {how}"
         if exit_code == -signal.SIGKILL and self._sent != signal.SIGKILL:
-            how += f" that we did not send. {self._who_killed()} {MEMORY_REMEDY} The end of its log is in"
+            how += f", which we did not send. {self._who_killed()} {MEMORY_REMEDY} The end of its log is in"
         else:
             how += "; see"
-        return f"its process ended with {how} {rank.log}"
+        return f"its process {how} {rank.log}"
 
     def _who_killed(self) -> str:
         now = _oom_kills()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 from dataclasses import replace
@@ -53,7 +54,10 @@ class RayCluster:
         connect(address)
         self._seen: dict[str, NodeView] = {}
         self._agents = Agents(home, listen=agent_listen, access=agent_access)
-        self._agents.start()
+        with contextlib.ExitStack() as failing:
+            failing.callback(self.close)
+            self._agents.start()
+            failing.pop_all()
         self._attempts = Attempts(home, program=program, agents=self._agents)
 
     def view(self) -> ClusterView:
@@ -66,7 +70,7 @@ class RayCluster:
                 self._seen[node_id] = self._node_view(node, free.get(node_id, {}))
         for lost in self._seen.keys() - alive.keys():
             self._seen[lost] = replace(self._seen[lost], alive=False)
-        self._attempts.lose(self._seen.keys() - alive.keys())
+        self._attempts.lose_beyond(alive.keys())
         return ClusterView(nodes=tuple(self._seen.values()))
 
     def _node_view(self, node: dict[str, Any], free: dict[str, float]) -> NodeView:

@@ -62,7 +62,7 @@ class Plane:
             return store.job(job_id).state.value
 
     def wait_for(self, job_id: str, state: str) -> None:
-        wait_until(lambda: self.state(job_id) == state, what=f"{job_id} to be {state}")
+        wait_until(lambda: self.state(job_id) == state, timeout_s=180, what=f"{job_id} to be {state}")
 
     def wait_until_it_works(self, job_id: str) -> int:
         """The process of the job's first attempt, once it makes progress."""
@@ -109,8 +109,7 @@ def test_a_ledger_has_one_cluster_and_a_controller_that_cannot_come_up_says_why(
     assert "the controller did not start:" in taken.stderr
     assert port in taken.stderr
     assert "Traceback" not in taken.stderr
-    assert not [pid for pid in processes_with(f"orchestrator.serve --home {tmp_path / 'other'} ")]
-    wattledger("down", "--address", plane.cluster.address, "--home", str(tmp_path / "other"))
+    assert not processes_with(str(tmp_path / "other"))
 
 
 def test_up_twice_tells_of_the_controller_that_runs_and_what_is_not_as_asked(plane: Plane) -> None:
@@ -124,7 +123,7 @@ def test_up_twice_tells_of_the_controller_that_runs_and_what_is_not_as_asked(pla
 
 
 def test_a_job_outlives_controller_its_worker_and_client_and_runs_once(plane: Plane, tmp_path: Path) -> None:
-    manifest = quick_manifest(tmp_path, steps=500)
+    manifest = quick_manifest(tmp_path, steps=200)
     follower = start("run", str(manifest), "--home", str(plane.home), "--submission-id", "outlives")
     (job_id,) = plane.submit(manifest, "--submission-id", "outlives")
     attempt = plane.wait_until_it_works(job_id)

@@ -307,7 +307,7 @@ def test_a_failed_attempt_without_entries_is_not_taken_for_free(ledger: Ledger) 
     ledger.book(*standard_entries(number=2))
     built = row(ledger, job(attempt(1, AttemptState.FAILED), attempt(2)))
     assert built.energy_wasted_kwh is None
-    assert built.reasons["energy_wasted_kwh"] == "the energy log has no entries of failed attempt 1"
+    assert built.reasons["energy_wasted_kwh"] == "the energy log has no entries of wasted attempt 1"
     assert (built.energy_kwh, built.energy_quality) == (0.001, ("gap",))
 
 

@@ -1,0 +1,142 @@
+"""Several processes train one model: real ranks over Gloo, each with a lease of its own at one agent of two boards."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.agents import RunningAgent, running_agent
+from tests.clusters import wait_until
+from workers.contract import Phase
+from workers.home import Home
+from workers.metric_log import MetricSample, read_metrics
+from workers.progress import read_progress
+from workers.telemetry.energy_read import read_energy
+
+QUICK = {
+    "task": "digits",
+    "model": "tiny/vit",
+    "adapter": {"method": "lora"},
+    # 33 over two ranks is 17 and 16: parts that weigh differently.
+    "training": {"max_steps": 6, "batch_size": 33},
+    "evaluation": {"max_samples": 100},
+    "resources": {"gpus": 2},
+}
+TOLERANCE = 1e-4
+"""Of a loss, relative: two ranks add the same float32 numbers in another order, over six steps."""
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@dataclass(frozen=True)
+class Started:
+    """The ranks of one attempt that were started."""
+
+    job: Path
+    home: Home
+    ranks: tuple[subprocess.Popen[bytes], ...]
+
+    def ended(self) -> list[int]:
+        return [rank.wait(100) for rank in self.ranks]
+
+    def said(self, rank: int) -> str:
+        return self.job.with_name(f"said-{rank}.txt").read_text()
+
+    def metrics(self, attempt: int = 1) -> tuple[MetricSample, ...]:
+        return read_metrics(self.home, self.job.parent.name, attempt)
+
+
+def start(folder: Path, agent: RunningAgent, world_size: int, *, attempt: int = 1, **changed: object) -> Started:
+    folder.mkdir(exist_ok=True)
+    job = folder / "job.json"
+    job.write_text(json.dumps({**QUICK, "job_id": folder.name, **changed}))
+    command = [sys.executable, "-m", "workers.attempt", str(job), "--home", str(agent.home.root)]
+    command += ["--attempt", str(attempt), "--agent", str(agent.socket)]
+    port = free_port()
+    ranks = []
+    for rank in range(world_size):
+        names = {"RANK": rank, "WORLD_SIZE": world_size, "LOCAL_RANK": rank, "MASTER_PORT": port}
+        environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", **{name: str(value) for name, value in names.items()}}
+        with (folder / f"said-{rank}.txt").open("wb") as said:
+            ranks.append(subprocess.Popen(command, env=environment, stdout=said, stderr=said, start_new_session=True))
+    return Started(job, agent.home, tuple(ranks))
+
+
+@pytest.fixture(scope="module")
+def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAgent]:
+    with running_agent(tmp_path_factory.mktemp("agent"), meter="simulated:H100,H100") as found:
+        yield found
+
+
+def wait_until_in(started: Started, phase: Phase) -> None:
+    def is_there() -> bool:
+        assert all(rank.poll() is None for rank in started.ranks), [started.said(n) for n in range(len(started.ranks))]
+        progress = read_progress(started.home, started.job.parent.name, 1)
+        return progress is not None and progress.phase is phase and progress.done > 0
+
+    wait_until(is_there, what=f"the first steps of {phase}")
+
+
+def test_a_rank_that_dies_ends_the_other_which_says_so(tmp_path: Path, agent: RunningAgent) -> None:
+    started = start(tmp_path / "dies", agent, 2, training={"max_steps": 10_000, "epochs": 1000})
+    wait_until_in(started, Phase.TRAIN)
+    started.ranks[1].kill()
+    assert started.ended() == [4, -signal.SIGKILL]
+    sentence = started.job.with_name("reason.txt").read_text()
+    assert sentence.startswith("rank 0 waited for another rank of this attempt that has ended or does not answer.")
+
+
+def test_two_ranks_leave_together_and_one_goes_on_where_they_were(tmp_path: Path, agent: RunningAgent) -> None:
+    training = {"max_steps": 200, "epochs": 10, "batch_size": 33}
+    started = start(tmp_path / "leaves", agent, 2, training=training)
+    wait_until_in(started, Phase.TRAIN)
+    # One is enough: they agree.
+    started.ranks[1].send_signal(signal.SIGUSR1)
+    assert started.ended() == [75, 75]
+    trained = [s for s in started.metrics() if s.phase is Phase.TRAIN and s.step is not None]
+    last = max(s.step or 0 for s in trained)
+    assert [max(s.step or 0 for s in trained if s.rank == rank) for rank in (0, 1)] == [last, last]
+    again = start(tmp_path / "leaves", agent, 1, attempt=2, training=training, resources={"gpus": 1})
+    assert again.ended() == [0], again.said(0)
+    assert f"goes on from step {last}, from a checkpoint of attempt 1.\n" in again.said(0)
+    first = min(s.step for s in again.metrics(2) if s.phase is Phase.TRAIN and s.step is not None)
+    assert first == last + 1
+    values = {s.name: s.value for s in again.metrics(2)}
+    assert values["resumed_from_attempt"] == values["scores_from_attempt"] == 1
+
+
+def test_two_ranks_give_the_losses_of_one_and_each_joule_and_sample_is_counted_once(
+    tmp_path: Path, agent: RunningAgent
+) -> None:
+    two = start(tmp_path / "two", agent, 2)
+    assert two.ended() == [0, 0], (two.said(0), two.said(1))
+    one = start(tmp_path / "one", agent, 1, resources={"gpus": 1})
+    assert one.ended() == [0], one.said(0)
+    losses = [
+        [s.value for s in ran.metrics() if s.name == "loss" and s.phase is Phase.TRAIN and s.rank == 0]
+        for ran in (two, one)
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=TOLERANCE, abs=0)
+    assert len(losses[0]) == 6
+    trained = [s for s in two.metrics() if s.name == "samples" and s.phase is Phase.TRAIN]
+    assert sum(s.value for s in trained) == 6 * 33
+    assert {rank: sum(s.value for s in trained if s.rank == rank) for rank in (0, 1)} == {0: 6 * 17, 1: 6 * 16}
+    scores = [s for s in two.metrics() if s.name == "score/accuracy"]
+    assert [(s.rank, s.phase) for s in scores] == [(0, Phase.BASELINE), (0, Phase.EVALUATE)]
+    entries = [entry for entry in read_energy(agent.home, job_ids=["two"]) if entry.kind == "gpu"]
+    assert len({entry.device for entry in entries}) == 2
+    booked = [two.said(rank).split("done, ")[1].split(" J")[0].replace(",", "") for rank in (0, 1)]
+    assert sum(entry.energy_mj for entry in entries) / 1000 == pytest.approx(sum(map(float, booked)), abs=0.11)
