@@ -74,8 +74,8 @@ def explain(home: Home, store: Store, job_id: str, *, now_ns: int) -> Explanatio
     unfinished = store.jobs(unfinished=True)
     queue = look(home, store, [record, *holders_of(record, unfinished)], now_ns=now_ns)
     job, holders = queue.jobs[0], queue.jobs[1:]
-    known = {one.job_id: one for one in store.jobs()} if record.spec.needs else {}
-    needs = tuple(_need(need, known.get(need)) for need in record.spec.needs)
+    states = store.states(record.spec.needs)
+    needs = tuple(_need(store, need, states.get(need)) for need in record.spec.needs)
     logs = log_files(home, record)
     return Explanation(
         job=job,
@@ -92,8 +92,8 @@ def explain(home: Home, store: Store, job_id: str, *, now_ns: int) -> Explanatio
     )
 
 
-def _need(job_id: str, job: JobRecord | None) -> Need:
-    return Need(job_id=job_id, state=job.state if job else None, reason=job.reason if job else None)
+def _need(store: Store, job_id: str, state: JobState | None) -> Need:
+    return Need(job_id=job_id, state=state, reason=store.job(job_id).reason if state else None)
 
 
 def _last_lines(logs: Sequence[LogFile]) -> tuple[str, ...]:
