@@ -14,6 +14,7 @@ from orchestrator.queue_view.waiting import Need, bearing_of, holders_of, starts
 from orchestrator.store import Store
 from workers.contract import Resources
 from workers.home import Home
+from workers.units import NS_PER_S
 
 LAST_LINES = 8
 """Of a failed job's log: enough for the error under a traceback's frames."""
@@ -154,8 +155,21 @@ def _remedy(record: JobRecord, needs: Sequence[Need]) -> str | None:
         return f"to run it after all, {again}"
     if record.state is not JobState.FAILED:
         return None
+    if (limit := _limit_met(record)) is not None:
+        return f"its time was up; raise schedule.{limit}, and {again}"
     if not record.attempts:
         return f"it never ran; mend what the reason names, then {again}"
     if record.attempts[-1].state is AttemptState.LOST:
         return f"it was lost more often than retry.losses allows ({record.spec.retry.losses}); raise it, and {again}"
     return f"read its log (wattledger logs {record.job_id}), mend what it names, and {again}"
+
+
+def _limit_met(record: JobRecord) -> str | None:
+    """The key of the manifest that set the limit at which a job was ended."""
+    schedule = record.spec.schedule
+    if schedule.deadline is not None and schedule.deadline in (record.reason or ""):
+        return "deadline"
+    last = record.attempts[-1] if record.attempts else None
+    if schedule.time_limit_s is None or last is None or last.ended_ns is None:
+        return None
+    return "time_limit_s" if last.ended_ns - last.started_ns >= schedule.time_limit_s * NS_PER_S else None

@@ -53,6 +53,18 @@ class TestEndedBadly:
         ledger.end("j", 1, AttemptState.LOST, JobState.FAILED, reason="its node is gone")
         assert "retry.losses allows (0); raise it" in str(told(ledger).remedy)
 
+    def test_a_job_whose_time_was_up_is_told_which_limit_to_raise(self, ledger: QueueLedger) -> None:
+        ledger.submit("r", "j", schedule={"time_limit_s": 60})
+        ledger.start("j", H100)
+        assert told(ledger, at_s=10).bearing == ("time: must have ended by 2024-01-01 12:01:00Z",)
+        ledger.end("j", 1, *FAILED, reason="attempt 1 ran for its time limit of 60 s", at_s=61)
+        assert told(ledger).remedy == "its time was up; raise schedule.time_limit_s, and submit the manifest again"
+        deadline = "2024-01-01T13:00:00Z"
+        ledger.submit("s", "k", schedule={"deadline": deadline})
+        reason = f"its deadline, {deadline}, has passed"
+        ledger.store.set_state("k", JobState.FAILED, reason=reason, now_ns=at(3601))
+        assert "raise schedule.deadline" in str(told(ledger, "k").remedy)
+
     def test_a_job_that_never_ran_is_told_to_mend_the_reason(self, ledger: QueueLedger) -> None:
         ledger.submit("r", "j")
         ledger.store.set_state("j", JobState.FAILED, reason="no node has a B200", now_ns=at(1))
