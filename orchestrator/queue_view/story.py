@@ -148,20 +148,25 @@ def _story(events: Sequence[tuple[int, str]], names: Mapping[str, str]) -> tuple
 def _remedy(record: JobRecord, needs: Sequence[Need]) -> str | None:
     """What its people can do about a job that did not succeed."""
     again = "submit the manifest again"
-    bad = next((n for n in needs if n.state in (JobState.FAILED, JobState.SKIPPED, JobState.CANCELLED)), None)
-    if record.state is JobState.SKIPPED and bad:
-        return f"see what became of {bad.job_id}: wattledger explain {bad.job_id}; then {again}"
+    if record.state is JobState.FAILED:
+        return f"{_mend(record)}, and {again}"
     if record.state is JobState.CANCELLED:
         return f"to run it after all, {again}"
-    if record.state is not JobState.FAILED:
-        return None
+    bad = next((n for n in needs if n.state in (JobState.FAILED, JobState.SKIPPED, JobState.CANCELLED)), None)
+    if record.state is JobState.SKIPPED and bad:
+        return f"see what became of {bad.job_id} (wattledger explain {bad.job_id}), and {again}"
+    return None
+
+
+def _mend(record: JobRecord) -> str:
+    """What a job that failed needs before it is worth another try."""
     if (limit := _limit_met(record)) is not None:
-        return f"its time was up; raise schedule.{limit}, and {again}"
+        return f"its time was up; raise schedule.{limit}"
     if not record.attempts:
-        return f"it never ran; mend what the reason names, then {again}"
+        return "it never ran; mend what the reason names"
     if record.attempts[-1].state is AttemptState.LOST:
-        return f"it was lost more often than retry.losses allows ({record.spec.retry.losses}); raise it, and {again}"
-    return f"read its log (wattledger logs {record.job_id}), mend what it names, and {again}"
+        return f"it was lost more often than retry.losses allows ({record.spec.retry.losses}); raise it"
+    return f"read its log (wattledger logs {record.job_id}), mend what it names"
 
 
 def _limit_met(record: JobRecord) -> str | None:

@@ -68,7 +68,7 @@ class TestEndedBadly:
     def test_a_job_that_never_ran_is_told_to_mend_the_reason(self, ledger: QueueLedger) -> None:
         ledger.submit("r", "j")
         ledger.store.set_state("j", JobState.FAILED, reason="no node has a B200", now_ns=at(1))
-        assert told(ledger).remedy == "it never ran; mend what the reason names, then submit the manifest again"
+        assert told(ledger).remedy == "it never ran; mend what the reason names, and submit the manifest again"
 
     def test_a_skipped_job_points_at_the_need_that_failed(self, ledger: QueueLedger) -> None:
         ledger.submit("r", "need")
@@ -77,7 +77,7 @@ class TestEndedBadly:
         ledger.store.set_state("j", JobState.SKIPPED, reason="needs need, which failed", now_ns=at(2))
         found = told(ledger)
         assert [(need.job_id, need.state, need.reason) for need in found.needs] == [("need", JobState.FAILED, "x")]
-        assert str(found.remedy).startswith("see what became of need: wattledger explain need")
+        assert str(found.remedy).startswith("see what became of need (wattledger explain need)")
 
     @pytest.mark.parametrize(
         ("state", "remedy"),
