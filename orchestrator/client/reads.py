@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 from orchestrator.client.ledger import find_run, open_store
 from orchestrator.custody import settle_orphans
+from orchestrator.lifecycle import JobRecord
 from orchestrator.queue_view import (
     Explanation,
     LogFile,
@@ -73,7 +74,15 @@ def follow_logs(
     """
     with _reading(home) as store:
         job_id = find_job(store, name).job_id
-        follower = LogFollower(home, lambda: store.job(job_id), sleep=sleep, attempt=attempt, rank=rank, tail=tail)
+        follower = LogFollower(
+            home,
+            lambda: store.job(job_id),
+            sleep=sleep,
+            why=lambda job: _why(home, store, job),
+            attempt=attempt,
+            rank=rank,
+            tail=tail,
+        )
         yield from follower.pieces()
 
 
@@ -85,6 +94,15 @@ def quotas(home: Home) -> tuple[QuotaUse, ...]:
     """
     with _reading(home) as store:
         return quota_uses(store.quotas(), store.jobs(unfinished=True))
+
+
+def _why(home: Home, store: Store, job: JobRecord) -> str | None:
+    """What a job waits for, and whether anybody sees to it."""
+    view = look(home, store, [job], now_ns=time.time_ns())
+    controller = view.controller_of(job)
+    is_dead = controller is not None and not controller.is_alive
+    told = [view.jobs[0].why, *(view.controller_lines() if is_dead else [])]
+    return "; ".join(one for one in told if one) or None
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator import client
-from orchestrator.lifecycle import AttemptState, JobState
+from orchestrator.lifecycle import AttemptState, JobState, Stop
 from orchestrator.quotas import Quota
 from tests.unit.queue_ledger import QueueLedger, node
 from workers.errors import InputError
@@ -53,6 +53,16 @@ def test_a_job_is_explained_and_its_logs_are_there(ledger: QueueLedger) -> None:
     assert client.explain(ledger.home, "old-a").job.record.state is JobState.SUCCEEDED
     assert [log.path.read_text() for log in client.logs(ledger.home, "old")] == ["hello\n"]
     assert "".join(piece.text for piece in client.follow_logs(ledger.home, "old-a")) == "hello\n"
+
+
+def test_a_job_that_waits_is_followed_and_says_for_what(ledger: QueueLedger) -> None:
+    def cancelled(_: float) -> None:
+        ledger.store.request_stop("new-a", Stop.CANCEL, reason="by ada", now_ns=1)
+
+    with pytest.raises(InputError):
+        next(client.follow_logs(ledger.home, "nobody"))
+    (piece,) = client.follow_logs(ledger.home, "new-a", sleep=cancelled)
+    assert piece.notice == "new-a is queued: waits for a controller; start one: wattledger up"
 
 
 def test_quotas_are_told_with_their_use(ledger: QueueLedger) -> None:
