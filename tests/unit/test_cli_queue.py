@@ -314,3 +314,12 @@ class TestPlan:
         out = call("plan", TWO, "--local", "--simulate", "T4")[1]
         assert "on a local cluster of this machine" in out
         assert "wait in the queue" not in out
+
+
+def test_a_screen_too_low_counts_the_rows_it_leaves_out_and_keeps_the_notes(ledger: QueueLedger) -> None:
+    ledger.submit("many-1", *(f"many-{number:03}" for number in range(200)))
+    ledger.store.finish("many-1", JobState.CANCELLED, reason="a long reason " * 12, now_ns=at(1))
+    lines = on_terminal(100, ledger, "status", "many", "--watch")
+    shown = sum("many-" in line for line in lines[-39:])
+    assert 5 < shown < 39
+    assert any(f"and {201 - shown} more (without --watch all are shown)" in line for line in lines)
