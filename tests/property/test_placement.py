@@ -11,7 +11,7 @@ from orchestrator.plan import make_plan
 from orchestrator.scheduling.placement import decide
 from orchestrator.scheduling.room import UNITS, free_room, needs_of
 from orchestrator.scheduling.snapshot import ClusterView, NodeView
-from tests.queueing import NOW_NS, job, on, quota, snapshot
+from tests.queueing import MINUTE_NS, NOW_NS, job, node, on, quota, snapshot
 
 TENTHS = 10
 """CPU cores, GB and parts of GPUs are drawn in tenths, which floats cannot hold, and counted as integers, which can."""
@@ -119,6 +119,12 @@ def emptied(cluster):
         )
         for node in cluster.nodes
     )
+
+
+def of_one_user(given_):
+    """The same with one user, whose turn does not change with what others get."""
+    queued, running = ([replace(record, user="ann") for record in part] for part in (given_.queued, given_.running))
+    return replace(given_, queued=queued, running=running)
 
 
 def just_started(given_, decisions):
@@ -232,7 +238,7 @@ def test_only_running_preemptible_jobs_of_lower_priority_leave_and_each_once(giv
         assert one.for_job in waiting
 
 
-@given(snapshots())
+@given(snapshots(quotas=False).map(of_one_user))
 def test_whoever_leaves_makes_room_for_the_job_it_leaves_for(given_):
     """When all that were asked have left, the jobs they left for start, and nobody else is asked for them."""
     decisions = decide(given_)
@@ -253,7 +259,7 @@ def test_whoever_leaves_makes_room_for_the_job_it_leaves_for(given_):
     assert winners <= {one.job_id for one in again.placements}
 
 
-@given(snapshots())
+@given(snapshots(quotas=False).map(of_one_user))
 def test_while_they_leave_nobody_else_is_asked_for_the_same_job(given_):
     decisions = decide(given_)
     gone = {one.job_id for one in decisions.preemptions}
@@ -295,3 +301,45 @@ def test_a_plan_starts_now_what_the_controller_would_start_now_and_all_else_it_c
         waiting.job_id: waiting.reason for waiting in decisions.waiting
     }
     assert {one.job_id for one in plan.impossible} == {one.job_id for one in plan.jobs if one.wave is None}
+
+
+@given(st.lists(st.tuples(st.integers(1, 2), st.sampled_from([None, 60, 300])), max_size=40))
+def test_a_stream_of_small_jobs_never_starves_a_gang(stream):
+    """Every minute some small jobs come that are considered after the gang; it starts once what ran before it has."""
+    nodes = [node(name, gpus=2) for name in "abc"]
+    gang, longest = job("gang", gpus=2, nodes=2), 5
+    ends = {}  # job id -> (record, minute)
+    for number, name in enumerate("aabbcc"):
+        first = job(f"first-{number}")
+        ends[first.job_id] = on(first, name, started_ns=NOW_NS), longest
+    waiting = [gang]
+    for minute in range(2 * longest + 2):
+        now_ns = NOW_NS + minute * MINUTE_NS
+        ends = {job_id: (record, end) for job_id, (record, end) in ends.items() if end > minute}
+        for number, (gpus, limit_s) in enumerate(stream):
+            if number % (2 * longest + 2) == minute:
+                waiting.append(job(f"small-{number}", gpus=gpus, limit_s=limit_s, submitted_ns=1 + number))
+        running = [record for record, _ in ends.values()]
+        view = started(ClusterView(nodes=tuple(nodes)), running)
+        decisions = decide(snapshot(waiting, *view.nodes, running=running, now_ns=now_ns))
+        for one in just_started(snapshot(waiting), decisions):
+            lasts = longest if one.spec.schedule.time_limit_s is None else one.spec.schedule.time_limit_s // 60
+            attempt = replace(one.attempts[0], started_ns=now_ns)
+            ends[one.job_id] = replace(one, attempts=(attempt,)), minute + lasts
+        gone = {one.job_id for one in decisions.placements}
+        waiting = [record for record in waiting if record.job_id not in gone]
+        if gang not in waiting:
+            break
+    # All that it can have to wait for ran before it came, or was let in because its limit ends in time.
+    assert gang not in waiting
+    assert minute <= longest + 5
+
+
+@given(clusters())
+def test_a_cluster_written_as_json_is_read_back_equal(cluster):
+    assert ClusterView.from_json(cluster.to_json()) == cluster
+
+
+@given(snapshots())
+def test_a_busy_cluster_written_as_json_is_read_back_equal(given_):
+    assert ClusterView.from_json(given_.cluster.to_json()) == given_.cluster
