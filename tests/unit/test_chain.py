@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.accounting.row import ReportRow
 from orchestrator.accounting.rows import build_rows
-from orchestrator.books import ask
+from orchestrator.books.query import ask
 from orchestrator.chain import chain_of, wasted_in
 from orchestrator.lifecycle import AttemptState, JobRecord, JobState
 from orchestrator.store import RunRecord, Store
