@@ -85,10 +85,11 @@ def _told_of(seen_by: ControllerView | None, store: Store | None) -> list[str]:
 
 
 def _show(made: Plan, specs: Mapping[str, JobSpec], title: str, notes: list[str]) -> None:
-    numbers = {job.job_id: job.order for job in made.jobs}
+    jobs = sorted(made.jobs, key=_start)
+    numbers = {job.job_id: number for number, job in enumerate(jobs, 1)}
     rows = [
         [
-            str(job.order),
+            str(numbers[job.job_id]),
             UNKNOWN if job.wave is None else str(job.wave),
             spec.name,
             spec.kind,
@@ -99,10 +100,15 @@ def _show(made: Plan, specs: Mapping[str, JobSpec], title: str, notes: list[str]
             job.node or UNKNOWN,
             _reason(job, spec, numbers),
         ]
-        for job, spec in ((job, specs[job.job_id]) for job in made.jobs)
+        for job, spec in ((job, specs[job.job_id]) for job in jobs)
     ]
     unknown = dict.fromkeys(job.predicted_energy_reason or "" for job in made.jobs)
     print_table(title, COLUMNS, rows, [*notes, *made.notes, *unknown])
+
+
+def _start(job: PlannedJob) -> tuple[bool, int, int]:
+    """Jobs are shown as they start; those that never do come last."""
+    return job.wave is None, job.wave or 0, job.order
 
 
 def _gang(spec: JobSpec) -> str:
@@ -113,9 +119,9 @@ def _gang(spec: JobSpec) -> str:
 
 
 def _reason(job: PlannedJob, spec: JobSpec, numbers: Mapping[str, int]) -> str:
-    """Why it cannot run, else what it needs first, what it waits for, and why it goes where it goes."""
+    """Why it cannot run, else what it comes after or waits for, and why it goes where it goes."""
     if job.impossible:
         return job.impossible
     needs = [f"#{numbers[need]}" if need in numbers else need for need in spec.needs]
-    told = [f"after {', '.join(needs)}" if needs else None, job.waits or job.why]
+    told = [f"after {', '.join(needs)}", job.why] if needs else [job.waits or job.why]
     return "; ".join(one for one in told if one) or UNKNOWN
