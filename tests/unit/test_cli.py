@@ -194,7 +194,7 @@ class TestHelp:
                 if verb not in ("schema", "states", "budget", "quota")
             ),
             *((verb, "--prometheus", "WATTLEDGER_PROMETHEUS_URL") for verb in ("run", "report", "compare")),
-            *((verb, "--address", "RAY_ADDRESS") for verb in ("run", "plan")),
+            *((verb, "--address", "RAY_ADDRESS") for verb in ("run", "up", "down")),
         ],
     )
     def test_each_option_shows_its_environment_variable(
