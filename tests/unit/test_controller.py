@@ -314,7 +314,7 @@ class TestNeeds:
         cluster = FakeCluster((node("a", gpus=2),))
         queue = make(cluster, spec("theirs"), run=run_record("other"))
         queue.store.submit(run_record("mine"), [spec("child", needs=["theirs"])])
-        mine = queue.begin(run_id="mine")
+        mine = queue.begin(run_ids=["mine"])
         assert mine.step(wait_s=1.0)
         assert queue.states() == {"theirs": "queued", "child": "queued"}
         number = queue.store.start_attempt("theirs", nodes=("elsewhere",), accelerator=None, now_ns=1)
@@ -498,7 +498,7 @@ class TestWork:
     def test_only_the_jobs_of_its_run_are_started(self, make: Make) -> None:
         queue = make(FakeCluster((node("a", gpus=2),)), spec("theirs"), run=run_record("other"))
         queue.store.submit(run_record("mine"), [spec("mine")])
-        queue.begin(run_id="mine")
+        queue.begin(run_ids=["mine"])
         queue.finish()
         assert queue.started() == [("mine", 1)]
         assert queue.job("theirs").state is JobState.QUEUED
@@ -506,7 +506,7 @@ class TestWork:
     def test_a_run_that_is_bound_to_its_process_is_left_to_that(self, make: Make) -> None:
         queue = make(FakeCluster((node("a"),)), spec("theirs"), run=run_record("bound", bound=True))
         assert not queue.step()
-        queue.begin(run_id="bound")
+        queue.begin(run_ids=["bound"])
         queue.finish()
         assert queue.states() == {"theirs": "succeeded"}
 
