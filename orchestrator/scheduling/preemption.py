@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.lifecycle import JobRecord
 from orchestrator.scheduling.inventory import Demand, Inventory, Shelf, kind_rank, teams
 from orchestrator.scheduling.room import Needs
 from orchestrator.scheduling.tenancy import Place, Tenant
@@ -36,9 +35,9 @@ class Preemptor:
         self._none_for: defaultdict[tuple[object, ...], list[Needs]] = defaultdict(list)
         self._times = 0
 
-    def is_idle(self, job: JobRecord) -> bool:
-        """Whether nothing that runs could make room for the job, whatever it needs."""
-        return self._lowest is None or job.spec.schedule.priority <= self._lowest or self._times >= MOST_PREEMPTORS
+    def is_idle(self, priority: int) -> bool:
+        """Whether nothing that runs could make room for a job of this priority, whatever it needs."""
+        return self._lowest is None or priority <= self._lowest or self._times >= MOST_PREEMPTORS
 
     def evict(self, demand: Demand, priority: int, now_ns: int) -> Eviction | None:
         """Make room for such a job now; ``None`` when no set of victims of lower priority would."""
