@@ -34,8 +34,8 @@ class Driven:
 
     Attributes:
         states: how many jobs ended in which state; ``attempts``: all that were launched.
-        steps: of the controller's loop; ``seconds``: wall time of all of them, ``cpu_seconds``: this process's CPU time,
-            which a machine that does other work as well stretches less.
+        steps: of the controller's loop; ``seconds``: wall time of all of them.
+        cpu_seconds: this process's CPU time, which a machine that does other work as well stretches less.
     """
 
     jobs: int
@@ -100,7 +100,7 @@ def specs(count: int, *, seed: int = 0) -> tuple[JobSpec, ...]:
 def drive(folder: Path, *, jobs: int, node_count: int, seed: int = 0) -> Driven:
     """Submit jobs, of which one in fifty fails at first, and step the controller until all have ended."""
     made, places = specs(jobs, seed=seed), nodes(node_count)
-    lasts_s = {spec.job_id: float(random.Random(f"{seed} {spec.job_id}").randrange(10, 600)) for spec in made}
+    lasts_s = {spec.job_id: float(random.Random(f"{seed} {spec.job_id}").randrange(10, 600, 10)) for spec in made}
     cluster = FakeCluster(
         places,
         outcome=lambda spec, attempt: 1 if attempt == 1 and spec.job_id.endswith(("13", "63")) else 0,
