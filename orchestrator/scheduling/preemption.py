@@ -134,9 +134,9 @@ def _enough(place: Place, needs: Needs, able: Sequence[Tenant]) -> list[Tenant] 
 def _makes_room(place: Place, needs: Needs, leaving: Sequence[Tenant]) -> bool:
     """Whether the job surely fits when they have left.
 
-    Which GPU a part was of is not known. Were it guessed, a job might be made to leave whose part is of another GPU than
-    the one that is to be whole, start there again, and be made to leave again: parts become whole GPUs with the last
-    that shares any.
+    Which GPU a part was of is not known. Were it guessed, a job might be made to leave whose part is of another GPU
+    than the one that is to be whole, start there again, and be made to leave again: parts become whole GPUs with the
+    last that shares any.
     """
     room = (place.coming or place.room).copy()
     gone = {id(tenant) for tenant in leaving}

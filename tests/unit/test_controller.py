@@ -513,6 +513,14 @@ class TestWork:
         assert queue.started() == [("mine", 1)]
         assert queue.job("theirs").state is JobState.QUEUED
 
+    def test_several_runs_of_one_submission_have_one_controller(self, make: Make) -> None:
+        queue = make(FakeCluster((node("a"),)), spec("a"), run=run_record("one", bound=True))
+        queue.store.submit(run_record("two", bound=True), [spec("b", needs=["a"])])
+        queue.store.submit(run_record("three", bound=True), [spec("c")])
+        queue.begin(run_ids=["one", "two"])
+        queue.finish()
+        assert queue.states() == {"a": "succeeded", "b": "succeeded", "c": "queued"}
+
     def test_a_run_that_is_bound_to_its_process_is_left_to_that(self, make: Make) -> None:
         queue = make(FakeCluster((node("a"),)), spec("theirs"), run=run_record("bound", bound=True))
         assert not queue.step()
