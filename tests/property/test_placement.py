@@ -152,8 +152,8 @@ def test_no_node_is_given_more_than_it_has_free_and_none_that_does_not_answer(gi
         for node_id in placement.nodes:
             assert rooms[node_id].fits(needs[placement.job_id])
             rooms[node_id].take(needs[placement.job_id])
-    for node in given_.cluster.alive:
-        room, before = rooms[node.node_id], free_room(node)
+    for one in given_.cluster.alive:
+        room, before = rooms[one.node_id], free_room(one)
         assert room.gpus >= 0
         assert room.cpus >= 0
         assert room.memory is None or room.memory >= 0

@@ -103,3 +103,13 @@ def test_a_job_behind_does_not_take_a_part_of_the_room_that_is_being_made():
     assert told(decisions)["small"] == (
         "waits for urgent, which comes first: the room on a is kept for it; next in line for a"
     )
+
+
+def test_a_part_makes_no_whole_gpu_while_another_job_may_share_it():
+    # Of two GPUs three halves are held: whose is alone on its GPU nobody tells, so one alone may leave in vain.
+    running = [on(job(name, gpus=0.5), "a", started_ns=NOW_NS - at) for at, name in enumerate("uvw")]
+    where = node("a", gpus=2, free=0, shares_free=(0.5,))
+    assert evicted(decide(snapshot([urgent()], where, running=running))) == ["u", "v", "w"]
+    kept = [*running[:2], on(job("w", gpus=0.5, preemptible=False), "a")]
+    assert evicted(decide(snapshot([urgent()], where, running=kept))) == []
+    assert evicted(decide(snapshot([urgent(gpus=0.5)], node("a", gpus=1, free=0), running=running[:2]))) == ["u"]
