@@ -1,4 +1,4 @@
-"""The bench of decisions: its cluster is as large as it says, its mixes are what their names say, its table is whole."""
+"""The bench of decisions: its cluster is as large as it says, its mixes are as named, and its table is whole."""
 
 from orchestrator.scheduling.placement import decide
 from tests.bench.bench_decide import FULL, TINY, measure, mixes, nodes, p99, told
