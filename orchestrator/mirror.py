@@ -7,7 +7,7 @@ from itertools import chain
 from typing import TypeVar
 
 from orchestrator.lifecycle import AttemptRecord, JobRecord, JobState, Stop
-from orchestrator.scheduling.limits import TimeUp, time_up
+from orchestrator.scheduling.deadlines import TimeUp, time_up
 from orchestrator.scheduling.needs import InVain, in_vain
 from orchestrator.scheduling.shares import Span, decayed, faded
 from orchestrator.store import Store

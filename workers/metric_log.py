@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -199,6 +199,12 @@ def read_metric_log(home: Home, job_id: str, attempt: int) -> MetricRead:
     ]
     ordered = sorted(samples, key=lambda sample: sample.time_ns)
     return MetricRead(samples=tuple(ordered), unreadable=read.unreadable)
+
+
+def resumed_from(samples: Iterable[MetricSample]) -> int | None:
+    """The attempt whose checkpoint this log's attempt went on from; ``None``: it began at the beginning."""
+    values = [sample.value for sample in samples if sample.name == RESUMED_FROM_ATTEMPT]
+    return int(values[-1]) if values and values[-1].is_integer() else None
 
 
 def _next_file(folder: Path, rank: int) -> int:

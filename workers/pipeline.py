@@ -22,6 +22,7 @@ from torch import nn
 
 from workers import metric_log
 from workers.contract import Inference, JobSpec, Phase
+from workers.home import Home
 from workers.leaving import Leaving
 from workers.quality.classification import score
 from workers.session import Session
@@ -86,7 +87,7 @@ class _Work:
 def phases_of(spec: JobSpec) -> tuple[Phase, ...]:
     """The phases a job goes through, in order: those of its kind, and inference where it is measured."""
     work = {
-        "finetune": (Phase.BASELINE, Phase.TRAIN, Phase.EVALUATE),
+        "finetune": (*(() if spec.baseline_job else (Phase.BASELINE,)), Phase.TRAIN, Phase.EVALUATE),
         "evaluate": (Phase.EVALUATE,),
         "inference": (),
     }
@@ -176,15 +177,23 @@ def _base(work: _Work) -> nn.Module:
                 model, info, work.data.source, seed=spec.seed, device=work.device, on_step=work.on_step
             ),
         )
-    if spec.kind != "finetune":
-        _count_parameters(work, model.requires_grad_(False))
+    if spec.adapter_job is not None:
+        weights = _weights_of(spec.adapter_job, work.place.artifacts)
+        return _frozen(work, adapters.load_saved(model, weights, device=work.device))
+    return model if spec.kind == "finetune" else _frozen(work, model)
+
+
+def _frozen(work: _Work, model: nn.Module) -> nn.Module:
+    _count_parameters(work, model.requires_grad_(False))
     return model
 
 
 def _finetune(work: _Work, model: nn.Module) -> nn.Module:
-    """The adapted model, scored before and after."""
-    with work.session.phase(Phase.BASELINE):
-        scores = _baseline(work, model)
+    """The adapted model, scored after, and before unless another job does that for it."""
+    scores: Mapping[str, float] = {}
+    if work.spec.baseline_job is None:
+        with work.session.phase(Phase.BASELINE):
+            scores = _baseline(work, model)
     with work.session.phase(Phase.TRAIN):
         adapted = adapters.adapt(model, work.spec.adapter, model_info(work.spec.model))
         _count_parameters(work, adapted)
@@ -236,7 +245,7 @@ def _train(work: _Work, adapted: nn.Module, scores: Mapping[str, float]) -> None
 
 def _keep_result(work: _Work, adapted: nn.Module) -> None:
     _evaluate(work, adapted, "evaluate")
-    adapters.save(adapted, work.place.artifacts / "adapter")
+    adapters.save(adapted, work.place.artifacts / adapters.FOLDER)
 
 
 def _evaluate(work: _Work, model: nn.Module, name: str) -> dict[str, float]:
@@ -264,6 +273,13 @@ def _infer(work: _Work, model: nn.Module, wanted: Inference) -> None:
         work.group.first_does("inference", lambda: answer(wanted.requests, work.on_step))
         if work.is_first:
             work.session.record(metric_log.INFERENCES, wanted.requests)
+
+
+def _weights_of(job_id: str, artifacts: Path) -> Path:
+    """Where the last attempt of a job that succeeded left its weights; ``artifacts`` is this attempt's own folder."""
+    home = Home(artifacts.parents[2])
+    numbers = [int(folder.name.rpartition("-")[2]) for folder in home.artifacts(job_id).glob("attempt-[0-9]*")]
+    return home.attempt_folder(job_id, max(numbers, default=1)) / adapters.FOLDER
 
 
 def _take(inputs: NDArray[np.float32], count: int) -> NDArray[np.float32]:

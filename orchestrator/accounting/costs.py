@@ -9,7 +9,6 @@ from orchestrator.accounting.evidence import NOT_RUN, Evidence
 from orchestrator.accounting.unknown import Figures, Unknown, known
 from orchestrator.accounting.witness import Witness
 from orchestrator.carbon.intensity import facility_pue
-from orchestrator.lifecycle import AttemptState
 from workers.contract import Quality
 from workers.units import mean_power_w
 
@@ -75,15 +74,12 @@ def _by_phase(evidence: Evidence) -> dict[str, float] | Unknown:
 
 
 def _wasted(evidence: Evidence) -> float | Unknown:
-    """Energy of failed attempts: 0 only where there were attempts and none of them failed."""
+    """Energy of attempts that came to nothing: 0 only where there were attempts and each counts."""
     if not evidence.job.attempts:
         return Unknown(NOT_RUN)
-    failed = {
-        attempt.number for attempt in evidence.job.attempts if attempt.state in (AttemptState.FAILED, AttemptState.LOST)
-    }
-    if missing := sorted(failed & set(evidence.unmetered)):
-        return Unknown(f"the energy log has no entries of failed attempt {', '.join(map(str, missing))}")
-    wasted = sum_of(entry for entry in evidence.entries if entry.attempt in failed)
+    if missing := sorted(evidence.wasted & set(evidence.unmetered)):
+        return Unknown(f"the energy log has no entries of wasted attempt {', '.join(map(str, missing))}")
+    wasted = sum_of(entry for entry in evidence.entries if entry.attempt in evidence.wasted)
     return 0.0 if wasted is None else wasted.energy_kwh
 
 

@@ -11,6 +11,7 @@ from orchestrator.accounting.carbon import CarbonBasis
 from orchestrator.accounting.clocks import Clocks
 from orchestrator.accounting.evidence import Evidence
 from orchestrator.accounting.join import Joined
+from orchestrator.accounting.outcomes import NOTHING_TRAINED
 from orchestrator.accounting.phase_figures import generation_figures, parity_of, phase_figures
 from orchestrator.accounting.row import ReportRow
 from orchestrator.accounting.uncertainty import (
@@ -66,6 +67,7 @@ def details_of(joined: Joined, basis: CarbonBasis | Unknown, row: ReportRow, clo
         "load": _load(evidence, basis),
         "parity_inferences": parity_of(evidence),
         "gco2e_per_percent": _per_percent(row),
+        "score_base_from": _base_from(evidence),
         "cegi_scope": spec.accounting.cegi_scope,
         "cegi_gain": spec.accounting.cegi_gain,
         "interval": intervals(row, range_),
@@ -112,6 +114,13 @@ def _load(evidence: Evidence, basis: CarbonBasis | Unknown) -> Mapping[str, obje
         return {"energy_wh": energy, "co2e_g": energy}
     grams = basis if isinstance(basis, Unknown) else basis.grams(energy.energy_kwh, evidence.entries_of(Phase.LOAD))
     return {"energy_wh": 1000 * energy.energy_kwh, "co2e_g": grams}
+
+
+def _base_from(evidence: Evidence) -> str | Unknown:
+    """Who scored the base model."""
+    if evidence.job.spec.kind != "finetune":
+        return Unknown(NOTHING_TRAINED)
+    return "the job itself" if evidence.baseline is None else evidence.baseline.name
 
 
 def _per_percent(row: ReportRow) -> float | Unknown:

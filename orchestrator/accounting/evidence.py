@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from orchestrator.accounting.assumed import assumed
+from orchestrator.accounting.baseline import Baseline, read_baselines
 from orchestrator.accounting.energy import DeviceWindow, EnergySum, by_phase, in_phases, sum_of, windows
 from orchestrator.accounting.many import MANY_JOBS, read_many
 from orchestrator.accounting.phases import PhaseSpan, phase_spans
 from orchestrator.accounting.unknown import Unknown
+from orchestrator.chain import chain_of, wasted_in
 from orchestrator.lifecycle import AttemptRecord, AttemptState, JobRecord
 from workers.contract import EnergyEntry, Phase
-from workers.environment import UNCONFIRMED, UNMETERED, environment_file
+from workers.environment import RANKS, UNCONFIRMED, UNMETERED, environment_file
 from workers.home import Home
-from workers.metric_log import MetricRead, read_metric_log
+from workers.metric_log import MetricRead, MetricSample, read_metric_log, resumed_from
 from workers.telemetry.energy_log import utc_date
 from workers.telemetry.energy_read import EnergyRead, read_energy_logs
 from workers.units import NS_PER_S
@@ -33,15 +35,18 @@ class Evidence:
 
     Attributes:
         entries: energy booked to it, all attempts, and what its manifest assumes of CPU and DRAM where nobody metered
-            them; those of the last one have the phases of its metric log where the agent heard of none.
+            them; those of the chain have the phases of their metric logs where the agent heard of none.
         damaged: a file of the energy log that may hold entries of this job cannot be read.
         log: metric log of the last attempt.
         spans: phases of the last attempt.
+        earlier: number to metric log of the attempts whose checkpoints the last one stands on. With it they are the
+            *chain*, and count together.
         why_unmetered: kind of device (``cpu``, ``dram``) to why the node of the last attempt does not meter it.
         unconfirmed: attempt to why its last joules were not known to be booked when it ended (its agent was away).
         node_of: device to the node that metered it, for the devices of the energy log.
         incomplete: an attempt that ended lacks entries, and nothing stands in for them.
         recovered: those of ``entries`` that are not from the energy log, but from Prometheus in its place.
+        baseline: who scored its base model; ``None``: the job itself.
     """
 
     job: JobRecord
@@ -49,11 +54,13 @@ class Evidence:
     damaged: bool
     log: MetricRead
     spans: tuple[PhaseSpan, ...]
+    earlier: Mapping[int, MetricRead] = field(default_factory=dict)
     why_unmetered: Mapping[str, str] = field(default_factory=dict)
     unconfirmed: Mapping[int, str] = field(default_factory=dict)
     node_of: Mapping[str, str] = field(default_factory=dict)
     incomplete: bool = False
     recovered: tuple[EnergyEntry, ...] = ()
+    baseline: Baseline | None = None
 
     @property
     def last(self) -> AttemptRecord | None:
@@ -64,6 +71,37 @@ class Evidence:
     def last_name(self) -> str:
         """The last attempt in words."""
         return f"attempt {self.last.number}" if self.last else "no attempt"
+
+    @property
+    def chain(self) -> tuple[int, ...]:
+        """The attempts that count together: the last, and those it went on from; in order."""
+        return (*sorted(self.earlier), *([self.last.number] if self.last else []))
+
+    @property
+    def wasted(self) -> frozenset[int]:
+        """The attempts that came to nothing."""
+        return wasted_in(self.job.attempts, self.chain)
+
+    @property
+    def chain_logs(self) -> tuple[tuple[tuple[MetricSample, ...], tuple[PhaseSpan, ...]], ...]:
+        """What each attempt of the chain logged, and its phases, in order."""
+        before = [self.earlier[number].samples for number in sorted(self.earlier)]
+        return (*((samples, phase_spans(samples)) for samples in before), (self.log.samples, self.spans))
+
+    @property
+    def chain_samples(self) -> tuple[MetricSample, ...]:
+        """All that the chain logged: steps done again, since no checkpoint held them, twice, as their energy."""
+        return tuple(sample for samples, _ in self.chain_logs for sample in samples)
+
+    @property
+    def chain_entries(self) -> tuple[EnergyEntry, ...]:
+        """Energy booked to the chain, entry by entry."""
+        chain = frozenset(self.chain)
+        return tuple(entry for entry in self.entries if entry.attempt in chain)
+
+    def lasted_s(self, phase: Phase) -> float:
+        """Seconds that the attempts of the chain were in a phase."""
+        return sum(span.duration_s for _, spans in self.chain_logs for span in spans if span.phase is phase)
 
     @property
     def gpu_windows(self) -> tuple[DeviceWindow, ...]:
@@ -94,21 +132,32 @@ class Evidence:
 
     @property
     def phases(self) -> dict[Phase, EnergySum]:
-        """Energy per phase of the last attempt."""
-        return by_phase([entry for entry in self.entries if self.last and entry.attempt == self.last.number])
+        """Energy per phase of the chain."""
+        return by_phase(self.chain_entries)
 
     def entries_of(self, phase: Phase) -> tuple[EnergyEntry, ...]:
-        """Energy booked to a phase of the last attempt, entry by entry."""
-        return tuple(
-            entry for entry in self.entries if self.last and entry.attempt == self.last.number and entry.phase is phase
-        )
+        """Energy booked to a phase of the chain, entry by entry."""
+        return tuple(entry for entry in self.chain_entries if entry.phase is phase)
+
+    def last_energy_of(self, phase: Phase) -> EnergySum | Unknown:
+        """Energy of a phase of the last attempt alone."""
+        if self.last is None:
+            return Unknown(NOT_RUN)
+        return sum_of(self.last_entries_of(phase)) or self._unbooked(phase)
+
+    def last_entries_of(self, phase: Phase) -> tuple[EnergyEntry, ...]:
+        """The same of the last attempt alone: for phases that an attempt does anew."""
+        return tuple(entry for entry in self.entries_of(phase) if self.last and entry.attempt == self.last.number)
 
     def energy_of(self, phase: Phase) -> EnergySum | Unknown:
-        """Energy of a phase of the last attempt."""
+        """Energy of a phase of the chain."""
         if self.last is None:
             return Unknown(NOT_RUN)
         found = self.phases.get(phase)
-        return Unknown(f"no energy was booked to the {phase} phase of {self.last_name}") if found is None else found
+        return self._unbooked(phase) if found is None else found
+
+    def _unbooked(self, phase: Phase) -> Unknown:
+        return Unknown(f"no energy was booked to the {phase} phase of {self.last_name}")
 
     def total(self) -> EnergySum | Unknown:
         """Energy of all attempts, of the devices that were metered; unknown where a job's GPUs never were."""
@@ -145,7 +194,9 @@ def gather(home: Home, jobs: Sequence[JobRecord], *, many: int = MANY_JOBS) -> t
     for entry in read.entries:
         if entry.job_id is not None:
             entries[entry.job_id].append(entry)
-    return tuple(_evidence(home, job, tuple(entries[job.job_id]), read) for job in jobs)
+    baselines = read_baselines(home, jobs)
+    found = (_evidence(home, job, tuple(entries[job.job_id]), read) for job in jobs)
+    return tuple(replace(one, baseline=baselines.get(one.job.spec.baseline_job)) for one in found)
 
 
 def _days(attempt: AttemptRecord, *, slack_ns: int = 0) -> tuple[str, str]:
@@ -162,36 +213,65 @@ def _evidence(home: Home, job: JobRecord, entries: tuple[EnergyEntry, ...], read
     if not job.attempts:
         return Evidence(job=job, entries=entries, damaged=damaged, log=MetricRead(samples=(), unreadable=()), spans=())
     last = job.attempts[-1].number
-    log = read_metric_log(home, job.job_id, last)
+    logs = _logs(home, job)
+    log = logs.pop(last)
     spans = phase_spans(log.samples)
-    phased = [
-        entry
-        for part in (entries, assumed(job, entries))
-        for entry in (
-            *(entry for entry in part if entry.attempt != last),
-            *in_phases([entry for entry in part if entry.attempt == last], spans),
-        )
-    ]
-    told = {attempt.number: _environment(home, job.job_id, attempt.number) for attempt in job.attempts}
-    unmetered = told[last].get(UNMETERED)
+    of_chain = {**{number: phase_spans(read.samples) for number, read in logs.items()}, last: spans}
+    phased = [entry for part in (entries, assumed(job, entries)) for entry in _in_phases(part, of_chain)]
+    told = {attempt.number: _environments(home, job.job_id, attempt.number) for attempt in job.attempts}
+    unmetered = told[last][0].get(UNMETERED)
     return Evidence(
         job=job,
         entries=tuple(phased),
         damaged=damaged,
         log=log,
         spans=spans,
+        earlier=logs,
         why_unmetered={
             str(kind): str(why) for kind, why in (unmetered.items() if isinstance(unmetered, dict) else ()) if why
         },
-        unconfirmed={number: str(record[UNCONFIRMED]) for number, record in told.items() if record.get(UNCONFIRMED)},
+        unconfirmed={
+            number: str(record[UNCONFIRMED])
+            for number, records in told.items()
+            for record in records
+            if record.get(UNCONFIRMED)
+        },
         node_of={entry.device: read.node_of[entry.device] for entry in entries},
     )
 
 
-def _environment(home: Home, job_id: str, attempt: int) -> Mapping[str, Any]:
-    """What an attempt kept of how it ran; nothing where it left no record that can be read."""
+def _logs(home: Home, job: JobRecord) -> dict[int, MetricRead]:
+    """Metric logs of the attempts of the chain, by number."""
+    read: dict[int, MetricRead] = {}
+
+    def went_on_from(number: int) -> int | None:
+        read[number] = read_metric_log(home, job.job_id, number)
+        return resumed_from(read[number].samples)
+
+    return {number: read[number] for number in chain_of(job.attempts, went_on_from)}
+
+
+def _in_phases(entries: Sequence[EnergyEntry], spans: Mapping[int, tuple[PhaseSpan, ...]]) -> tuple[EnergyEntry, ...]:
+    """The entries, those of the attempts in ``spans`` with the phases of their logs."""
+    phased = [entry for entry in entries if entry.attempt not in spans]
+    for number, own in spans.items():
+        phased += in_phases([entry for entry in entries if entry.attempt == number], own)
+    return tuple(phased)
+
+
+def _environments(home: Home, job_id: str, attempt: int) -> tuple[Mapping[str, Any], ...]:
+    """What each rank of an attempt kept of how it ran, the first's first."""
+    first = _environment(home, job_id, attempt, 0)
+    ranks = first.get(RANKS)
+    more = range(1, ranks) if isinstance(ranks, int) else ()
+    return (first, *(_environment(home, job_id, attempt, rank) for rank in more))
+
+
+def _environment(home: Home, job_id: str, attempt: int, rank: int) -> Mapping[str, Any]:
+    """What a rank kept of how it ran; nothing where it left no record that can be read."""
+    path = home.attempt_folder(job_id, attempt) / environment_file(rank)
     try:
-        record = json.loads((home.attempt_folder(job_id, attempt) / environment_file(0)).read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return record if isinstance(record, dict) else {}

@@ -6,6 +6,7 @@ source of those. Times of a node's logs are taken to the head's clock before Pro
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -80,7 +81,7 @@ def _attempted(home: Home, evidence: Evidence) -> tuple[Attempted, ...]:
         Attempted(
             job_id=job.job_id,
             record=record,
-            gpus=job.spec.resources.gpus,
+            gpus=math.ceil(job.spec.resources.gpus) * job.spec.resources.nodes,
             entries=tuple(e for e in evidence.entries if e.kind == "gpu" and e.attempt == record.number),
             spans=_spans(home, evidence, record),
         )

@@ -48,8 +48,12 @@ def _parameters(evidence: Evidence, name: str) -> int | Unknown:
 def _duration_s(evidence: Evidence) -> float | Unknown:
     if not evidence.spans:
         return evidence.unlogged("phase")
-    start_ns = min(span.start_ns for span in evidence.spans)
-    return (max(span.end_ns for span in evidence.spans) - start_ns) / NS_PER_S
+    lasted_ns = [
+        max(span.end_ns for span in spans) - min(span.start_ns for span in spans)
+        for _, spans in evidence.chain_logs
+        if spans
+    ]
+    return sum(lasted_ns) / NS_PER_S
 
 
 def _power_cap(evidence: Evidence) -> float | Unknown:
@@ -73,6 +77,8 @@ def _metric(evidence: Evidence) -> str | Unknown:
 
 
 def _logged_score(evidence: Evidence, metric: str, phase: Phase) -> float | None:
+    if phase is Phase.BASELINE and evidence.baseline is not None:
+        return evidence.baseline.score(metric)
     return last_of(evidence.log.samples, SCORE_PREFIX + metric, phase)
 
 
@@ -82,6 +88,8 @@ def _score(evidence: Evidence, metric: str | Unknown, phase: Phase) -> float | U
     if phase is Phase.BASELINE and evidence.job.spec.kind != "finetune":
         return Unknown(NOTHING_TRAINED)
     value = _logged_score(evidence, metric, phase)
+    if value is None and phase is Phase.BASELINE and evidence.baseline is not None:
+        return Unknown(evidence.baseline.unlogged(metric))
     if value is None:
         return evidence.unlogged(f"{metric} in the {phase} phase")
     return value if math.isfinite(value) else Unknown(NOT_A_NUMBER)
@@ -96,6 +104,8 @@ def _gain(evidence: Evidence, metric: str | Unknown) -> Gain:
     if evidence.last is None:
         return Gain(percent=None, reason=NOT_RUN)
     base, score = (_logged_score(evidence, metric, phase) for phase in (Phase.BASELINE, Phase.EVALUATE))
+    if base is None and evidence.baseline is not None:
+        return Gain(percent=None, reason=evidence.baseline.unlogged(metric))
     if evidence.last.state is AttemptState.RUNNING and None in (base, score):
         return Gain(percent=None, reason=f"{evidence.last_name} still runs and has not taken both scores")
     return gain_percent(
@@ -107,7 +117,7 @@ def _gain(evidence: Evidence, metric: str | Unknown) -> Gain:
 
 
 def _cegi(evidence: Evidence, basis: CarbonBasis | Unknown, gain: Gain, trainable: int | Unknown) -> Figures:
-    """CEGI counts the last attempt's train phase, or with ``scope: all`` everything the job drew, failures included."""
+    """CEGI counts the chain's train phases, or with ``scope: all`` everything the job drew, failures included."""
     scope = evidence.job.spec.accounting.cegi_scope
     energy = evidence.total() if scope == "all" else evidence.energy_of(Phase.TRAIN)
     entries = evidence.entries if scope == "all" else evidence.entries_of(Phase.TRAIN)

@@ -1,4 +1,4 @@
-"""What each phase of the last attempt cost, per step, sample and token; warmed up, and prompt and answer apart. Pure.
+"""What each phase of a job cost, per step, sample and token; warmed up, and prompt and answer apart. Pure.
 
 These go beyond the report row: they are its ``details``. What is not known is ``Unknown`` with the reason.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from orchestrator.accounting.carbon import CarbonBasis
 from orchestrator.accounting.energy import EnergySum, held_s, sum_of, windows, within
 from orchestrator.accounting.evidence import Evidence
-from orchestrator.accounting.phases import PhaseSpan, is_count, total_of
+from orchestrator.accounting.phases import is_count, total_of
 from orchestrator.accounting.shapes import Curves, shaped
 from orchestrator.accounting.unknown import Unknown, known
 from workers.contract import EnergyEntry, Phase
@@ -53,9 +53,10 @@ class _Window:
 
 
 def phase_figures(evidence: Evidence, basis: CarbonBasis | Unknown, curves: Curves) -> dict[str, Figures]:
-    """Phase name to its figures, for the phases of the last attempt; ``curves`` tell when energy was drawn in it."""
+    """Phase name to its figures, over all attempts that count; ``curves`` tell when energy was drawn in the last."""
     entries = shaped(_last_entries(evidence), curves)
-    return {span.phase.value: _phase(evidence, span, basis, entries) for span in evidence.spans}
+    phases = dict.fromkeys(span.phase for _, spans in evidence.chain_logs for span in spans)
+    return {phase.value: _phase(evidence, phase, basis, entries) for phase in phases}
 
 
 def generation_figures(evidence: Evidence, basis: CarbonBasis | Unknown, curves: Curves) -> dict[str, Figures]:
@@ -74,27 +75,29 @@ def generation_figures(evidence: Evidence, basis: CarbonBasis | Unknown, curves:
     return found
 
 
-def _phase(
-    evidence: Evidence, span: PhaseSpan, basis: CarbonBasis | Unknown, entries: Sequence[EnergyEntry]
-) -> Figures:
-    own = [row for row in evidence.log.samples if row.phase is span.phase]
-    counts = {name: total_of(own, name, span.phase) for name in (SAMPLES, TOKENS, INFERENCES)}
-    steps = {row.step for row in own if row.step is not None}
+def _phase(evidence: Evidence, phase: Phase, basis: CarbonBasis | Unknown, entries: Sequence[EnergyEntry]) -> Figures:
+    own = [row for row in evidence.log.samples if row.phase is phase]
+    counts = {name: total_of(evidence.chain_samples, name, phase) for name in (SAMPLES, TOKENS, INFERENCES)}
+    steps = sum(
+        len({row.step for row in logged if row.phase is phase and row.step is not None})
+        for logged, _ in evidence.chain_logs
+    )
     # Energy the agent booked to the phase, which knows its edges better than the metric log does.
-    booked = evidence.entries_of(span.phase)
-    energy = evidence.energy_of(span.phase)
+    booked = evidence.entries_of(phase)
+    energy = evidence.energy_of(phase)
     lasted_s = held_s(windows(booked))
     whole = _Window(
-        seconds=lasted_s or span.duration_s,
+        seconds=lasted_s or evidence.lasted_s(phase),
         energy=energy,
         entries=booked,
-        counts={**counts, "steps": float(len(steps)) or None},
+        counts={**counts, "steps": float(steps) or None},
     )
-    return {"complete": span.complete, **_figures(whole, basis), "steady": _steady(entries, own, basis)}
+    is_complete = any(span.phase is phase and span.complete for span in evidence.spans)
+    return {"complete": is_complete, **_figures(whole, basis), "steady": _steady(entries, own, basis)}
 
 
 def _steady(entries: Sequence[EnergyEntry], own: Sequence[MetricSample], basis: CarbonBasis | Unknown) -> object:
-    """The phase without its warm-up, from the end of the last step dropped to the end of the last step."""
+    """The phase in the last attempt without its warm-up: from the end of the last step dropped to the last step's."""
     counted = [row for row in own if row.name in (SAMPLES, TOKENS) and row.step is not None]
     ended = {row.step: row.time_ns for row in sorted(counted, key=lambda row: row.time_ns)}
     steps = sorted(ended, key=lambda step: ended[step])
@@ -198,7 +201,7 @@ def parity_of(evidence: Evidence) -> float | Unknown:
     if spec.kind != "finetune":
         return Unknown("nothing was trained")
     phase, name = (Phase.EVALUATE, SAMPLES) if spec.measured_inference is None else (Phase.INFERENCE, INFERENCES)
-    training, answering = evidence.energy_of(Phase.TRAIN), evidence.energy_of(phase)
+    training, answering = evidence.energy_of(Phase.TRAIN), evidence.last_energy_of(phase)
     for energy in (training, answering):
         if isinstance(energy, Unknown):
             return energy

@@ -228,7 +228,7 @@ _FIGURES = f"""
     account, count(DISTINCT job_id), count(DISTINCT (job_id, attempt)) FILTER (WHERE job_id IS NOT NULL),
     sum(energy_mj) AS energy_mj,
     {", ".join(f"coalesce(sum(energy_mj) FILTER (WHERE device_kind = '{kind}'), 0)" for kind in _KINDS)},
-    coalesce(sum(energy_mj) FILTER (WHERE attempt_state = 'failed'), 0), sum(witness_mj), sum(witnessed_mj),
+    coalesce(sum(energy_mj) FILTER (WHERE attempt_wasted), 0), sum(witness_mj), sum(witnessed_mj),
     min(start_us), max(end_us), {WEAKNESS}[max(list_position({WEAKNESS}, method))],
     list(DISTINCT quality) FILTER (WHERE quality <> ''), bool_or(damaged)
 """

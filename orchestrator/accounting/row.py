@@ -17,9 +17,11 @@ class ReportRow:
         accelerator: accelerator type it ran on (of its last attempt); ``None`` if it never ran.
         state: ``queued``, ``running``, ``succeeded``, ``failed`` or ``cancelled``.
         attempts: attempts started.
-        duration_s: seconds from the first phase's start to the last phase's end of the last attempt.
-        energy_by_phase_kwh: phase name to kWh, all attempts that count towards the result (the last).
-        energy_wasted_kwh: kWh of failed attempts; part of ``energy_kwh``.
+        gpu_count: GPUs it held, over all its nodes; a part of one where it shared it.
+        duration_s: seconds from the first phase's start to the last phase's end, summed over the attempts that count
+            towards the result: the last one, and those whose checkpoints it went on from.
+        energy_by_phase_kwh: phase name to kWh, all attempts that count towards the result.
+        energy_wasted_kwh: kWh of the other attempts, and of all where the last one failed; part of ``energy_kwh``.
         energy_method: weakest method among its entries: counter, integrated, modelled, replayed, simulated.
         energy_quality: flags of its entries, sorted.
         energy_disagreement_percent: 100 x (Prometheus - energy log) / energy log, of GPU energy, signed.
@@ -39,7 +41,7 @@ class ReportRow:
     model: str
     architecture: str | None
     accelerator: str | None
-    gpu_count: int
+    gpu_count: int | float
     quantization: str
     adapter: str
     seed: int

@@ -110,7 +110,7 @@ def _identity(evidence: Evidence) -> Figures:
         "model": spec.model,
         "architecture": Unknown(f"model {spec.model} is not in the registry") if model is None else model.architecture,
         "accelerator": _accelerator(evidence),
-        "gpu_count": spec.resources.gpus,
+        "gpu_count": spec.resources.gpus * spec.resources.nodes,
         "quantization": spec.quantization,
         "adapter": adapter_label(spec.adapter),
         "seed": spec.seed,

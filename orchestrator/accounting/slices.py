@@ -12,7 +12,6 @@ from orchestrator.accounting.evidence import Evidence
 from orchestrator.accounting.unknown import Unknown
 from orchestrator.books.views import SUMS
 from orchestrator.carbon.hourly import NS_PER_HOUR
-from orchestrator.lifecycle import AttemptState
 from workers.contract import EnergyEntry, Method, Quality
 from workers.home import Home
 from workers.telemetry.energy_log import utc_date
@@ -32,7 +31,7 @@ class Slice:
     Attributes:
         node: ``None`` where no node's log has it (recovered from Prometheus, or assumed by the manifest).
         day: UTC date; an entry over midnight is in both days, cut as the roll-ups of the whole ledger cut it.
-        wasted: of an attempt that failed.
+        wasted: of an attempt that came to nothing.
         co2e_g: ``None`` where it is not known.
     """
 
@@ -47,14 +46,12 @@ class Slice:
 
 def slices_of(evidence: Evidence, basis: CarbonBasis | Unknown) -> tuple[Slice, ...]:
     """A job's slices; their energies add up to its total exactly."""
-    failed = {
-        attempt.number for attempt in evidence.job.attempts if attempt.state in (AttemptState.FAILED, AttemptState.LOST)
-    }
+    wasted = evidence.wasted
     groups: dict[tuple[str | None, str, bool], list[EnergyEntry]] = {}
     for entry in evidence.entries:
         node = evidence.node_of.get(entry.device)
         for part in _by_day(entry):
-            groups.setdefault((node, utc_date(part.start_ns), part.attempt in failed), []).append(part)
+            groups.setdefault((node, utc_date(part.start_ns), part.attempt in wasted), []).append(part)
     return tuple(_slice(key, entries, basis) for key, entries in groups.items())
 
 

@@ -21,7 +21,7 @@ from orchestrator.books.views import VIEWS
 from workers.errors import InputError, UnreachableError, WattledgerError
 from workers.home import Home
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Raised whenever a table or what is counted in it changes: a database of another version is made anew."""
 MEMORY_LIMIT = "2GB"
 """What DuckDB may take for its own before it spills to disk. A month of 1,000 GPUs needs less (tests/bench/rollup)."""
@@ -50,7 +50,7 @@ CREATE TABLE jobs (
 );
 CREATE TABLE attempts (
     job_id VARCHAR, attempt INTEGER, state VARCHAR, reason VARCHAR, node VARCHAR, accelerator VARCHAR,
-    started_ns BIGINT, ended_ns BIGINT
+    started_ns BIGINT, ended_ns BIGINT, wasted BOOLEAN
 );
 {VIEWS}
 """

@@ -6,8 +6,11 @@ import contextlib
 from collections.abc import Sequence
 
 from orchestrator.books.database import Books
+from orchestrator.chain import chain_of, wasted_in
 from orchestrator.lifecycle import JobRecord
 from orchestrator.store import Store
+from workers.home import Home
+from workers.metric_log import read_metrics, resumed_from
 
 
 def refresh_decisions(books: Books) -> int:
@@ -71,13 +74,23 @@ def _replace(books: Books, jobs: Sequence[JobRecord], *, after_event: int, every
                 attempt.accelerator,
                 attempt.started_ns,
                 attempt.ended_ns,
+                attempt.number in wasted,
             )
-            for job in jobs
+            for job, wasted in ((job, _wasted(books.home, job)) for job in jobs)
             for attempt in job.attempts
         ],
     )
     books.rows("UPDATE about SET last_event = ?", [after_event])
     return len(jobs)
+
+
+def _wasted(home: Home, job: JobRecord) -> frozenset[int]:
+    """Attempts that came to nothing. Metric logs are asked only where one attempt may have gone on from another."""
+
+    def went_on_from(number: int) -> int | None:
+        return resumed_from(read_metrics(home, job.job_id, number)) if len(job.attempts) > 1 else None
+
+    return wasted_in(job.attempts, chain_of(job.attempts, went_on_from))
 
 
 def _insert(books: Books, table: str, rows: Sequence[tuple[object, ...]]) -> None:

@@ -61,7 +61,7 @@ CREATE VIEW bookings AS
         h.node, h.device, h.model AS device_model, h.kind AS device_kind, h.job_id, h.attempt, h.phase, h.method,
         h.quality, h.energy_mj, h.witness_mj, h.witnessed_mj, h.start_us, h.end_us, h.held_us, h.share,
         CASE h.kind WHEN 'gpu' THEN h.model ELSE a.accelerator END AS accelerator,
-        a.state AS attempt_state, j.* EXCLUDE (job_id),
+        a.wasted AS attempt_wasted, j.* EXCLUDE (job_id),
         CASE WHEN j.job_id IS NULL THEN l.node IS NOT NULL ELSE d.job_id IS NOT NULL END AS damaged
     FROM books.hours h
     LEFT JOIN (
@@ -94,11 +94,11 @@ CREATE VIEW main.jobs AS
     LEFT JOIN books.runs r ON r.run_id = j.run_id
     LEFT JOIN (
         SELECT DISTINCT job_id FROM books.attempts ANTI JOIN books.hours USING (job_id, attempt)
-        WHERE state IN ('failed', 'lost')
+        WHERE wasted
     ) u ON u.job_id = j.job_id
     LEFT JOIN (
         SELECT job_id, {_SUMS},
-            coalesce(sum(energy_mj) FILTER (WHERE attempt_state IN ('failed', 'lost')), 0) AS wasted_mj
+            coalesce(sum(energy_mj) FILTER (WHERE attempt_wasted), 0) AS wasted_mj
         FROM books.bookings WHERE account = 'job' GROUP BY ALL
     ) s ON s.job_id = j.job_id;
 CREATE VIEW main.runs AS SELECT run_id, name, host, make_timestamp(submitted_ns // 1000) AS submitted FROM books.runs;

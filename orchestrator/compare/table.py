@@ -93,7 +93,7 @@ class Cell:
     model: str
     architecture: str | None
     accelerator: str | None
-    gpu_count: int
+    gpu_count: int | float
     adapter: str
     quantization: str
     metric: str | None

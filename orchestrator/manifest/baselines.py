@@ -49,6 +49,7 @@ def _baseline(group: Sequence[JobSpec]) -> JobSpec:
             "kind": "evaluate",
             "adapter": Adapter(),
             "training": Training(),
+            "inference": None,
             "resources": first.resources.model_copy(
                 update={"nodes": 1, "gpus": min(1, first.resources.gpus), "accelerators": accelerators}
             ),

@@ -157,7 +157,7 @@ def _value(spec: JobSpec, path: str) -> object:
     """What a job says at a dotted path, in a form that can be looked up."""
     here: object = spec
     for key in path.split("."):
-        here = getattr(here, key)
+        here = None if here is None else getattr(here, key)  # a section that is left out
     return tuple(sorted(here.items())) if isinstance(here, Mapping) else here
 
 

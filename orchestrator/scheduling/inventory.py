@@ -5,45 +5,18 @@ Nodes that are alike in all but what is free stand on one shelf, sorted by what 
 
 from __future__ import annotations
 
+import itertools
 from bisect import bisect_left, insort
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from orchestrator.scheduling.room import Needs, Room, free_room, whole_room
 from orchestrator.scheduling.snapshot import ClusterView, NodeView
+from orchestrator.scheduling.tenancy import Place, Tenant
 
 Rank = tuple[bool, int, int, str, str]
 """Of places that fit, the lower is taken: a GPU in part used before a whole one, then the fullest, then by name."""
-
-
-@dataclass(kw_only=True, slots=True)
-class Promise:
-    """A place kept for a job that does not fit yet.
-
-    Attributes:
-        at_ns: when it is expected to fit.
-        left: what the node has then beside it.
-    """
-
-    job_id: str
-    at_ns: float
-    left: Room
-
-
-@dataclass(kw_only=True, slots=True)
-class Place:
-    """A node: what is free on it now, and what is promised of it."""
-
-    room: Room
-    promises: list[Promise] = field(default_factory=list)
-
-    def in_the_way(self, needs: Needs, until_ns: float) -> Promise | None:
-        """The promise that such a job would break if it ran here until then; ``None`` when it breaks none."""
-        for promise in self.promises:
-            if promise.at_ns < until_ns and not promise.left.fits(needs):
-                return promise
-        return None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,25 +43,38 @@ class Shelf:
         self._by_id[place.room.node.node_id] = place
         self._enter(place)
 
-    def take(self, place: Place, needs: Needs) -> None:
+    def take(self, place: Place, tenant: Tenant) -> None:
         """Give a job its part of the node."""
         self._leave(place)
-        place.room.take(needs)
+        place.take(tenant)
         self._enter(place)
+
+    def emptiest(self, count: int) -> list[Room]:
+        """So many rooms at most, with the most free GPUs first."""
+        return [self._by_id[node_id].room for _, _, _, node_id in self._by_gpus[: -count - 1 : -1]]
 
     def fitting(self, needs: Needs, until_ns: float) -> Iterator[tuple[Rank, Place]]:
         """Its places where such a job could run from now until then, the best first, each once."""
+        return (found for found in self.roomy(needs) if found[1].admits(needs, until_ns))
+
+    def roomy(self, needs: Needs) -> Iterator[tuple[Rank, Place]]:
+        """Its places with room for such a job now, also where that is kept for others; the best first, each once."""
         given = set()
         if needs.share:
             for entry in self._from(self._by_share, needs.share, needs.cpus):
                 place = self._by_id[entry[3]]
-                if entry[3] not in given and _admits(place, needs, until_ns):
+                if entry[3] not in given and place.room.fits(needs):
                     given.add(entry[3])
                     yield (False, *entry), place
         for entry in self._from(self._by_gpus, 1 if needs.share else needs.gpus, needs.cpus):
             place = self._by_id[entry[3]]
-            if entry[3] not in given and _admits(place, needs, until_ns):
+            if entry[3] not in given and place.room.fits(needs):
                 yield (True, *entry), place
+
+    def has_gpu_for(self, needs: Needs) -> bool:
+        """Whether any of its nodes has the GPUs free, whatever else such a job needs."""
+        share_there = bool(needs.share) and bool(self._by_share) and self._by_share[-1][0] >= needs.share
+        return share_there or self._by_gpus[-1][0] >= (1 if needs.share else needs.gpus)
 
     @staticmethod
     def _from(entries: list[tuple[int, int, str, str]], amount: int, cpus: int) -> Iterator[tuple[int, int, str, str]]:
@@ -117,10 +103,6 @@ class Shelf:
             del self._by_share[bisect_left(self._by_share, (share, room.cpus, name, node_id))]
 
 
-def _admits(place: Place, needs: Needs, until_ns: float) -> bool:
-    return place.room.fits(needs) and (not place.promises or place.in_the_way(needs, until_ns) is None)
-
-
 class Inventory:
     """The shelves of a cluster.
 
@@ -133,12 +115,13 @@ class Inventory:
         shelves: dict[tuple[object, ...], Shelf] = {}
         self._shelf_of: dict[str, Shelf] = {}
         self.places: dict[str, Place] = {}
+        self.vacated: list[Place] = []
         for node in cluster.alive:
             shelf = shelves.setdefault(self._kind(node), Shelf(node))
             place = self.places[node.node_id] = Place(room=free_room(node))
             shelf.add(place)
             self._shelf_of[node.node_id] = shelf
-        self._shelves = tuple(shelves.values())
+        self.shelves = tuple(shelves.values())
         self._capable: dict[Needs, tuple[Shelf, ...]] = {}
 
     def _kind(self, node: NodeView) -> tuple[object, ...]:
@@ -146,22 +129,35 @@ class Inventory:
         sizes = node.gpus_total, node.cpus_total, node.memory_total_gb
         return node.accelerator, node.simulated, node.is_head, *sizes, labels
 
-    def take(self, place: Place, needs: Needs) -> None:
-        """Give a job its part of a node."""
-        self._shelf_of[place.room.node.node_id].take(place, needs)
+    def shelf_of(self, place: Place) -> Shelf:
+        """Where a node stands."""
+        return self._shelf_of[place.room.node.node_id]
+
+    def take(self, places: Iterable[Place], tenant: Tenant) -> None:
+        """Give a job its part of each of some nodes."""
+        for place in places:
+            self.shelf_of(place).take(place, tenant)
+
+    def lodge(self, tenant: Tenant, node_ids: Iterable[str]) -> None:
+        """Note who holds a part of some nodes already; what it holds is not free in the view."""
+        for place in [self.places[node_id] for node_id in node_ids if node_id in self.places]:
+            place.tenants.append(tenant)
+            if tenant.leaving:
+                self.vacate(place, tenant)
+
+    def vacate(self, place: Place, tenant: Tenant) -> None:
+        """Note that a tenant leaves a node."""
+        place.vacate(tenant)
+        if place not in self.vacated:
+            self.vacated.append(place)
 
     def capable(self, needs: Needs) -> tuple[Shelf, ...]:
         """The shelves whose nodes could run a part of such a job if they were empty, and all parts together."""
         known = self._capable.get(needs)
         if known is None:
-            fits = [shelf for shelf in self._shelves if suits(needs, shelf.node) and shelf.whole.fits(needs)]
-            teams = _teams(fits)
-            known = self._capable[needs] = tuple(
-                shelf
-                for team in teams.values()
-                if sum(len(one.places) for one in team) >= needs.nodes
-                for shelf in team
-            )
+            fits = [shelf for shelf in self.shelves if suits(needs, shelf.node) and shelf.whole.fits(needs)]
+            large = [team for team in teams(fits).values() if sum(len(one.places) for one in team) >= needs.nodes]
+            known = self._capable[needs] = tuple(shelf for team in large for shelf in team)
         return known
 
     def choices(self, needs: Needs) -> list[tuple[int, tuple[Shelf, ...]]]:
@@ -197,14 +193,15 @@ def suits(needs: Needs, node: NodeView) -> bool:
     return not needs.any_gpu or node.gpus_total > 0
 
 
-def _class(needs: Needs, node: NodeView) -> tuple[bool, bool, bool]:
+def kind_rank(needs: Needs, node: NodeView) -> tuple[bool, bool, bool]:
+    """Lower is taken first. A job without a GPU keeps off nodes that have some."""
     return not needs.any_gpu and node.gpus_total > 0, node.simulated, node.is_head
 
 
 def _single(needs: Needs, until_ns: float, shelves: Sequence[Shelf]) -> tuple[Place, ...]:
     best: tuple[tuple[bool, bool, bool], Rank, Place] | None = None
     for shelf in shelves:
-        kind = _class(needs, shelf.node)
+        kind = kind_rank(needs, shelf.node)
         if best is not None and kind > best[0]:
             continue
         found = next(shelf.fitting(needs, until_ns), None)
@@ -216,11 +213,11 @@ def _single(needs: Needs, until_ns: float, shelves: Sequence[Shelf]) -> tuple[Pl
 def _gang(needs: Needs, until_ns: float, shelves: Sequence[Shelf]) -> tuple[Place, ...]:
     """Distinct nodes of one team; of several teams that have room, that of the best nodes."""
     found = []
-    for team in _teams(shelves).values():
+    for team in teams(shelves).values():
         ranked = [
-            (_class(needs, shelf.node), rank, place)
+            (kind_rank(needs, shelf.node), rank, place)
             for shelf in team
-            for rank, place in _at_most(needs.nodes, shelf.fitting(needs, until_ns))
+            for rank, place in itertools.islice(shelf.fitting(needs, until_ns), needs.nodes)
         ]
         if len(ranked) >= needs.nodes:
             found.append(sorted(ranked, key=lambda one: one[:2])[: needs.nodes])
@@ -228,14 +225,9 @@ def _gang(needs: Needs, until_ns: float, shelves: Sequence[Shelf]) -> tuple[Plac
     return tuple(place for _, _, place in best)
 
 
-def _teams(shelves: Sequence[Shelf]) -> dict[tuple[str | None, bool], list[Shelf]]:
+def teams(shelves: Sequence[Shelf]) -> dict[tuple[str | None, bool], list[Shelf]]:
     """Shelves whose nodes may work on one job together: of one accelerator type, all real or all simulated."""
-    teams: defaultdict[tuple[str | None, bool], list[Shelf]] = defaultdict(list)
+    found: defaultdict[tuple[str | None, bool], list[Shelf]] = defaultdict(list)
     for shelf in shelves:
-        teams[shelf.node.accelerator, shelf.node.simulated].append(shelf)
-    return teams
-
-
-def _at_most(count: int, found: Iterator[tuple[Rank, Place]]) -> Iterator[tuple[Rank, Place]]:
-    for _, one in zip(range(count), found, strict=False):
-        yield one
+        found[shelf.node.accelerator, shelf.node.simulated].append(shelf)
+    return found

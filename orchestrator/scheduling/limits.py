@@ -1,56 +1,55 @@
-"""When a job's time is up: the time limit of its attempt, its own deadline. Pure."""
+"""Who holds how much of what they may hold. Exact: GPUs are counted in ``UNITS`` parts."""
 
 from __future__ import annotations
 
-import datetime
-from dataclasses import dataclass
+import functools
+from collections import Counter
+from collections.abc import Iterable
 
-from orchestrator.lifecycle import JobRecord, JobState, Stop
-from workers.units import NS_PER_S
+from orchestrator.lifecycle import JobRecord
+from orchestrator.quotas import Quota, QuotaScope, quota_of
+from orchestrator.scheduling.room import UNITS
 
-_EPOCH = datetime.datetime.fromtimestamp(0, tz=datetime.UTC)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TimeUp:
-    """A limit that a job keeps: when, what it is then asked, and what people are told.
-
-    Attributes:
-        time_ns: ns since the epoch; ``reason``: told once that has come.
-    """
-
-    time_ns: int
-    stop: Stop
-    reason: str
+SCOPES: tuple[QuotaScope, ...] = ("user", "project")
 
 
-def time_up(job: JobRecord) -> TimeUp | None:
-    """The limit that ``job`` reaches first, as it is now; ``None`` when it has none, or is leaving already."""
-    if job.state.is_final or job.state is JobState.STOPPING:
+class Limits:
+    """The GPU quotas of one decision, and what is held under them."""
+
+    def __init__(self, quotas: Iterable[Quota]) -> None:
+        self._quotas = tuple(quotas)
+        self._any = any(quota.gpus is not None for quota in self._quotas)
+        self._held: Counter[tuple[QuotaScope, str | None]] = Counter()
+        self._most = functools.lru_cache(maxsize=None)(self._most_of)
+
+    def hold(self, job: JobRecord, gpu_parts: int) -> None:
+        """Count what a job holds from now on."""
+        for scope in SCOPES:
+            self._held[scope, _name(job, scope)] += gpu_parts
+
+    def refusal(self, job: JobRecord, gpu_parts: int) -> str | None:
+        """Why the job may not have so much more now, for people; ``None`` when it may."""
+        if not self._any or not gpu_parts:
+            return None
+        for scope in SCOPES:
+            name = _name(job, scope)
+            most, held = self._most(scope, name), self._held[scope, name]
+            if most is None or held + gpu_parts <= most:
+                continue
+            may = f"{scope} {name} may hold {_gpus(most)} at once"
+            if gpu_parts > most:
+                return f"waits for a larger quota: {may}, and this job needs {_gpus(gpu_parts)}"
+            return f"waits for its quota: {may} and holds {_gpus(held)}, and this job needs {_gpus(gpu_parts)}"
         return None
-    limits = [limit for limit in (_deadline(job), _time_limit(job)) if limit is not None]
-    return min(limits, key=lambda limit: limit.time_ns, default=None)
+
+    def _most_of(self, scope: QuotaScope, name: str | None) -> int | None:
+        quota = quota_of(self._quotas, scope, name)
+        return None if quota is None or quota.gpus is None else round(quota.gpus * UNITS)
 
 
-def deadline_ns(deadline: str) -> int:
-    """A deadline as manifests write it (RFC 3339, to the second), in ns since the epoch."""
-    return round((datetime.datetime.fromisoformat(deadline) - _EPOCH).total_seconds()) * NS_PER_S
+def _name(job: JobRecord, scope: QuotaScope) -> str | None:
+    return job.user if scope == "user" else job.spec.accounting.project
 
 
-def _deadline(job: JobRecord) -> TimeUp | None:
-    deadline = job.spec.schedule.deadline
-    if deadline is None:
-        return None
-    return TimeUp(time_ns=deadline_ns(deadline), stop=Stop.DEADLINE, reason=f"its deadline, {deadline}, has passed")
-
-
-def _time_limit(job: JobRecord) -> TimeUp | None:
-    limit_s = job.spec.schedule.time_limit_s
-    if limit_s is None or job.state is not JobState.RUNNING:
-        return None
-    last = job.attempts[-1]
-    return TimeUp(
-        time_ns=last.started_ns + round(limit_s * NS_PER_S),
-        stop=Stop.TIME_LIMIT,
-        reason=f"attempt {last.number} ran for its time limit of {limit_s:g} s",
-    )
+def _gpus(parts: int) -> str:
+    return f"{parts / UNITS:g} GPU{'' if parts == UNITS else 's'}"

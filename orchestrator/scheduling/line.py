@@ -20,7 +20,7 @@ NEVER = float("inf")
 
 
 def order(queue: Sequence[JobRecord]) -> tuple[JobRecord, ...]:
-    """The jobs as one user's are taken: higher priority, earlier deadline, earlier submission, earlier in it, job id."""
+    """The jobs as those of one user are taken: by priority, deadline, submission, place in it, and job id."""
     return tuple(sorted(queue, key=_key))
 
 

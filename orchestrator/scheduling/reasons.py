@@ -1,99 +1,104 @@
-"""Why a job got its place, or none: sentences for the person whose job it is."""
+"""Why a job got its place, or none yet: sentences for the person whose job it is. For why never: ``refusals``."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from orchestrator.scheduling.inventory import suits
-from orchestrator.scheduling.room import UNITS, Needs, Room, whole_room
-from orchestrator.scheduling.snapshot import ClusterView, NodeView
+from orchestrator.lifecycle import JobRecord
+from orchestrator.scheduling.inventory import Inventory, Shelf, teams
+from orchestrator.scheduling.room import Needs, Room
+from orchestrator.scheduling.snapshot import NodeView
+from orchestrator.scheduling.tenancy import SOME_DAY, Place
+from orchestrator.scheduling.wording import NAMED, amount, clauses, names, needed, part, wanted
 
-_NAMED = 3
-"""Nodes named in one sentence; the rest are counted."""
 
+def why_here(needs: Needs, choice: int, nodes: Sequence[NodeView], lender: str | None = None) -> str:
+    """Why ``nodes`` were taken: ``choice`` is their type's place in the job's order of preference, from 0.
 
-def why_here(needs: Needs, choice: int, node: NodeView) -> str:
-    """Why ``node`` was taken; ``choice`` is its type's place in the job's order of preference, from 0."""
-    if needs.gpus == 0:
-        return f"needs no GPU, and {node.name} has the CPU cores"
-    what = node.accelerator or "GPU of no known type"
-    has = f"{node.name} has {_free(needs.gpus, what)}"
+    ``lender`` is the job that the room is kept for, and that has it back in time.
+    """
+    until = f", and it ends before {lender} can use the room" if lender is not None else ""
+    have = f"{names(nodes)} {'has' if len(nodes) == 1 else 'have'}"
+    if not needs.any_gpu:
+        return f"needs no GPU, and {have} the CPU cores{until}"
+    has = f"{have} {_free(needs, nodes[0].accelerator)}{' each' if len(nodes) > 1 else ''}"
     if not needs.accelerators:
-        return f"any accelerator will do, and {has}"
+        return f"any accelerator will do, and {has}{until}"
     if len(needs.accelerators) == 1:
-        return has
+        return f"{has}{until}"
     if choice == 0:
-        return f"first choice of {len(needs.accelerators)}: {has}"
+        return f"first choice of {len(needs.accelerators)}: {has}{until}"
     earlier = " or ".join(needs.accelerators[:choice])
-    return f"choice {choice + 1} of {len(needs.accelerators)}: {has}, and no {earlier} has room"
+    return f"choice {choice + 1} of {len(needs.accelerators)}: {has}, and no {earlier} has room{until}"
 
 
-def why_never(needs: Needs, cluster: ClusterView) -> str:
-    """Why no node that answers could run the job even if it were empty."""
-    absent = [node for node in cluster.absent if suits(needs, node) and whole_room(node).fits(needs)]
-    hope = f"; {_names(absent)} could run it but does not answer" if absent else ""
-    if not cluster.alive:
-        return f"no node of the cluster answers{hope}"
-    suitable = [node for node in cluster.alive if suits(needs, node)]
-    if not suitable:
-        return f"no node has {_wanted(needs)}; this cluster has: {_inventory(cluster)}{hope}"
-    sizes = _listing([f"{room.node.name} has {_amount(room, needs)}" for room in map(whole_room, suitable)])
-    return f"no node is large enough: the job needs {_needed(needs)}, and {sizes}{hope}"
+def why_later(needs: Needs, inventory: Inventory) -> str:
+    """What a job waits for that some nodes could run, but not now."""
+    shelves = inventory.capable(needs)
+    if needs.nodes > 1:
+        return _why_gang_later(needs, shelves)
+    for shelf in shelves:
+        for _, place in shelf.roomy(needs):
+            keeper = place.in_the_way(needs, SOME_DAY) or place.in_the_way(needs, float("inf"))
+            return f"waits for {keeper}, which comes first: the room on {place.room.node.name} is kept for it"
+    gpus = sum(shelf.node.gpus_total * len(shelf.places) for shelf in shelves)
+    if (needs.gpus == 1 or needs.share) and not any(shelf.has_gpu_for(needs) for shelf in shelves):
+        return f"waits for {wanted(needs)}: {'the only one is' if gpus == 1 else f'all {gpus} are'} busy"
+    return f"waits for {needed(needs)} on one node: {_left(needs, shelves)}"
 
 
-def why_later(needs: Needs, capable: Sequence[Room]) -> str:
-    """What the job waits for; ``capable`` is what is left on the nodes that could run it if they were empty."""
-    gpus = sum(room.node.gpus_total for room in capable)
-    if needs.gpus == 1 and all(room.gpus == 0 for room in capable):
-        busy = "the only one is busy" if gpus == 1 else f"all {gpus} are busy"
-        return f"waits for {_wanted(needs)}: {busy}"
-    left = _listing([f"{room.node.name} has {_amount(room, needs)} free" for room in capable])
-    return f"waits for {_needed(needs)} on one node: {left}"
+def why_promised(places: Sequence[Place], at_ns: float, now_ns: int) -> str:
+    """What is kept for the first in line, and by when it has it."""
+    when = "" if at_ns == SOME_DAY else f", free in {_duration(at_ns - now_ns)} at the latest"
+    return f"next in line for {names([place.room.node for place in places])}{when}"
 
 
-def _wanted(needs: Needs) -> str:
-    return " or ".join(_with_article(name) for name in needs.accelerators) or "an accelerator"
+def why_claimed(places: Sequence[Place]) -> str:
+    """What is being made free for the job."""
+    vacated = [place for place in places if any(tenant.leaving for tenant in place.tenants)]
+    jobs = sorted({one.job.job_id for place in vacated for one in place.tenants if one.leaving})
+    who = f"{', '.join(jobs[:NAMED])}{f' and {len(jobs) - NAMED} more' if len(jobs) > NAMED else ''}"
+    return f"waits for {who} to leave {names([place.room.node for place in vacated])}, where it starts next"
 
 
-def _with_article(name: str) -> str:
-    """As said aloud: an A100, an H100, an L4, an RTX-3090, a T4."""
-    return f"{'an' if name[:1] in 'AEFHILMNORSX' else 'a'} {name}"
+def why_preempted(victim: JobRecord, job: JobRecord, nodes: Sequence[NodeView]) -> str:
+    """Why a running job has to leave."""
+    theirs, own = job.spec.schedule.priority, victim.spec.schedule.priority
+    return f"makes room on {names(nodes)} for {job.job_id}, whose priority is {theirs} and not {own}"
 
 
-def _inventory(cluster: ClusterView) -> str:
-    kinds = sorted((name or "GPU of no known type", count) for name, count in cluster.gpus_by_type.items())
-    return ", ".join(f"{name} x{count}" for name, count in kinds) or "no accelerator"
+def _why_gang_later(needs: Needs, shelves: Sequence[Shelf]) -> str:
+    """Counted on the nodes of the one type that comes nearest."""
+    counts = [
+        (sum(1 for shelf in team for _ in shelf.roomy(needs)), sum(len(shelf.places) for shelf in team))
+        for team in teams(shelves).values()
+    ]
+    ready, there = max(counts)
+    room = f"{ready} of {there} {'has' if ready == 1 else 'have'} room now"
+    if ready >= needs.nodes:
+        room += ", some of it kept for jobs that come first"
+    return f"waits for {needed(needs)} on each of {needs.nodes} nodes at once: {room}"
 
 
-def _free(gpus: int, what: str) -> str:
-    return f"a free {what}" if gpus == 1 else f"{gpus} free {what}"
+def _left(needs: Needs, shelves: Sequence[Shelf]) -> str:
+    """What is free on the nodes that come nearest."""
+    rooms: list[Room] = [room for shelf in shelves for room in shelf.emptiest(NAMED)]
+    rooms.sort(key=lambda room: (-room.gpus, -room.cpus, room.node.name, room.node.node_id))
+    count = sum(len(shelf.places) for shelf in shelves)
+    return clauses([f"{room.node.name} has {amount(room, needs)} free" for room in rooms], count)
 
 
-def _needed(needs: Needs) -> str:
-    return _quantities(needs.gpus, needs.cpus, needs.memory, needs)
+def _free(needs: Needs, accelerator: str | None) -> str:
+    what = accelerator or "GPU of no known type"
+    if needs.share:
+        return f"{part(needs.share)} of {what} free"
+    return f"a free {what}" if needs.gpus == 1 else f"{needs.gpus} free {what}"
 
 
-def _amount(room: Room, needs: Needs) -> str:
-    return _quantities(room.gpus, room.cpus, room.memory, needs)
-
-
-def _quantities(gpus: int, cpus: int, memory: int | None, needs: Needs) -> str:
-    """The quantities a job asks for at all; memory only where it is known."""
-    parts = [f"{gpus} GPU{'' if gpus == 1 else 's'}"] if needs.gpus else []
-    parts.append(f"{cpus / UNITS:g} CPU core{'' if cpus == UNITS else 's'}")
-    if needs.memory is not None and memory is not None:
-        parts.append(f"{memory / UNITS:g} GB of memory")
-    return _joined(parts)
-
-
-def _names(nodes: Sequence[NodeView]) -> str:
-    return " or ".join(node.name for node in nodes[:_NAMED])
-
-
-def _listing(clauses: Sequence[str]) -> str:
-    rest = len(clauses) - _NAMED
-    return ", ".join([*clauses[:_NAMED], *([f"and {rest} more like these"] if rest > 0 else [])])
-
-
-def _joined(parts: Sequence[str]) -> str:
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+def _duration(time_ns: float) -> str:
+    """Rounded up to a unit that says enough."""
+    minutes = -int(-time_ns // 60_000_000_000)
+    if minutes < 120:
+        return f"{minutes} min"
+    hours = -(-minutes // 60)
+    return f"{hours} h" if hours < 48 else f"{-(-hours // 24)} days"

@@ -21,7 +21,7 @@ from tests.clusters import wait_until
 from workers import lifeline
 from workers.contract import EnergyEntry, Method, Phase
 from workers.home import Home
-from workers.metric_log import MetricSample, read_metrics
+from workers.metric_log import SCORE_PREFIX, MetricSample, read_metrics
 from workers.progress import read_progress
 from workers.telemetry.energy_read import read_energy
 
@@ -121,7 +121,7 @@ def test_a_job_that_cannot_be_used_lists_every_problem(tmp_path: Path) -> None:
             "  kind: input should be 'finetune', 'evaluate' or 'inference' (given \"bake\")",
             "  model: input should be a valid string (given null)",
             "  training.epochs: input should be greater than or equal to 1 (given 0)",
-            "  training.speed: unknown key; known: epochs, max_steps, batch_size, learning_rate, weight_decay",
+            "  training.speed: unknown key; known: epochs, max_steps, batch_size, learning_rate, weight_decay, checkpoint_steps",
         ],
     )
 
@@ -274,6 +274,33 @@ def test_a_fine_tune_that_says_nothing_of_inference_measures_none(tmp_path: Path
     ran = run(path)
     assert (ran.code, ran.err, ran.values("inferences")) == (0, "", [])
     assert {entry.phase for entry in ran.entries()} == {Phase.LOAD, Phase.BASELINE, Phase.TRAIN, Phase.EVALUATE}
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_a_job_takes_the_weights_that_another_trained_and_scores_as_that_one_did(tmp_path: Path, method: str) -> None:
+    tuned = run(
+        write_job(tmp_path, adapter={"method": method}, baseline_job="shared"), "--attempt", "2", meter="simulated:L4"
+    )
+    assert tuned.code == 0, tuned.err
+    scores = [(s.phase, s.value) for s in read_metrics(tuned.home, "quick", 2) if s.name == f"{SCORE_PREFIX}accuracy"]
+    assert [phase for phase, _ in scores] == [Phase.EVALUATE], "the baseline is another job's"
+    taking = {"job_id": "takes", "adapter": {"method": method, "trained_by": "quick"}, "adapter_job": "quick"}
+    evaluated = run(write_job(tmp_path, kind="evaluate", **taking), meter="simulated:L4")
+    assert evaluated.code == 0, evaluated.err
+    samples = [(s.phase, s.value) for s in read_metrics(tuned.home, "takes", 1) if s.name == f"{SCORE_PREFIX}accuracy"]
+    assert samples == scores
+
+
+def test_weights_that_another_job_did_not_leave_end_the_job_with_the_remedy(tmp_path: Path) -> None:
+    ran = run(write_job(tmp_path, kind="inference", adapter_job="gone"))
+    assert ran.code == 1
+    assert ran.err.startswith("there are no fine-tuned weights in ")
+    assert "Run the job that trains them again" in ran.err
+
+
+def test_the_weights_of_a_job_are_looked_for_in_no_other_folder(tmp_path: Path) -> None:
+    ran = run(write_job(tmp_path, kind="evaluate", adapter_job="../../elsewhere"))
+    assert (ran.code, ran.err.partition(":")[0]) == (2, "'../../elsewhere' cannot be a job id")
 
 
 def test_an_inference_job_counts_its_inferences_and_not_the_warm_up_under_the_cap_it_asked_for(tmp_path: Path) -> None:

@@ -307,7 +307,7 @@ def test_a_failed_attempt_without_entries_is_not_taken_for_free(ledger: Ledger) 
     ledger.book(*standard_entries(number=2))
     built = row(ledger, job(attempt(1, AttemptState.FAILED), attempt(2)))
     assert built.energy_wasted_kwh is None
-    assert built.reasons["energy_wasted_kwh"] == "the energy log has no entries of failed attempt 1"
+    assert built.reasons["energy_wasted_kwh"] == "the energy log has no entries of wasted attempt 1"
     assert (built.energy_kwh, built.energy_quality) == (0.001, ("gap",))
 
 
@@ -766,3 +766,45 @@ def test_a_field_without_value_or_reason_is_a_bug_that_shows_itself() -> None:
         row_of({"seed": None})
     with pytest.raises(TypeError, match=r"given twice: \['seed'\]"):
         row_of({"seed": 1}, {"seed": Unknown("twice")})
+
+
+# A baseline that is shared
+
+
+def test_a_shared_baseline_that_left_no_log_leaves_base_score_and_gain_unknown(ledger: Ledger) -> None:
+    ledger.book(*standard_entries())
+    ledger.log_standard()
+    built = row(ledger, job(attempt(), baseline_job="base"))
+    nothing = "job base, which scores the base model for this one, left no metric log"
+    assert (built.score_base, built.score, built.gain_percent, built.cegi_g) == (None, 0.75, None, None)
+    assert built.reasons["score_base"] == built.reasons["gain_percent"] == built.cegi_reason == nothing
+
+
+def test_a_shared_baseline_that_took_no_such_score_is_named_with_its_attempt(ledger: Ledger) -> None:
+    ledger.log((1.0, Phase.EVALUATE, f"{SCORE_PREFIX}f1_macro", 0.25), job_id="base")
+    ledger.log_standard()
+    built = row(ledger, job(attempt(), baseline_job="base"))
+    assert built.score_base is None
+    assert built.reasons["score_base"] == (
+        "attempt 1 of job base, which scores the base model for this one, logged no accuracy in the evaluate phase"
+    )
+
+
+def test_the_base_score_is_that_of_the_last_attempt_of_the_job_that_took_it(ledger: Ledger) -> None:
+    ledger.book(*standard_entries())
+    ledger.log_standard()
+    for number, score in ((2, 0.1), (10, 0.25), (9, 0.2)):
+        ledger.log((1.0, Phase.EVALUATE, f"{SCORE_PREFIX}accuracy", score), number=number, job_id="base")
+    (account,) = build_accounts(ledger.home, [job(attempt(), baseline_job="base")])
+    assert (account.row.score_base, account.row.score, account.row.gain_percent) == (0.25, 0.75, 200.0)
+    assert account.details.figures["score_base_from"] == "attempt 10 of job base"
+
+
+def test_who_scored_the_base_is_told_of_every_job(ledger: Ledger) -> None:
+    ledger.log_standard()
+    own, other = build_accounts(ledger.home, [job(attempt()), job(attempt(), kind="evaluate")])
+    assert (own.row.score_base, own.details.figures["score_base_from"]) == (0.5, "the job itself")
+    assert (other.details.figures["score_base_from"], other.details.reasons["score_base_from"]) == (
+        None,
+        "nothing was trained: only a finetune job can gain",
+    )

@@ -8,7 +8,8 @@ import pytest
 
 from orchestrator.lifecycle import TABLE, IllegalTransitionError, JobState, check_transition
 
-FINAL = {JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED}
+FINAL = {JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.SKIPPED}
+HOLDING = {JobState.RUNNING, JobState.STOPPING}
 PAIRS = list(itertools.product(JobState, JobState))
 
 
@@ -16,7 +17,7 @@ def test_an_illegal_transition_says_what_may_follow() -> None:
     with pytest.raises(IllegalTransitionError) as refused:
         check_transition("j", JobState.QUEUED, JobState.SUCCEEDED)
     assert str(refused.value) == (
-        "job j is queued and cannot become succeeded; what may follow is cancelled, failed, running."
+        "job j is queued and cannot become succeeded; what may follow is cancelled, failed, running, skipped."
     )
 
 
@@ -48,6 +49,16 @@ def test_every_state_is_in_the_table_and_can_be_reached_from_the_queue() -> None
         fresh = set().union(*(TABLE[state].then for state in fresh)) - reached
         reached |= fresh
     assert reached == set(JobState)
+
+
+def test_a_job_that_holds_a_place_can_leave_it_only_with_the_end_of_its_attempt() -> None:
+    assert {state for state in JobState if state.holds_place} == HOLDING
+    assert [state for state in JobState if state.is_final and state.holds_place] == []
+    assert [state for state in HOLDING if JobState.SKIPPED in TABLE[state].then] == []
+
+
+def test_a_place_is_had_from_the_queue_alone() -> None:
+    assert [state for state in JobState if JobState.RUNNING in TABLE[state].then] == [JobState.QUEUED]
 
 
 def test_no_state_follows_itself() -> None:

@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
-from orchestrator.lifecycle import AttemptState, IllegalTransitionError, JobState
-from orchestrator.store import SCHEMA_VERSION, BudgetRecord, RunRecord, Store
-from workers.contract import JobSpec
-from workers.errors import InputError, UnknownNameError
+from orchestrator.lifecycle import AttemptState, IllegalTransitionError, JobState, Stop
+from orchestrator.quotas import Quota
+from orchestrator.store import SCHEMA_VERSION, AttemptSpan, BudgetRecord, ControllerRecord, RunRecord, Store
+from workers.contract import Accounting, JobSpec, Resources
+from workers.errors import InputError, LedgerError, UnknownNameError
 
 
 @pytest.fixture
@@ -41,6 +42,12 @@ def specs(*job_ids: str) -> list[JobSpec]:
 
 def start(store: Store, job_id: str, *, now_ns: int = 200) -> int:
     return store.start_attempt(job_id, nodes=("n1",), accelerator="H100", now_ns=now_ns)
+
+
+def start_all(store: Store, *job_ids: str) -> None:
+    with store.together():
+        for job_id in job_ids:
+            start(store, job_id)
 
 
 def execute(path: Path, *statements: str) -> None:
@@ -98,7 +105,7 @@ class TestRefusals:
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
         try:
-            with pytest.raises(InputError, match=r"the ledger cannot be written: .* Free disk space"):
+            with pytest.raises(LedgerError, match=r"the ledger cannot be written: .* Free disk space"):
                 store.submit(run(), specs(*(f"job-{number}" for number in range(2000))))
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -201,8 +208,142 @@ class TestTransitions:
             (500, "running -> succeeded"),
         )
 
+    def test_an_attempt_ends_neither_before_it_started_nor_after_it_was_seen_to_end(self, store: Store) -> None:
+        store.submit(run(), specs("a", "b", "c"))
+        for job_id, told_ns in (("a", 250), ("b", 150), ("c", 999)):
+            start(store, job_id, now_ns=200)
+            store.end_attempt(
+                job_id,
+                1,
+                state=AttemptState.SUCCEEDED,
+                reason=None,
+                then=JobState.SUCCEEDED,
+                now_ns=300,
+                ended_ns=told_ns,
+            )
+        assert [job.attempts[0].ended_ns for job in store.jobs()] == [250, 200, 300]
+
+    def test_a_gang_has_its_nodes_in_order_and_the_story_says_why_there(self, store: Store) -> None:
+        store.submit(run(), specs("a"))
+        store.start_attempt("a", nodes=("n2", "n1"), accelerator="H100", now_ns=200, why="both are free")
+        assert store.job("a").attempts[0].nodes == ("n2", "n1")
+        assert store.events("a")[-1] == (200, "attempt 1 starts on n2, n1 (H100): both are free")
+
+    def test_a_pause_is_kept_until_the_job_starts(self, store: Store) -> None:
+        store.submit(run(), specs("a"))
+        start(store, "a")
+        failed = {"state": AttemptState.FAILED, "reason": "bad", "then": JobState.QUEUED, "now_ns": 300}
+        store.end_attempt("a", 1, **failed, ready_ns=900)
+        assert store.job("a").ready_ns == 900
+        start(store, "a", now_ns=900)
+        assert store.job("a").ready_ns == 0
+
+    def test_changes_made_together_are_all_kept_or_none(self, store: Store) -> None:
+        store.submit(run(), specs("a", "b"))
+        with pytest.raises(IllegalTransitionError):
+            start_all(store, "b", "a", "a")
+        assert [job.state for job in store.jobs()] == [JobState.QUEUED] * 2
+        with store.together():
+            start(store, "a")
+            with pytest.raises(IllegalTransitionError):
+                start(store, "a")
+            start(store, "b")
+        assert [job.state for job in store.jobs()] == [JobState.RUNNING] * 2
+        assert [len(store.events(name)) for name in "ab"] == [3, 3]
+
+
+class TestStops:
+    def test_an_unknown_job_is_refused(self, store: Store) -> None:
+        with pytest.raises(UnknownNameError, match="unknown job 'a'"):
+            store.request_stop("a", Stop.CANCEL, reason="r", now_ns=1)
+
+    def test_a_waiting_job_is_cancelled_at_once_and_minds_no_other_stop(self, store: Store) -> None:
+        store.submit(run(), specs("a"))
+        for stop in (Stop.PREEMPT, Stop.TIME_LIMIT, Stop.DEADLINE):
+            assert store.request_stop("a", stop, reason="r", now_ns=150) is JobState.QUEUED
+        assert store.request_stop("a", Stop.CANCEL, reason="not wanted", now_ns=150) is JobState.CANCELLED
+        job = store.job("a")
+        assert (job.state, job.reason, job.stop) == (JobState.CANCELLED, "not wanted", None)
+
+    def test_a_running_job_is_stopping_until_its_attempt_has_ended(self, store: Store) -> None:
+        store.submit(run(), specs("a"))
+        start(store, "a")
+        assert store.request_stop("a", Stop.PREEMPT, reason="room", now_ns=250) is JobState.STOPPING
+        job = store.job("a")
+        assert (job.state, job.reason, job.stop) == (JobState.STOPPING, "room", Stop.PREEMPT)
+        assert job.attempts[0].state is AttemptState.RUNNING
+        ended = {"state": AttemptState.PREEMPTED, "reason": "room", "then": JobState.QUEUED, "now_ns": 300}
+        store.end_attempt("a", 1, **ended)
+        assert (store.job("a").state, store.job("a").stop) == (JobState.QUEUED, None)
+
+    def test_to_cancel_takes_the_place_of_any_other_stop_and_none_takes_its_place(self, store: Store) -> None:
+        store.submit(run(), specs("a"))
+        start(store, "a")
+        store.request_stop("a", Stop.PREEMPT, reason="room", now_ns=250)
+        store.request_stop("a", Stop.TIME_LIMIT, reason="late", now_ns=251)
+        assert store.job("a").stop is Stop.PREEMPT
+        store.request_stop("a", Stop.CANCEL, reason="not wanted", now_ns=252)
+        before = store.job("a"), store.events("a")
+        for stop in Stop:
+            assert store.request_stop("a", stop, reason="again", now_ns=253) is JobState.STOPPING
+        assert (store.job("a"), store.events("a")) == before
+        assert (before[0].stop, before[0].reason) == (Stop.CANCEL, "not wanted")
+
+    def test_a_job_that_has_ended_stays_as_it_is(self, store: Store) -> None:
+        store.submit(run(), specs("a"))
+        store.set_state("a", JobState.FAILED, reason="bad", now_ns=150)
+        assert store.request_stop("a", Stop.CANCEL, reason="r", now_ns=200) is JobState.FAILED
+        assert store.job("a").reason == "bad"
+
+    def test_a_run_is_finished_with_all_its_attempts_and_what_has_ended_stays(self, store: Store) -> None:
+        store.submit(run(), specs("done", "waits", "runs", "leaves"))
+        store.set_state("done", JobState.SKIPPED, reason="early", now_ns=150)
+        for name in ("runs", "leaves"):
+            start(store, name)
+        store.request_stop("leaves", Stop.PREEMPT, reason="room", now_ns=250)
+        store.finish("r", JobState.FAILED, reason="its process is gone", now_ns=300)
+        found = {
+            job.job_id: (job.state.value, job.reason, [a.state.value for a in job.attempts]) for job in store.jobs()
+        }
+        assert found == {
+            "done": ("skipped", "early", []),
+            "waits": ("failed", "its process is gone", []),
+            "runs": ("failed", "its process is gone", ["failed"]),
+            "leaves": ("failed", "its process is gone", ["failed"]),
+        }
+
 
 class TestSubmission:
+    def test_a_need_that_is_nowhere_is_refused_with_its_name(self, store: Store) -> None:
+        (spec,) = specs("child")
+        needy = spec.model_copy(update={"needs": ("parent",)})
+        with pytest.raises(InputError, match=r"job child needs parent, which is not in the ledger; nothing was"):
+            store.submit(run(), [*specs("other"), needy])
+        assert store.jobs() == ()
+        assert store.submit(run(), [needy, *specs("parent")]) == 2
+        assert store.submit(run("r2"), [spec.model_copy(update={"job_id": "late", "needs": ("parent",)})]) == 1
+
+    def test_jobs_are_told_by_whether_they_have_ended_and_by_what_changed(self, store: Store) -> None:
+        store.submit(run("r1"), specs("a", "b"))
+        store.submit(replace(run("r2", at_ns=200), bound=True), specs("c"))
+        store.set_state("a", JobState.SKIPPED, reason=None, now_ns=1)
+        assert [job.job_id for job in store.jobs(unfinished=True)] == ["b", "c"]
+        assert [job.job_id for job in store.jobs(run_id="r1", unfinished=True)] == ["b"]
+        assert [job.bound for job in store.jobs()] == [False, False, True]
+        seen = store.last_event()
+        assert store.jobs_changed(after_event=seen) == ()
+        start(store, "c")
+        assert store.jobs_changed(after_event=seen) == (store.job("c"),)
+        assert store.states(["a", "c", "ghost"]) == {"a": JobState.SKIPPED, "c": JobState.RUNNING}
+
+    def test_a_write_of_others_is_seen_by_a_number(self, path: Path, store: Store) -> None:
+        before = store.data_version()
+        store.submit(run(), specs("a"))
+        assert store.data_version() == before, "our own writes are no news"
+        with contextlib.closing(Store(path)) as other:
+            other.submit(run("r2"), specs("b"))
+        assert store.data_version() != before
+
     def test_the_same_again_adds_nothing_and_changes_nothing(self, store: Store) -> None:
         assert store.submit(run(), specs("a", "b")) == 2
         start(store, "a")
@@ -331,7 +472,41 @@ PRAGMA user_version=1
 """What 0.1.0 wrote before users and budgets were kept."""
 
 
+VERSION_2 = (
+    VERSION_1.replace("PRAGMA user_version=1", "")
+    + """
+ALTER TABLE runs ADD COLUMN user TEXT;
+CREATE TABLE budgets (
+    scope TEXT NOT NULL, name TEXT NOT NULL, period TEXT NOT NULL, energy_kwh REAL, co2e_kg REAL,
+    set_ns INTEGER NOT NULL, PRIMARY KEY (scope, name, period)
+);
+INSERT INTO jobs VALUES ('b', 'old', 1, '{"job_id": "b", "task": "digits", "model": "tiny/vit"}', 'failed', 'x', 100);
+INSERT INTO attempts VALUES ('b', 1, 'failed', 'x', 'f00d', 'T4', 110, 120);
+INSERT INTO attempts VALUES ('b', 2, 'cancelled', 'x', 'f00e', 'T4', 130, 140);
+PRAGMA user_version=2
+"""
+)
+"""What was written before there was a queue."""
+
+
 class TestOldLedgers:
+    def test_a_ledger_from_before_there_was_a_queue_has_bound_runs_and_attempts_on_one_node(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        execute(path, *VERSION_2.split(";"))
+        with contextlib.closing(Store(path)) as store:
+            (old,) = store.runs()
+            assert old.bound
+            waiting, failed = store.jobs()
+            assert (waiting.state, waiting.ready_ns, waiting.stop) == (JobState.QUEUED, 0, None)
+            assert [(a.state, a.nodes, a.ended_ns) for a in failed.attempts] == [
+                (AttemptState.FAILED, ("f00d",), 120),
+                (AttemptState.CANCELLED, ("f00e",), 140),
+            ]
+            assert (store.quotas(), store.controllers()) == ((), ())
+            store.submit(run("new"), specs("c"))
+            assert {record.run_id: record.bound for record in store.runs()} == {"old": True, "new": False}
+            assert start(store, "a") == 1
+
     def test_a_ledger_from_before_users_and_budgets_is_read_and_written(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         execute(path, *VERSION_1.split(";"))
@@ -365,3 +540,98 @@ class TestBudgets:
         )
         store.remove_budget("project", "p", "month")
         assert store.budgets() == (budget(period="day"), budget(scope="user"))
+
+
+def quota(**changes: Any) -> Quota:
+    fields = {"scope": "user", "name": "ada", "gpus": None, "queued_jobs": 2}
+    return Quota(**{**fields, **changes})
+
+
+class TestQuotas:
+    def test_a_quota_that_was_never_set_cannot_be_taken_back(self, store: Store) -> None:
+        with pytest.raises(InputError, match=r"user ada has no quota. See those there are: wattledger quota"):
+            store.remove_quota("user", "ada")
+
+    def test_more_queued_jobs_than_a_user_may_have_are_refused_whole(self, store: Store) -> None:
+        store.set_quota(quota(), now_ns=1)
+        ada = replace(run(), user="ada")
+        store.submit(ada, specs("a"))
+        with pytest.raises(
+            InputError, match=r"user ada has 1 jobs in the queue and may have 2, so 2 more are too many; nothing was"
+        ):
+            store.submit(replace(ada, run_id="r2"), specs("b", "c"))
+        assert [job.job_id for job in store.jobs()] == ["a"]
+        assert store.submit(replace(ada, run_id="r2"), specs("a", "b")) == 1, "what is there already is not new"
+        start(store, "a")
+        assert store.submit(replace(ada, run_id="r3"), specs("c")) == 1, "what runs is not queued"
+        assert store.submit(replace(run("r4"), user="bob"), specs("d", "e", "f")) == 3
+
+    def test_a_quota_of_each_is_of_each_alone_and_gives_way_to_ones_own(self, store: Store) -> None:
+        store.set_quota(quota(name="*", queued_jobs=1), now_ns=1)
+        store.set_quota(quota(name="bob", queued_jobs=3), now_ns=1)
+        for name in ("ada", "eve"):
+            assert store.submit(replace(run(name), user=name), specs(name)) == 1
+        assert store.submit(replace(run("b"), user="bob"), specs("b1", "b2", "b3")) == 3
+        assert store.submit(run("nobody"), specs("n1", "n2")) == 2, "who has no name is held to none"
+        with pytest.raises(InputError, match="user ada has 1 jobs in the queue and may have 1"):
+            store.submit(replace(run("more"), user="ada"), specs("more"))
+
+    def test_a_projects_quota_counts_its_jobs_whoever_submits(self, store: Store) -> None:
+        store.set_quota(quota(scope="project", name="vision", queued_jobs=2), now_ns=1)
+        ours = [spec.model_copy(update={"accounting": Accounting(project="vision")}) for spec in specs("a", "b", "c")]
+        store.submit(replace(run(), user="ada"), [*ours[:2], *specs("other")])
+        with pytest.raises(InputError, match="project vision has 2 jobs in the queue and may have 2"):
+            store.submit(replace(run("r2"), user="bob"), ours[2:])
+        store.set_state("a", JobState.CANCELLED, reason=None, now_ns=1)
+        assert store.submit(replace(run("r2"), user="bob"), ours[2:]) == 1
+
+    def test_one_that_is_set_again_takes_the_place_of_the_first(self, store: Store) -> None:
+        for made in (quota(), quota(gpus=0.5, queued_jobs=None), quota(scope="project", name="p", gpus=8.0)):
+            store.set_quota(made, now_ns=1)
+        assert store.quotas() == (quota(scope="project", name="p", gpus=8.0), quota(gpus=0.5, queued_jobs=None))
+        store.remove_quota("project", "p")
+        assert store.quotas() == (quota(gpus=0.5, queued_jobs=None),)
+
+
+class TestControllers:
+    def test_what_a_controller_says_of_itself_is_kept_until_it_takes_leave(self, store: Store) -> None:
+        said = ControllerRecord(
+            name="controller",
+            host="here",
+            pid=7,
+            address="127.0.0.1:6379",
+            targets_url="http://127.0.0.1:1/",
+            started_ns=1,
+            beat_ns=2,
+            trouble=None,
+            cluster="{}",
+        )
+        store.note_controller(said)
+        store.note_controller(replace(said, beat_ns=3, trouble="the disk is full"))
+        store.note_controller(replace(said, name="controller-r"))
+        assert store.controllers() == (
+            replace(said, beat_ns=3, trouble="the disk is full"),
+            replace(said, name="controller-r"),
+        )
+        store.drop_controller("controller")
+        store.drop_controller("controller")
+        assert [record.name for record in store.controllers()] == ["controller-r"]
+
+
+class TestSpans:
+    def test_they_are_the_gpus_over_all_nodes_of_what_runs_or_ended_since(self, store: Store) -> None:
+        gang, half, early = (
+            spec.model_copy(update={"resources": Resources(gpus=gpus, nodes=nodes)})
+            for spec, gpus, nodes in zip(specs("gang", "half", "early"), (4, 0.5, 1), (2, 1, 1), strict=True)
+        )
+        store.submit(replace(run(), user="ada"), [gang, half])
+        store.submit(run("old"), [early])
+        ended = {"state": AttemptState.SUCCEEDED, "reason": None, "then": JobState.SUCCEEDED}
+        store.start_attempt("early", nodes=("n1",), accelerator=None, now_ns=10)
+        store.end_attempt("early", 1, **ended, now_ns=20)
+        store.start_attempt("gang", nodes=("n1", "n2"), accelerator=None, now_ns=30)
+        store.start_attempt("half", nodes=("n3",), accelerator=None, now_ns=40)
+        store.end_attempt("half", 1, **ended, now_ns=50)
+        spans = {AttemptSpan("ada", 8.0, 30, None), AttemptSpan("ada", 0.5, 40, 50)}
+        assert set(store.attempt_spans(20)) == spans
+        assert set(store.attempt_spans(19)) == spans | {AttemptSpan(None, 1.0, 10, 20)}

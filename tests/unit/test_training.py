@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoModelForImageClassification
 
@@ -18,7 +19,7 @@ from workers.errors import JobError
 from workers.quality.classification import score
 from workers.tasks import load_task
 from workers.tasks.data import Split
-from workers.training.adapters import ParameterCount, adapt, count_parameters, save
+from workers.training.adapters import ParameterCount, adapt, count_parameters, load_saved, save
 from workers.training.load import build_base, fit_source, prepare
 from workers.training.loop import StepResult, fit, predict, steps_of
 from workers.training.models import MODELS, ModelInfo
@@ -457,6 +458,59 @@ def test_nothing_is_saved_as_a_pickle(tmp_path: Path) -> None:
         save(adapt(build_base(VIT, classes=10, seed=0), adapter, VIT), tmp_path / method)
     suffixes = {path.suffix for path in tmp_path.rglob("*") if path.is_file()}
     assert suffixes <= {".safetensors", ".json", ".md"}
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_saved_weights_answer_on_another_copy_of_the_base_as_they_did(tmp_path: Path, method: str) -> None:
+    adapter = Adapter.model_validate({"method": method, "rank": 4})
+    model = adapt(build_base(VIT, classes=10, seed=0), adapter, VIT)
+    split = noise(32)
+    fit(model, split, Training(epochs=4, batch_size=8), seed=0, device=CPU, on_step=ignore)
+    save(model, tmp_path)
+    again = load_saved(build_base(VIT, classes=10, seed=0), tmp_path, device=CPU)
+    inputs = torch.from_numpy(split.inputs)
+    with torch.inference_mode():
+        assert torch.equal(again.eval()(pixel_values=inputs).logits, model.eval()(pixel_values=inputs).logits)
+
+
+def test_weights_that_are_not_there_are_missed_and_nothing_else_is_loaded_for_them(tmp_path: Path) -> None:
+    (tmp_path / "adapter_model.bin").write_bytes(b"a pickle, which may hold code")
+    for folder in (tmp_path, tmp_path / "gone"):
+        with pytest.raises(JobError, match=r"there are no fine-tuned weights in .*\. Run the job that trains"):
+            load_saved(build_base(VIT, classes=10, seed=0), folder, device=CPU)
+
+
+def _cut_off(folder: Path, name: str) -> None:
+    path = folder / name
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def _take_one_out(folder: Path) -> None:
+    path = folder / "adapter_model.safetensors"
+    kept = load_file(path)
+    kept.pop(next(iter(kept)))
+    save_file(kept, path)
+
+
+@pytest.mark.parametrize(
+    ("method", "base", "spoil"),
+    [
+        ("full", CONVNEXT, lambda folder: None),
+        ("lora", CONVNEXT, lambda folder: None),
+        ("full", VIT, lambda folder: _cut_off(folder, "model.safetensors")),
+        ("lora", VIT, lambda folder: _cut_off(folder, "adapter_model.safetensors")),
+        ("lora", VIT, lambda folder: _cut_off(folder, "adapter_config.json")),
+        ("lora", VIT, _take_one_out),
+    ],
+)
+def test_weights_of_another_model_or_torn_ones_are_told_and_not_used(
+    tmp_path: Path, method: str, base: ModelInfo, spoil: Callable[[Path], None]
+) -> None:
+    adapter = Adapter.model_validate({"method": method, "rank": 4})
+    save(adapt(build_base(VIT, classes=10, seed=0), adapter, VIT), tmp_path)
+    spoil(tmp_path)
+    with pytest.raises(JobError, match=r"the fine-tuned weights in .* do not fit the model: .* Name a fine-tune"):
+        load_saved(build_base(base, classes=10, seed=0), tmp_path, device=CPU)
 
 
 # All of it

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import math
+import textwrap
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors import SafetensorError
 from torch import nn
 from transformers import PreTrainedModel
 
 from workers.contract import Adapter
 from workers.errors import JobError
 from workers.training.models import ModelInfo
+
+FOLDER = "adapter"
+"""Where an attempt leaves the weights it trained, in its folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,14 +102,63 @@ def save(model: nn.Module, folder: Path) -> None:
         raise TypeError(f"cannot save a {type(model).__name__}: neither transformers nor peft made it")
 
 
+def load_saved(model: PreTrainedModel, folder: Path, *, device: torch.device) -> nn.Module:
+    """``model``, a base as the one that was adapted, with the weights that ``save`` wrote; that one may be changed.
+
+    Only safetensors are read: a pickle could hold code.
+
+    Raises:
+        JobError: there are none, or they are of another model.
+    """
+    is_lora = (folder / "adapter_model.safetensors").is_file()
+    if not is_lora and not (folder / "model.safetensors").is_file():
+        raise JobError(
+            f"there are no fine-tuned weights in {folder}. Run the job that trains them again, under another "
+            "submission id, or put the folder back; all nodes must see the same ledger."
+        )
+    try:
+        return _with_lora(model, folder, device) if is_lora else _whole(model, folder).to(device)
+    except (RuntimeError, ValueError, TypeError, LookupError, UserWarning, SafetensorError) as error:
+        fact = textwrap.shorten(str(error), 300, placeholder=" ...")
+        raise JobError(
+            f"the fine-tuned weights in {folder} do not fit the model: {fact} "
+            "Name a fine-tune of the same model under adapter.trained_by."
+        ) from error
+
+
+def _with_lora(model: PreTrainedModel, folder: Path, device: torch.device) -> nn.Module:
+    with _quiet():
+        # Only warned about by peft: part of the adapter would stay as it was drawn.
+        warnings.filterwarnings("error", message="Found missing adapter keys")
+        return PeftModel.from_pretrained(model, str(folder), torch_device=str(device))
+
+
+def _whole(model: PreTrainedModel, folder: Path) -> nn.Module:
+    """Transformers reads what it wrote under its own names; what it does not find it would draw anew and only warn."""
+    found = type(model).from_pretrained(
+        folder, config=model.config, use_safetensors=True, local_files_only=True, output_loading_info=True
+    )
+    again, loading = cast("tuple[nn.Module, dict[str, object]]", found)
+    amiss = {kind: str(keys) for kind, keys in loading.items() if keys and kind.endswith("_keys")}
+    if amiss:
+        raise ValueError(f"{amiss}.")
+    return again
+
+
 def _wrapped(model: nn.Module, config: LoraConfig) -> nn.Module:
-    """The model wrapped by peft, without two warnings of peft's that tell our users nothing."""
+    with _quiet():
+        return get_peft_model(cast("PreTrainedModel", model), config)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without two warnings of peft's that tell our users nothing."""
     with warnings.catch_warnings():
         # peft asks transformers for a property by its old name, which is theirs to mend, and says that a LoRA on a
         # grouped convolution cannot be merged, which nobody here does.
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
         warnings.filterwarnings("ignore", message="LoRA adapter added to ConvNd layer with groups")
-        return get_peft_model(cast("PreTrainedModel", model), config)
+        yield
 
 
 def _check_targets(model: nn.Module, targets: Sequence[str]) -> None:

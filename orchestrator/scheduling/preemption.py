@@ -1,0 +1,137 @@
+"""Which running jobs make room for one of higher priority: as few and as unimportant as will do, the latest first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from orchestrator.scheduling.inventory import Inventory, Shelf, kind_rank, teams
+from orchestrator.scheduling.room import Needs
+from orchestrator.scheduling.tenancy import Place, Tenant
+
+MOST_PREEMPTORS = 16
+"""Jobs that others make room for in one decision, so that it ends in time; the next decision goes on."""
+
+Price = tuple[int, list[int], int, int]
+"""Of a set of victims, lower is better: how many, their priorities, the GPUs they lose, and since when they run."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Eviction:
+    """The victims, and the places where the job fits when they have left."""
+
+    places: tuple[Place, ...]
+    victims: tuple[Tenant, ...]
+
+
+class Preemptor:
+    """Finds victims; remembers for which needs there were none, since room only shrinks while decisions are made."""
+
+    def __init__(self, inventory: Inventory) -> None:
+        self._inventory = inventory
+        self._lowest = min((_priority(tenant) for tenant in self._tenants() if _may_leave(tenant)), default=None)
+        self._none_for: set[Needs] = set()
+        self._times = 0
+
+    def evict(self, needs: Needs, priority: int, now_ns: int) -> Eviction | None:
+        """Make room for such a job now; ``None`` when no set of victims of lower priority would."""
+        if self._lowest is None or priority <= self._lowest or self._times >= MOST_PREEMPTORS:
+            return None
+        found = None if needs in self._none_for else self._cheapest(needs, priority, now_ns)
+        if found is None or not found.victims:
+            self._none_for.add(needs)
+            return None
+        self._times += 1
+        for place in self._inventory.places.values():
+            for tenant in found.victims:
+                if tenant in place.tenants:
+                    self._inventory.vacate(place, tenant)
+        for tenant in found.victims:
+            tenant.leaving = True
+        return found
+
+    def _tenants(self) -> Iterable[Tenant]:
+        return (tenant for place in self._inventory.places.values() for tenant in place.tenants)
+
+    def _cheapest(self, needs: Needs, priority: int, now_ns: int) -> Eviction | None:
+        best: tuple[tuple[object, ...], Eviction] | None = None
+        for choice, shelves in self._inventory.choices(needs):
+            for team in teams(shelves).values():
+                offers = []
+                for shelf in team:
+                    for place in shelf.places:
+                        leaving = _victims(place, needs, priority, now_ns)
+                        if leaving is not None:
+                            offers.append((_price(leaving), *_steady(needs, shelf, place), leaving, place))
+                if len(offers) < needs.nodes:
+                    continue
+                offers.sort(key=lambda offer: offer[:-2])
+                taken = offers[: needs.nodes]
+                victims = {tenant.job.job_id: tenant for offer in taken for tenant in offer[-2]}
+                leaving = [victims[job_id] for job_id in sorted(victims)]
+                rank = (_price(leaving), choice, taken[0][1:-2])
+                if best is None or rank < best[0]:
+                    best = rank, Eviction(places=tuple(offer[-1] for offer in taken), victims=tuple(leaving))
+        return None if best is None else best[1]
+
+
+def _victims(place: Place, needs: Needs, priority: int, now_ns: int) -> list[Tenant] | None:
+    """Who would have to leave this node; nobody where the job fits beside all; ``None`` where that is of no use.
+
+    A node promised to an earlier job is left alone: its room is spoken for.
+    """
+    if any(promise.at_ns > now_ns for promise in place.promises):
+        return None
+    if place.will_admit(needs, now_ns):
+        return []
+    able = [tenant for tenant in place.tenants if _may_leave(tenant) and _priority(tenant) < priority]
+    # The least important first; and the largest first, in case one leaves more room than several.
+    by_rank = sorted(able, key=lambda one: (_priority(one), -_started_ns(one), one.job.job_id))
+    by_size = sorted(by_rank, key=lambda one: -one.needs.gpu_parts)
+    enough = [found for order in (by_rank, by_size) if (found := _enough(place, needs, order)) is not None]
+    return min(enough, key=_price, default=None)
+
+
+def _enough(place: Place, needs: Needs, able: Sequence[Tenant]) -> list[Tenant] | None:
+    """The first so many that make room, less those that need not have left."""
+    room, leaving = (place.coming or place.room).copy(), []
+    for tenant in able:
+        room.give(tenant.needs)
+        leaving.append(tenant)
+        if room.fits(needs):
+            break
+    if not room.fits(needs):
+        return None
+    for tenant in reversed(leaving[:-1]):
+        others = [one for one in leaving if one is not tenant]
+        if _makes_room(place, needs, others):
+            leaving = others
+    return leaving
+
+
+def _makes_room(place: Place, needs: Needs, leaving: Sequence[Tenant]) -> bool:
+    room = (place.coming or place.room).copy()
+    for tenant in leaving:
+        room.give(tenant.needs)
+    return room.fits(needs)
+
+
+def _price(leaving: Sequence[Tenant]) -> Price:
+    parts = sum(tenant.needs.gpu_parts for tenant in leaving)
+    return len(leaving), sorted(map(_priority, leaving)), parts, -sum(map(_started_ns, leaving))
+
+
+def _steady(needs: Needs, shelf: Shelf, place: Place) -> tuple[tuple[bool, bool, bool], str, str]:
+    return kind_rank(needs, shelf.node), place.room.node.name, place.room.node.node_id
+
+
+def _may_leave(tenant: Tenant) -> bool:
+    return not tenant.leaving and tenant.job.spec.schedule.preemptible
+
+
+def _priority(tenant: Tenant) -> int:
+    return tenant.job.spec.schedule.priority
+
+
+def _started_ns(tenant: Tenant) -> int:
+    return tenant.job.attempts[-1].started_ns
