@@ -97,9 +97,9 @@ class Controller:
         return bool(self._mirror.jobs or self._ends or self.trouble)
 
     def _wait_s(self, longest_s: float) -> float:
-        """Up to the next moment at which something is due; what could not be written is not hurried."""
+        """Up to the next moment at which something is due."""
         now_ns = self._clock_ns()
-        next_ns = self._mirror.next_ns(now_ns) if self.trouble is None else None
+        next_ns = self._mirror.next_ns(now_ns)
         return longest_s if next_ns is None else min(longest_s, (next_ns - now_ns) / NS_PER_S)
 
     def _refresh(self) -> None:

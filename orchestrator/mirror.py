@@ -40,7 +40,7 @@ class Mirror:
         self._event: int | None = None  # the last one seen
         self._spans: list[Span] = []  # what ended since ...
         self._usage: Mapping[str | None, float] = {}  # ... this was summed up ...
-        self._usage_ns = 0  # ... then
+        self._usage_ns: int | None = None  # ... then; not yet
 
     def refresh(self) -> set[str]:
         """Take over what changed in the ledger, and give the ids of those jobs."""
@@ -131,7 +131,7 @@ class Mirror:
 
     def usage(self, now_ns: int) -> Mapping[str | None, float]:
         """GPU-seconds of each user, decayed: what ended before is summed up once and fades as a whole."""
-        if not self._usage_ns:
+        if self._usage_ns is None:
             spans = self._store.attempt_spans(now_ns - _FORGOTTEN_NS)
             self._spans = [span for span in spans if span.ended_ns is not None]
             self._usage_ns = now_ns

@@ -51,7 +51,7 @@ class RayCluster:
         agent_access: AgentAccess = UNPROTECTED,
         program: str = "workers.attempt",
     ) -> None:
-        _connect(address)
+        connect(address)
         self._seen: dict[str, NodeView] = {}
         self._agents = Agents(home, listen=agent_listen, access=agent_access)
         with contextlib.ExitStack() as failing:
@@ -140,7 +140,7 @@ class RayCluster:
         ray.shutdown()
 
 
-def _connect(address: str) -> None:
+def connect(address: str) -> None:
     """Join the cluster as a driver.
 
     Raises:

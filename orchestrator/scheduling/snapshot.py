@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -54,6 +56,16 @@ class ClusterView:
     """All nodes, alive or not, in no order that means anything."""
 
     nodes: tuple[NodeView, ...]
+
+    def to_json(self) -> str:
+        """The view as one line of JSON; ``from_json`` reads it back equal."""
+        return json.dumps([dataclasses.asdict(node) for node in self.nodes])
+
+    @classmethod
+    def from_json(cls, text: str) -> ClusterView:
+        """Read what ``to_json`` wrote."""
+        nodes = [NodeView(**{**node, "shares_free": tuple(node["shares_free"])}) for node in json.loads(text)]
+        return cls(nodes=tuple(nodes))
 
     @property
     def alive(self) -> tuple[NodeView, ...]:

@@ -87,7 +87,7 @@ def test_jobs_start_in_waves_and_name_the_job_before_them_on_their_node():
         ("y", 3, "a", "w"),
         ("z", 2, "b", "x"),
     ]
-    assert plan.jobs[1].waits == "waits for an H100: the only one is busy"
+    assert plan.jobs[1].waits == "waits for an H100: the only one is busy; next in line for a"
     assert plan.waves == 3
     assert plan.notes == (LENGTHS_UNKNOWN,)
 
@@ -113,7 +113,7 @@ def test_what_others_hold_now_is_waited_for_and_then_free():
     plan = make_plan([job("x")], ClusterView(nodes=(node("a", free=0),)))
     (planned,) = plan.jobs
     assert (planned.wave, planned.node, planned.waits_for) == (2, "a", None)
-    assert planned.waits == "waits for an accelerator: the only one is busy"
+    assert planned.waits == "waits for an accelerator: the only one is busy; next in line for a"
 
 
 def test_memory_that_is_taken_on_a_node_that_does_not_tell_its_whole_ends_no_plan():
