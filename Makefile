@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RESULTS ?= results
 
-.PHONY: help setup demo test lint unit tools dashboards bench bench-accuracy bench-cost bench-rollup clean
+.PHONY: help setup demo test lint unit tools dashboards states bench bench-accuracy bench-cost bench-rollup clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -50,6 +50,9 @@ tools: ## install what the tests need from Debian: Prometheus and Chromium
 
 dashboards: setup ## write deploy/grafana/ anew from the code
 	$(BIN)/python -m orchestrator.monitoring.dashboard
+
+states: setup ## write the README's state picture and table anew from the code
+	$(BIN)/python -m orchestrator.queue_view.states README.md
 
 bench: bench-accuracy bench-cost ## how exact, how cheap: against the peers, on the simulated driver (10 minutes)
 

@@ -2,31 +2,19 @@
 
 A check of ``CHECKS`` gets an idle cluster of at least two nodes, an ``H100`` and an ``L4`` with one GPU each, and
 leaves it idle. One of ``SUCCESSION`` gets a way to join such a cluster, and joins it again and again, as one controller
-does after another. ``python -m tests.cluster_contract ADDRESS HOME`` drives a real Ray cluster and prints
-``{check: what was wrong}``: a driver of its own, since Ray keeps its token and threads for as long as a process lives.
+does after another. ``tests.ray_checks`` runs them over Ray, with those of Ray alone.
 """
 
 from __future__ import annotations
 
 import contextlib
-import http.client
-import json
-import os
-import signal
-import sys
 import threading
 import time
-import traceback
-import urllib.parse
 from collections.abc import Callable
-from pathlib import Path
 
 from orchestrator.cluster.port import Cluster, Ended
 from orchestrator.scheduling.snapshot import NodeView
-from tests.clusters import processes_with
 from workers.contract import Adapter, JobSpec, Training
-from workers.home import Home
-from workers.telemetry.energy_read import read_energy
 
 Join = Callable[[], Cluster]
 """Gives the cluster as a controller that starts finds it. The one before was closed; its attempts go on."""
@@ -298,87 +286,3 @@ SUCCESSION: tuple[SuccessionCheck, ...] = (
     one_that_never_started_is_lost,
 )
 SUCCESSION_NAMES = [check.__name__ for check in SUCCESSION]
-
-
-def an_agent_that_was_killed_runs_again_for_the_next_driver(join: Join, home: str) -> None:
-    """Of Ray alone: the fake has no agents."""
-    agents = processes_with(f"workers.agent --home {home}")
-    assert len(agents) == 2
-    for pid in agents:
-        os.kill(pid, signal.SIGKILL)
-    with contextlib.closing(join()) as cluster:
-        assert len(cluster.agents()) == 2
-        for agent in cluster.agents():
-            url = urllib.parse.urlsplit(agent.metrics_url)
-            with contextlib.closing(http.client.HTTPConnection(url.netloc, timeout=5)) as connection:
-                connection.request("GET", url.path)
-                assert b"wattledger_device_up" in connection.getresponse().read()
-
-
-def an_agent_that_is_killed_is_started_again_by_its_node_and_the_job_goes_on(join: Join, home: str) -> None:
-    """Of Ray alone: the fake has no agents."""
-    with contextlib.closing(join()) as cluster:
-        changes = {"kind": "finetune", "adapter": Adapter(method="lora"), "training": Training(max_steps=300)}
-        spec = job("outlives").model_copy(update=changes)
-        cluster.launch(spec, attempt=1, nodes=(node(cluster, "H100").node_id,))
-        progress = Home(Path(home)).attempt_folder("outlives", 1) / "progress.json"
-        until(progress.exists, "the job to run")
-        killed = processes_with(f"workers.agent --home {home}")
-        for pid in killed:
-            os.kill(pid, signal.SIGKILL)
-
-        def others() -> set[int]:
-            return set(processes_with(f"workers.agent --home {home}")) - set(killed)
-
-        until(lambda: len(others()) == len(killed), "the agents to be started again")
-        (end,) = gather(cluster, 1)
-        assert (end.job_id, end.exit_code, end.reason) == ("outlives", 0, None)
-        cluster.flush()
-        booked = read_energy(Home(Path(home)), job_ids=["outlives"])
-        said = (progress.parent / "log.txt").read_text()
-        assert f"{sum(entry.energy_mj for entry in booked) / 1000:,.1f} J booked" in said, said
-
-
-def waiting_for_the_work_of_others_is_no_busy_loop(join: Join, _: str) -> None:
-    """Of Ray alone: the fake does not model time."""
-    with contextlib.closing(join()) as cluster:
-        began_s = time.monotonic()
-        assert cluster.ended(timeout_s=0.25) == ()
-        assert time.monotonic() - began_s >= 0.25
-
-
-RAY_CHECKS = (
-    an_agent_that_was_killed_runs_again_for_the_next_driver,
-    an_agent_that_is_killed_is_started_again_by_its_node_and_the_job_goes_on,
-    waiting_for_the_work_of_others_is_no_busy_loop,
-)
-RAY_NAMES = [check.__name__ for check in RAY_CHECKS]
-
-
-def main(address: str, home: str) -> dict[str, str | None]:
-    """Run every check over the Ray cluster at ``address``; gives what was wrong with each, ``None`` for nothing."""
-    from orchestrator.cluster.ray_cluster import RayCluster
-
-    def join() -> RayCluster:
-        return RayCluster(address, home=Home(Path(home)))
-
-    with contextlib.closing(join()) as cluster:
-        told = {check.__name__: told_by(check, cluster) for check in CHECKS}
-    told |= {check.__name__: told_by(check, join) for check in SUCCESSION}
-    told |= {check.__name__: told_by(check, join, home) for check in RAY_CHECKS}
-    with contextlib.closing(join()) as cluster:
-        cluster.stop_agents()
-    return told
-
-
-def told_by(check: Callable[..., None], *arguments: object) -> str | None:
-    """What a check found wrong."""
-    try:
-        check(*arguments)
-    except Exception:  # noqa: BLE001 - each is told, and the next is tried
-        return traceback.format_exc()
-    return None
-
-
-if __name__ == "__main__":
-    print(json.dumps(main(*sys.argv[1:])))

@@ -18,7 +18,7 @@ from orchestrator.cluster.local import LocalCluster, LocalNode, local_cluster
 ROOT = Path(__file__).resolve().parent.parent
 QUICK = """\
 version: 1
-name: quick
+name: {name}
 kind: finetune
 task: digits
 model: tiny/vit
@@ -37,10 +37,12 @@ def ray_cluster() -> Iterator[LocalCluster]:
         yield cluster
 
 
-def quick_manifest(folder: Path, *, steps: int = 40, accelerators: str = "[H100]", more: str = "") -> Path:
+def quick_manifest(
+    folder: Path, *, steps: int = 40, accelerators: str = "[H100]", more: str = "", name: str = "quick"
+) -> Path:
     """A manifest of one small job, or as ``more`` says."""
-    path = folder / "quick.yaml"
-    path.write_text(QUICK.format(steps=steps, accelerators=accelerators, more=more))
+    path = folder / f"{name}.yaml"
+    path.write_text(QUICK.format(name=name, steps=steps, accelerators=accelerators, more=more))
     return path
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,7 @@ import typer
 
 from orchestrator.accounting.server_access import OPEN, ServerAccess, server_access
 from orchestrator.cli.terminal import print_text
-from orchestrator.client import LOOPBACK, PROMETHEUS_VARIABLE, Target, prometheus_url
+from orchestrator.client import PROMETHEUS_VARIABLE, ControllerOptions, Target, prometheus_url
 from orchestrator.cluster.local import local_nodes
 from orchestrator.plan import Plan
 from workers.home import ENVIRONMENT_VARIABLE, Home
@@ -67,7 +68,21 @@ AgentAccessOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 OutOption = Annotated[Path | None, typer.Option("--out", help="Folder for report.html, .json, .parquet, reasons.json.")]
 RunArgument = Annotated[str | None, typer.Argument(help="Run id or manifest name; without it, the latest run.")]
-ManifestArgument = Annotated[Path, typer.Argument(help="A manifest, YAML.", show_default=False)]
+NameArgument = Annotated[
+    str | None,
+    typer.Argument(help="Run, manifest, job, or the beginning of a job's id; without it, the latest run."),
+]
+JobArgument = Annotated[
+    str, typer.Argument(help="Job id, the beginning of one, or the name of a run of one job.", show_default=False)
+]
+ManifestsArgument = Annotated[
+    list[Path], typer.Argument(help="Manifests, YAML, that may need each other.", show_default=False)
+]
+SubmissionOption = Annotated[
+    str | None,
+    typer.Option("--submission-id", help="The same manifests and id give the same job ids.", show_default="a new one"),
+]
+DEFAULT = ControllerOptions()
 
 
 def home_of(folder: str | None) -> Home:
@@ -86,18 +101,15 @@ def target_of(
     simulate: list[str] | None,
     prometheus: str | None = None,
     prometheus_config: Path | None = None,
-    agent_listen: str = LOOPBACK,
-    agent_access: Path | None = None,
+    controller: ControllerOptions = DEFAULT,
 ) -> Target:
     """Where a run goes."""
-    nodes = local_nodes(tuple(simulate or ())) if local or simulate else None
     return Target(
-        address=address or "auto",
-        local=nodes,
+        address=address,
+        local=local_nodes(tuple(simulate or ())) if local or simulate else None,
         prometheus_url=prometheus_url(prometheus),
         prometheus_access=access_of(prometheus_config),
-        agent_listen=agent_listen,
-        agent_access=agent_access_of(agent_access),
+        controller=controller,
     )
 
 
@@ -119,11 +131,12 @@ def agent_access_of(file: Path | None) -> AgentAccess:
     return UNPROTECTED if file is None else AgentAccess.read(file)
 
 
-class Silent:
-    """An observer for a verb that only looks."""
+class Notes:
+    """An observer for a verb that shows its own result: what it is told goes to standard error."""
 
     def say(self, text: str) -> None:
-        """Nothing to tell."""
+        """One line."""
+        sys.stderr.write(f"{text}\n")
 
     def planned(self, plan: Plan) -> None:
         """Shown by the verb itself."""

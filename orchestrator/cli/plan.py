@@ -2,46 +2,46 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from orchestrator import client
 from orchestrator.cli import options
 from orchestrator.cli.terminal import Column, print_table
 from orchestrator.cluster.local import local_nodes
-from orchestrator.manifest import load_manifest
+from orchestrator.manifest import load_manifests
 from orchestrator.plan import Plan, make_plan
 from orchestrator.report.figures import UNKNOWN
+from orchestrator.scheduling.snapshot import ClusterView
 from workers.errors import InputError
 
 
 def plan(
-    manifest: options.ManifestArgument,
-    address: options.AddressOption = None,
+    manifests: options.ManifestsArgument,
     local: options.LocalOption = False,
     simulate: options.SimulateOption = None,
-    agent_listen: options.AgentListenOption = client.LOOPBACK,
-    agent_access: options.AgentAccessOption = None,
     as_json: options.JsonOption = False,
     home: options.HomeOption = None,
 ) -> None:
-    """Show what a manifest would run, where and why, on the cluster at --address or else on --local's nodes.
+    """Show what manifests would run, where and why: on the ledger's cluster, or with --local on this machine's nodes.
 
-    At --address it starts the agents that are not there yet, since they know the devices; they stay.
+    Without a controller (wattledger up) it is this machine's nodes, too.
     """
-    wanted = load_manifest(manifest)
-    where = "the cluster"
-    if address and not (local or simulate):
-        target = options.target_of(
-            address=address, local=False, simulate=None, agent_listen=agent_listen, agent_access=agent_access
-        )
-        with client.open_site(target, home=options.home_of(home), observer=options.Silent()) as site:
-            view = site.cluster.view()
-    else:
-        where = "a local cluster of this machine (name another with --address)"
-        view = client.view_of(local_nodes(tuple(simulate or ())))
-    made = make_plan(client.expand_on(wanted, view, submission_id=None), view)
+    files = load_manifests(manifests)
+    view, where, store = None, "a local cluster of this machine", None
+    with contextlib.ExitStack() as stack:
+        ledger = options.home_of(home)
+        if not (local or simulate) and ledger.state_db.exists():
+            store = stack.enter_context(contextlib.closing(client.open_store(ledger)))
+            record = client.live_controller(store)
+            if record is not None:
+                view, where = ClusterView.from_json(record.cluster), f"the cluster at {record.address}"
+        view = view or client.view_of(local_nodes(tuple(simulate or ())))
+        drafts = client.expand_on(files, view, submission_id=None, store=store)
+    made = make_plan([spec for draft in drafts for spec in draft.specs], view)
     if as_json:
         options.print_json(made.as_dict())
     else:
-        _show(made, f"Plan of {wanted.name} on {where}")
+        _show(made, f"Plan of {', '.join(draft.manifest.name for draft in drafts)} on {where}")
     if made.impossible:
         raise InputError(f"{len(made.impossible)} of {len(made.jobs)} jobs can never run there.")
 

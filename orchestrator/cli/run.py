@@ -1,8 +1,6 @@
-"""``wattledger run``: submit a manifest and see it through."""
+"""``wattledger run``: submit manifests and see them through."""
 
 from __future__ import annotations
-
-from typing import Annotated
 
 import typer
 
@@ -14,7 +12,7 @@ from orchestrator.cli.terminal import RunDisplay
 
 
 def run(
-    manifest: options.ManifestArgument,
+    manifests: options.ManifestsArgument,
     address: options.AddressOption = None,
     local: options.LocalOption = False,
     simulate: options.SimulateOption = None,
@@ -23,33 +21,36 @@ def run(
     agent_listen: options.AgentListenOption = client.LOOPBACK,
     agent_access: options.AgentAccessOption = None,
     out: options.OutOption = None,
-    submission_id: Annotated[
-        str | None, typer.Option(help="The same manifest and id give the same job ids.", show_default="a new one")
-    ] = None,
+    submission_id: options.SubmissionOption = None,
     home: options.HomeOption = None,
 ) -> None:
-    """Submit a manifest, follow it, and report what each job cost.
+    """Submit manifests, follow them, and report what each job cost. Starts a controller where none is.
 
     Exit codes: 0 done, 1 a job failed, 2 bad input, 3 no cluster, 130 cancelled.
     """
     ledger = options.home_of(home)
     with sigterm_as_interrupt(), RunDisplay() as display:
-        result = client.run(
-            manifest,
+        results = client.run(
+            manifests,
             options.target_of(
                 address=address,
                 local=local,
                 simulate=simulate,
                 prometheus=prometheus,
                 prometheus_config=prometheus_config,
-                agent_listen=agent_listen,
-                agent_access=agent_access,
+                controller=client.ControllerOptions(
+                    agent_listen=agent_listen, agent_access=options.agent_access_of(agent_access)
+                ),
             ),
             home=ledger,
             observer=display,
             submission_id=submission_id,
         )
-    print_jobs(f"Jobs of {result.run_id}", result.accounts)
-    print_comparison("Comparison", result.accounts)
-    save(out or ledger.root / "reports" / result.run_id, result.run_id, result.accounts)
-    raise typer.Exit(result.exit_code)
+    for result in results:
+        print_jobs(f"Jobs of {result.run_id}", result.accounts)
+        print_comparison("Comparison", result.accounts)
+        folder = ledger.root / "reports" / result.run_id
+        if out is not None:
+            folder = out if len(results) == 1 else out / result.run_id
+        save(folder, result.run_id, result.accounts)
+    raise typer.Exit(max(result.exit_code for result in results))

@@ -1,91 +1,46 @@
-"""``wattledger targets``: where each node's metrics are, and how Prometheus follows them."""
+"""``wattledger targets``: where each node's metrics are, as the controller tells Prometheus."""
 
 from __future__ import annotations
 
-import sys
-import threading
+import contextlib
 import urllib.parse
-from typing import Annotated
-
-import typer
+from collections.abc import Sequence
 
 from orchestrator import client
 from orchestrator.cli import options
-from orchestrator.cli.interrupts import sigterm_as_interrupt
-from orchestrator.cli.terminal import Column, print_table, print_text
-from orchestrator.cluster.port import AgentInfo
-from orchestrator.monitoring.discovery import target_groups
+from orchestrator.cli.terminal import Column, print_table
+from orchestrator.monitoring.discovery import ScrapeTarget, read_targets, target_groups
+from orchestrator.scheduling.snapshot import ClusterView
 from workers.telemetry.access import is_loopback
 
 
-def targets(
-    address: options.AddressOption = None,
-    serve: Annotated[
-        int | None,
-        typer.Option(
-            metavar="PORT",
-            min=0,
-            max=65535,
-            help="Tell Prometheus the agents at http://ADDRESS:PORT/; 0 takes any port.",
-        ),
-    ] = None,
-    listen: Annotated[
-        str, typer.Option(metavar="ADDRESS", help="With --serve: address to listen on.")
-    ] = client.LOOPBACK,
-    agent_listen: options.AgentListenOption = client.LOOPBACK,
-    agent_access: options.AgentAccessOption = None,
-    as_json: options.JsonOption = False,
-    home: options.HomeOption = None,
-) -> None:
-    """List where each node's agent serves its metrics, and start agents where none is.
+def targets(as_json: options.JsonOption = False, home: options.HomeOption = None) -> None:
+    """List where each node's agent serves its metrics, and where Prometheus is told (http_sd_configs).
 
-    With --serve, tell Prometheus (http_sd_configs) until interrupted: nodes that come and go are followed unedited.
+    With --json in Prometheus' own format, for file_sd_configs.
     """
-    target = client.Target(
-        address=address or "auto",
-        agent_listen=agent_listen,
-        agent_access=options.agent_access_of(agent_access),
-        targets_listen=listen,
-        targets_port=serve or 0,
-    )
-    with sigterm_as_interrupt(), client.open_site(target, home=options.home_of(home), observer=_Notes()) as site:
-        if serve is None:
-            _show(site.cluster.agents(), as_json=as_json)
-            return
-        print_text(site.targets_url)
-        try:
-            threading.Event().wait()
-        except KeyboardInterrupt:
-            return
-
-
-class _Notes(options.Silent):
-    """An observer whose notes go to standard error."""
-
-    def say(self, text: str) -> None:
-        """One line."""
-        sys.stderr.write(f"{text}\n")
-
-
-def _show(agents: tuple[AgentInfo, ...], *, as_json: bool) -> None:
+    ledger = options.home_of(home)
+    with contextlib.closing(client.open_store(ledger)) as store:
+        record = client.serving_controller(store, ledger)
+    found = read_targets(record.targets_url)
     if as_json:
-        options.print_json(target_groups(agents))
+        options.print_json(target_groups(found))
         return
-    columns = [
-        Column(heading="node"),
-        Column(heading="accelerator"),
-        Column(heading="metrics"),
-        Column(heading="scraped from"),
-    ]
+    simulated = {node.name for node in ClusterView.from_json(record.cluster).nodes if node.simulated}
+    _show(found, simulated, note=f"Prometheus follows them at {record.targets_url} (http_sd_configs)")
+
+
+def _show(found: Sequence[ScrapeTarget], simulated: set[str], *, note: str) -> None:
+    columns = [Column(heading=heading) for heading in ("node", "accelerator", "metrics", "scraped from")]
     rows = [
         [
-            agent.node,
-            f"{agent.accelerator}{' (simulated)' if agent.simulated else ''}",
-            agent.metrics_url,
+            target.node,
+            f"{target.accelerator}{' (simulated)' if target.node in simulated else ''}",
+            target.metrics_url,
             "its own host alone"
-            if is_loopback(urllib.parse.urlsplit(agent.metrics_url).hostname or "")
+            if is_loopback(urllib.parse.urlsplit(target.metrics_url).hostname or "")
             else "anywhere",
         ]
-        for agent in sorted(agents, key=lambda agent: agent.node)
+        for target in found
     ]
-    print_table("Agents", columns, rows)
+    print_table("Agents", columns, rows, [note])

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import IO, Literal, Self
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -41,8 +41,13 @@ class _Terminal(Console):
 
 def print_text(text: str) -> None:
     """A text on standard output as it is, JSON above all; a reader that has left is no error."""
+    print_piece(f"{text}\n")
+
+
+def print_piece(text: str) -> None:
+    """A part of a text on standard output, seen at once, without a line's end of its own."""
     try:
-        print(text, flush=True)
+        print(text, end="", flush=True)
     except BrokenPipeError:
         _give_up(sys.stdout)
 
@@ -63,12 +68,14 @@ class Column:
         numeric: set to the right.
         spare: columns of the highest number are left out first where the terminal is too narrow; 0 is never.
         folds: prose, which may take several lines.
+        least: prose is given so many columns before others are left out for it.
     """
 
     heading: str
     numeric: bool = False
     spare: int = 0
     folds: bool = False
+    least: int = 20
 
 
 def print_table(
@@ -83,8 +90,45 @@ def print_table(
         notes: sentences printed after it.
     """
     out = console()
+    out.print(_drawn(title, columns, rows, notes, width=out.width))
+
+
+class LiveTable:
+    """A table that is drawn anew in its place, as often as it is shown; for a terminal alone (``is_live``)."""
+
+    def __init__(self) -> None:
+        self._console = console()
+        self._screen = Live(console=self._console, auto_refresh=False, vertical_overflow="ellipsis")
+
+    @property
+    def is_live(self) -> bool:
+        """Whether standard output is a terminal, which can draw anew."""
+        return self._console.is_terminal
+
+    def __enter__(self) -> Self:
+        self._screen.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._screen.stop()
+
+    def show(
+        self, title: str, columns: Sequence[Column], rows: Sequence[Sequence[str]], notes: Sequence[str] = ()
+    ) -> None:
+        """Draw it; rows that a screen has no room for are counted, and the notes stay in sight."""
+        room = max(1, self._console.height - len(notes) - 5)
+        more = [f"and {len(rows) - room} more"] if len(rows) > room else []
+        drawn = _drawn(title, columns, rows[:room], [*more, *notes], width=self._console.width)
+        self._screen.update(drawn, refresh=True)
+
+
+def _drawn(
+    title: str, columns: Sequence[Column], rows: Sequence[Sequence[str]], notes: Sequence[str], *, width: int
+) -> Group:
     # By place: two columns may have the same heading.
-    places = _that_fit(columns, rows, out.width)
+    places = _that_fit(columns, rows, width)
     kept = [columns[place] for place in places]
     table = Table(
         title=Text(title),
@@ -102,21 +146,20 @@ def print_table(
         table.add_column(Text(column.heading), justify=side, no_wrap=not column.folds, overflow="fold", vertical=where)
     for row in rows:
         table.add_row(*(Text(row[place]) for place in places))
-    out.print(table)
     left_out = [column.heading.replace("\n", " ") for place, column in enumerate(columns) if place not in places]
     told = [f"no room for: {', '.join(left_out)} (widen the terminal, or use --json)"] if left_out else []
-    for note in [*notes, *told]:
-        out.print(Text(f"  {note}"))
+    return Group(table, *(Text(f"  {note}") for note in [*notes, *told]))
 
 
 def _that_fit(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> list[int]:
-    """Places of the columns that fit into ``width``, the sparest left out first; those that fold count 20 at most."""
+    """Places of the columns that fit into ``width``, the sparest left out first; those that fold may be narrow."""
     kept = list(range(len(columns)))
     widths = [
         max([*map(len, column.heading.split("\n")), *(len(row[place]) for row in rows)])
         for place, column in enumerate(columns)
     ]
-    while sum(min(widths[p], 20) if columns[p].folds else widths[p] for p in kept) + 2 * len(kept) > width:
+    least = [min(w, column.least) if column.folds else w for w, column in zip(widths, columns, strict=True)]
+    while sum(least[place] + 2 for place in kept) > width:
         sparest = max(kept, key=lambda place: columns[place].spare)
         if columns[sparest].spare == 0:
             break

@@ -1,25 +1,25 @@
-"""What runs inside Ray workers: one actor keeps a node's agent alive, one runs an attempt.
+"""What runs inside Ray workers: one actor keeps a node's agent alive, one runs a part of an attempt.
 
-Both start our own process with a lifeline and do nothing else, so that an agent and an attempt are the same programs
+Both start our own processes with a lifeline and do nothing else, so that an agent and an attempt are the same programs
 with Ray as without it, and end with the worker that started them, however that ends.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
-import os
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import ray
 
+from orchestrator.cluster.part import Outcome, Part, PartSpec, free_meeting
 from workers import lifeline
-from workers.attempt import REASON_FILE
 from workers.home import Home
 from workers.telemetry.client import AgentConnection
 
-LOG_FILE = "log.txt"
 IN_ORDER = {"env_vars": {"RAY_kill_child_processes_on_worker_exit": "false"}}
 """Runtime environment of both actors. Ray 2.60 kills a worker's children with SIGKILL when the worker is killed or the
 cluster ends; ours hold a lifeline, see its end, and leave in order: limits put back, logs written."""
@@ -68,41 +68,40 @@ class AgentActor:
 
 @ray.remote(max_restarts=0)
 class AttemptActor:
-    """Runs one attempt. Killing the actor ends it."""
+    """Runs one part of an attempt. Detached: it goes on without whoever made it, until it is killed.
 
-    def run(
-        self, spec: str, job_id: str, attempt: int, home: str, agent: str, simulated: bool
-    ) -> tuple[int, str | None]:
-        """Run to the end; gives the exit code and, when it is not 0, why."""
-        folder = Home(Path(home)).attempt_folder(job_id, attempt)
-        folder.mkdir(parents=True, exist_ok=True)
-        job_file = folder / "job.json"
-        job_file.write_text(spec, encoding="utf-8")
-        devices = [part for gpu in ray.get_gpu_ids() for part in ("--device", str(gpu))]
-        arguments = [str(job_file), "--home", home, "--attempt", str(attempt), "--agent", agent, *devices]
-        with (folder / LOG_FILE).open("ab") as log:
-            child = lifeline.spawn(
-                "workers.attempt", arguments, environment=_environment(simulated), stdout=log, stderr=log
-            )
-            exit_code = child.process.wait()
-        return exit_code, None if exit_code == 0 else _reason(folder, exit_code)
+    It answers several callers at once: a controller that waits, and the one after it.
+
+    Args:
+        first: the actor of part 0, which says where to meet; ``None`` to it itself.
+    """
+
+    def __init__(self, spec: PartSpec, first: Any) -> None:  # noqa: ANN401 - Ray's actor handle
+        self._devices = tuple(str(gpu) for gpu in ray.get_gpu_ids())
+        if first is None:
+            self._meeting = free_meeting(ray.util.get_node_ip_address())
+        else:
+            self._meeting = ray.get(first.meeting.remote())
+        self._part = Part(spec, self._devices, self._meeting)
+
+    async def meeting(self) -> tuple[str, int]:
+        """Where the ranks of all parts meet."""
+        return self._meeting
+
+    async def devices(self) -> tuple[str, ...]:
+        """Which of its node's GPUs Ray gave it."""
+        return self._devices
+
+    async def wait(self) -> Outcome:
+        """How it ended, once it has; kept for whoever asks later."""
+        return await asyncio.wrap_future(self._part.outcome)
+
+    async def stop(self, checkpoint: bool) -> None:
+        """Ask it to leave, and see to it that it does."""
+        self._part.stop(checkpoint=checkpoint)
 
 
 def _last_words(log: Path) -> str:
     """The last line of a log, which is where an agent that cannot start says why."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     return lines[-1] if lines else f"it said nothing in {log}"
-
-
-def _environment(simulated: bool) -> dict[str, str]:
-    """The worker's environment; work for a simulated device must not land on a real one beside it."""
-    return {**os.environ, "CUDA_VISIBLE_DEVICES": ""} if simulated else dict(os.environ)
-
-
-def _reason(folder: Path, exit_code: int) -> str:
-    """What the attempt said, else how its process ended."""
-    try:
-        return (folder / REASON_FILE).read_text(encoding="utf-8")
-    except OSError:
-        how = f"killed by signal {-exit_code}" if exit_code < 0 else f"exit code {exit_code}"
-        return f"its process ended with {how}; see {folder / LOG_FILE}"

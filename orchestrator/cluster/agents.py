@@ -66,12 +66,15 @@ class Agents:
     def start(self) -> None:
         """Start an agent where none is yet, all at once, and wait for them.
 
+        One that does not start costs its node and no other: it is logged, and tried again later.
+
         Raises:
-            UnreachableError: one does not start.
+            UnreachableError: there are nodes with devices, and no agent of theirs starts.
         """
         with self._lock:
-            for problem in self._follow(ray.nodes(), wait_s=AGENT_START_S):
-                raise UnreachableError(problem)
+            problems = self._follow(ray.nodes(), wait_s=AGENT_START_S)
+        if problems and not self._present:
+            raise UnreachableError(problems[0])
 
     def follow(self, nodes: Sequence[dict[str, Any]]) -> None:
         """Take in which nodes there are, by Ray's own list; an agent that is new is known some calls later."""
@@ -200,8 +203,12 @@ class Agents:
 
     def _name(self, node_id: str) -> str:
         """One agent per node and ledger."""
-        ledger = hashlib.sha256(str(self._home.root).encode()).hexdigest()[:8]
-        return f"agent-{ledger}-{node_id}"
+        return f"agent-{ledger_name(self._home)}-{node_id}"
+
+
+def ledger_name(home: Home) -> str:
+    """What tells the actors of this ledger from those of others on the same cluster."""
+    return hashlib.sha256(str(home.root).encode()).hexdigest()[:8]
 
 
 def _ask_clock(actor: Any) -> tuple[int, int]:  # noqa: ANN401 - Ray's actor handle

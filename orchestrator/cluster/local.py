@@ -128,6 +128,8 @@ def _node_arguments(node: LocalNode) -> list[str]:
 def _environment(node: LocalNode | None) -> dict[str, str]:
     """What a node's processes see of the machine's boards: one that shows a board sees that one alone."""
     environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
+    # Ray would wait half a minute for what runs there, agents included, which leave when their node does.
+    environment["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"] = "0"
     if node is not None and node.board_uuid is not None:
         environment["CUDA_VISIBLE_DEVICES"] = node.board_uuid
     return environment

@@ -1,20 +1,20 @@
-"""Ray as the cluster. With ``actors`` and ``agents`` the only import of ``ray``."""
+"""Ray as the cluster. With ``actors``, ``agents`` and ``attempts`` the only import of ``ray``."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
-import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import ray
 from ray._private.state import available_resources_per_node
-from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from orchestrator.accounting.clocks import ClockReading
-from orchestrator.cluster.actors import IN_ORDER, AttemptActor
-from orchestrator.cluster.agents import LOOPBACK, NAMESPACE, NODE_ID_LABEL, Agents, first_line, node_name
+from orchestrator.cluster.agents import LOOPBACK, NAMESPACE, Agents, first_line, node_name
+from orchestrator.cluster.attempts import Attempts
+from orchestrator.cluster.gpus import free_gpus
 from orchestrator.cluster.port import AgentInfo, Ended
 from orchestrator.scheduling.snapshot import ClusterView, NodeView
 from workers.contract import JobSpec
@@ -28,14 +28,6 @@ REMEDY = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Running:
-    spec: JobSpec
-    attempt: int
-    node_id: str
-    actor: Any
-
-
 class RayCluster:
     """A running Ray cluster, with an agent on every node that has GPUs. Behaves as ``Cluster`` says.
 
@@ -44,20 +36,29 @@ class RayCluster:
         home: the ledger; the same path on every node.
         agent_listen: address on which the agents it starts serve their metrics; one that runs already keeps its own.
         agent_access: who may read those, and whether they are encrypted.
+        program: the module that an attempt's processes run.
 
     Raises:
         UnreachableError: no cluster there, or an agent does not start.
     """
 
     def __init__(
-        self, address: str, *, home: Home, agent_listen: str = LOOPBACK, agent_access: AgentAccess = UNPROTECTED
+        self,
+        address: str,
+        *,
+        home: Home,
+        agent_listen: str = LOOPBACK,
+        agent_access: AgentAccess = UNPROTECTED,
+        program: str = "workers.attempt",
     ) -> None:
-        self._home = home
-        _connect(address)
-        self._running: dict[Any, _Running] = {}
+        connect(address)
         self._seen: dict[str, NodeView] = {}
         self._agents = Agents(home, listen=agent_listen, access=agent_access)
-        self._agents.start()
+        with contextlib.ExitStack() as failing:
+            failing.callback(self.close)
+            self._agents.start()
+            failing.pop_all()
+        self._attempts = Attempts(home, program=program, agents=self._agents)
 
     def view(self) -> ClusterView:
         """The nodes by Ray's books. One that was lost is shown as it was last, one that joined when it is metered."""
@@ -69,33 +70,30 @@ class RayCluster:
                 self._seen[node_id] = self._node_view(node, free.get(node_id, {}))
         for lost in self._seen.keys() - alive.keys():
             self._seen[lost] = replace(self._seen[lost], alive=False)
+        self._attempts.lose_beyond(alive.keys())
         return ClusterView(nodes=tuple(self._seen.values()))
 
     def _node_view(self, node: dict[str, Any], free: dict[str, float]) -> NodeView:
         node_id, total = node["NodeID"], node["Resources"]
-        held_gpus, held_cpus, held_gb = self._held(node_id)
+        held_gpus, held_cpus, held_gb = self._attempts.held(node_id)
+        gpus_total = int(total.get("GPU", 0))
+        gpus_free, shares_free = free_gpus(gpus_total, held_gpus, free=free.get("GPU", 0))
         agent = self._agents.known.get(node_id)
         return NodeView(
             node_id=node_id,
             name=node_name(node),
             accelerator=agent.accelerator if agent else None,
             simulated=agent is not None and agent.simulated,
-            gpus_total=int(total.get("GPU", 0)),
-            gpus_free=int(min(free.get("GPU", 0), total.get("GPU", 0) - held_gpus)),
+            gpus_total=gpus_total,
+            gpus_free=gpus_free,
             cpus_total=float(total.get("CPU", 0)),
+            # Ray's own books are a moment behind what was launched here.
             cpus_free=float(min(free.get("CPU", 0), total.get("CPU", 0) - held_cpus)),
             memory_free_gb=min(free.get("memory", 0) / 1e9, total.get("memory", 0) / 1e9 - held_gb),
             memory_total_gb=total.get("memory", 0) / 1e9,
             is_head="node:__internal_head__" in total,
-        )
-
-    def _held(self, node_id: str) -> tuple[int, float, float]:
-        """GPUs, CPUs and GB that attempts launched here hold on a node: Ray's own books are a moment behind."""
-        here = [run.spec.resources for run in self._running.values() if run.node_id == node_id]
-        return (
-            sum(wanted.gpus for wanted in here),
-            sum(wanted.cpus for wanted in here),
-            sum(wanted.memory_gb or 0.0 for wanted in here),
+            labels=dict(node["Labels"]),
+            shares_free=shares_free,
         )
 
     def agents(self) -> tuple[AgentInfo, ...]:
@@ -108,50 +106,21 @@ class RayCluster:
         """
         return self._agents.ask()
 
-    def launch(self, spec: JobSpec, *, attempt: int, node_id: str) -> None:
-        """An actor on that node runs the attempt; the labels say which node, and which accelerator it must have."""
-        agent = self._agents.known[node_id]
-        memory_gb = spec.resources.memory_gb
-        actor = AttemptActor.options(
-            num_gpus=spec.resources.gpus,
-            num_cpus=spec.resources.cpus,
-            memory=None if memory_gb is None else int(memory_gb * 1e9),
-            label_selector={NODE_ID_LABEL: node_id},
-            runtime_env=IN_ORDER,
-        ).remote()
-        done = actor.run.remote(
-            spec.to_json(), spec.job_id, attempt, str(self._home.root), agent.socket, agent.simulated
-        )
-        self._running[done] = _Running(spec=spec, attempt=attempt, node_id=node_id, actor=actor)
+    def launch(self, spec: JobSpec, *, attempt: int, nodes: tuple[str, ...]) -> None:
+        """A detached actor on each node; several nodes are reserved together."""
+        self._attempts.launch(spec, attempt=attempt, nodes=nodes)
+
+    def adopt(self, spec: JobSpec, *, attempt: int, nodes: tuple[str, ...]) -> None:
+        """Find its actors, else what it wrote when it ended; without either it is lost."""
+        self._attempts.adopt(spec, attempt=attempt, nodes=nodes)
+
+    def stop(self, job_id: str, *, checkpoint: bool) -> None:
+        """Its actors see to it, also when this process ends meanwhile."""
+        self._attempts.stop(job_id, checkpoint=checkpoint)
 
     def ended(self, *, timeout_s: float) -> tuple[Ended, ...]:
         """Waits on Ray's own notice. With nothing of ours running it is others' work that is waited for."""
-        if not self._running:
-            time.sleep(timeout_s)
-            return ()
-        ready, running = ray.wait(list(self._running), num_returns=1, timeout=timeout_s)
-        if ready and running:
-            ready += ray.wait(running, num_returns=len(running), timeout=0)[0]
-        return tuple(self._outcome(done, self._running.pop(done)) for done in ready)
-
-    def _outcome(self, done: Any, running: _Running) -> Ended:  # noqa: ANN401 - Ray's reference
-        try:
-            exit_code, reason = ray.get(done)
-        except RayActorError as error:
-            exit_code, reason = None, f"its Ray worker or node was lost: {first_line(error)}"
-        except RayTaskError as error:
-            exit_code, reason = None, f"it could not be started: {first_line(error.cause)}"
-        except RayError as error:
-            exit_code, reason = None, f"Ray lost it: {first_line(error)}"
-        ray.kill(running.actor)
-        return Ended(job_id=running.spec.job_id, attempt=running.attempt, exit_code=exit_code, reason=reason)
-
-    def cancel(self, job_id: str) -> None:
-        """Kill the actor; its attempt sees that and leaves in order."""
-        for done, running in list(self._running.items()):
-            if running.spec.job_id == job_id:
-                del self._running[done]
-                ray.kill(running.actor)
+        return self._attempts.ended(timeout_s=timeout_s)
 
     def flush(self) -> None:
         """Ask every agent, all at once."""
@@ -171,7 +140,7 @@ class RayCluster:
         ray.shutdown()
 
 
-def _connect(address: str) -> None:
+def connect(address: str) -> None:
     """Join the cluster as a driver.
 
     Raises:

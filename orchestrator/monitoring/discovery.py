@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import urllib.parse
+import urllib.request
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from workers.errors import WattledgerError
+from workers.errors import UnreachableError, WattledgerError
 from workers.telemetry.web import WebServer, respond, serve_app
 
 if TYPE_CHECKING:
@@ -37,6 +39,15 @@ class Scrapable(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class ScrapeTarget:
+    """An agent as ``read_targets`` finds it."""
+
+    node: str
+    accelerator: str
+    metrics_url: str
+
+
 def address_of(agent: Scrapable) -> str:
     """``host:port`` of an agent's exporter."""
     return urllib.parse.urlsplit(agent.metrics_url).netloc
@@ -58,6 +69,31 @@ def _labels(agent: Scrapable) -> dict[str, str]:
     labels = {"node": agent.node, "accelerator": agent.accelerator}
     scheme = urllib.parse.urlsplit(agent.metrics_url).scheme
     return labels if scheme == "http" else {**labels, "__scheme__": scheme}
+
+
+def read_targets(url: str, *, timeout_s: float = 10.0) -> tuple[ScrapeTarget, ...]:
+    """The agents that ``serve_targets`` tells at ``url``, by node.
+
+    Raises:
+        UnreachableError: it does not answer, or cannot ask its cluster.
+    """
+    try:
+        # Without a proxy: it is this host's or the cluster's own server.
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(url, timeout=timeout_s) as answer:
+            groups = json.loads(answer.read())
+    except OSError as error:
+        raise UnreachableError(
+            f"the agents cannot be asked for at {url}: {error}. Read the controller's log in the ledger's run folder."
+        ) from error
+    return tuple(
+        ScrapeTarget(
+            node=group["labels"]["node"],
+            accelerator=group["labels"]["accelerator"],
+            metrics_url=f"{group['labels'].get('__scheme__', 'http')}://{group['targets'][0]}/metrics",
+        )
+        for group in groups
+    )
 
 
 def serve_targets(agents: Callable[[], Sequence[Scrapable]], *, listen: str = "127.0.0.1", port: int = 0) -> WebServer:

@@ -5,12 +5,14 @@ The page and the terminal's tables both use these, so a figure looks the same in
 
 from __future__ import annotations
 
+import datetime
 import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from orchestrator.compare.table import Bounds, Spread
+from workers.units import NS_PER_S
 
 UNKNOWN = "–"
 _MINUS = "−"
@@ -70,6 +72,25 @@ def format_g(value_g: float | None) -> str:
 def format_percent(value: float | None, *, signed: bool = True) -> str:
     """A percentage with its sign: ``+12.3 %``."""
     return UNKNOWN if value is None else f"{format_number(value, signed=signed)} %"
+
+
+def format_duration(seconds: float | None) -> str:
+    """A stretch of time: ``42 s``, ``3 min``, ``2 h 05 min``, ``4 d 03 h``; ``–`` when unknown."""
+    if seconds is None:
+        return UNKNOWN
+    whole = max(0, round(seconds))
+    if whole < 120:
+        return f"{whole} s"
+    minutes = round(whole / 60)
+    if minutes < 120:
+        return f"{minutes} min"
+    hours = minutes // 60
+    return f"{hours} h {minutes % 60:02} min" if hours < 48 else f"{hours // 24} d {hours % 24:02} h"
+
+
+def format_time(time_ns: int) -> str:
+    """A moment, to the second: ``2026-11-25 18:04:05Z``."""
+    return f"{datetime.datetime.fromtimestamp(time_ns // NS_PER_S, tz=datetime.UTC):%Y-%m-%d %H:%M:%S}Z"
 
 
 def format_spread(spread: Spread, unit: Unit | None = None, *, digits: int = 3, signed: bool = False) -> str:

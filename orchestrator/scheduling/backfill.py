@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from orchestrator.scheduling.inventory import Inventory, Shelf, kind_rank, teams
+from orchestrator.scheduling.inventory import Demand, Inventory, Shelf, kind_rank, teams
 from orchestrator.scheduling.room import Needs
 from orchestrator.scheduling.tenancy import SOME_DAY, Place
 
@@ -38,33 +38,32 @@ class Backfill:
         self._inventory = inventory
         self._first: set[Key] = set()
 
-    def claim(self, job_id: str, needs: Needs, length_ns: float, now_ns: int) -> Kept | None:
+    def claim(self, job_id: str, demand: Demand, length_ns: float, now_ns: int) -> Kept | None:
         """Keep what is being vacated for the job, if it then has all that it needs."""
-        places = self._vacated(needs, now_ns + length_ns)
-        for place in places:
-            place.claim(job_id, needs, now_ns + length_ns)
+        places = self._vacated(demand, now_ns + length_ns)
+        self._inventory.claim(places, job_id, demand.needs, now_ns + length_ns)
         return Kept(places=places, at_ns=now_ns) if places else None
 
-    def promise(self, job_id: str, needs: Needs, length_ns: float, now_ns: int) -> Kept | None:
-        """Keep the place where the job fits soonest, if it is the first that waits for these accelerator types."""
-        shelves = self._inventory.capable(needs)
-        key = frozenset(shelf.node.accelerator for shelf in shelves), needs.any_gpu, needs.labels
-        if key in self._first or len(self._first) >= MOST_PROMISES:
-            return None
-        self._first.add(key)
-        kept = self._soonest(needs, now_ns)
+    def is_first(self, demand: Demand) -> bool:
+        """Whether such a job is the first that waits for its accelerator types, so that it is promised a place."""
+        return len(self._first) < MOST_PROMISES and _key(demand) not in self._first
+
+    def promise(self, job_id: str, demand: Demand, length_ns: float, now_ns: int) -> Kept:
+        """Keep the place where the job fits soonest."""
+        self._first.add(_key(demand))
+        kept = _soonest(demand, now_ns)
         for place in kept.places:
-            place.promise(job_id, needs, kept.at_ns, kept.at_ns + length_ns)
+            place.promise(job_id, demand.needs, kept.at_ns, kept.at_ns + length_ns)
         return kept
 
-    def _vacated(self, needs: Needs, until_ns: float) -> tuple[Place, ...]:
-        capable = self._inventory.capable(needs)
-        vacated = [place for place in self._inventory.vacated if self._inventory.shelf_of(place) in capable]
-        if not any(place.will_admit(needs, until_ns) for place in vacated):
+    def _vacated(self, demand: Demand, until_ns: float) -> tuple[Place, ...]:
+        needs = demand.needs
+        coming = [place for place in self._inventory.vacated if place.will_admit(needs, until_ns)]
+        if not any(self._inventory.shelf_of(place) in demand.shelves for place in coming):
             return ()
-        for _, shelves in self._inventory.choices(needs):
+        for shelves in demand.choices:
             for team in teams(shelves).values():
-                here = vacated if needs.nodes == 1 else [place for shelf in team for place in shelf.places]
+                here = coming if needs.nodes == 1 else [place for shelf in team for place in shelf.places]
                 fits = [p for p in here if self._inventory.shelf_of(p) in team and p.will_admit(needs, until_ns)]
                 if len(fits) >= needs.nodes:
                     # Nodes that nobody has to leave come last: they are of use to others until then.
@@ -72,22 +71,28 @@ class Backfill:
                     return tuple(fits[: needs.nodes])
         return ()
 
-    def _soonest(self, needs: Needs, now_ns: int) -> Kept:
-        """Of all capable teams, the nodes on which the last of its parts fits soonest."""
-        best = None
-        for choice, shelves in self._inventory.choices(needs):
-            for team in teams(shelves).values():
-                ranked = sorted(
-                    (place.later(needs), choice, *_steady(needs, shelf, place), place)
-                    for shelf in team
-                    for place in shelf.places
-                )[: needs.nodes]
-                if len(ranked) == needs.nodes and (best is None or ranked[-1] < best[-1]):
-                    best = ranked
-        assert best is not None, "a job that no nodes could run is promised none"
-        unknown_holder, unknown_ends, at_ns = best[-1][0]
-        at_ns = SOME_DAY if unknown_holder or unknown_ends else max(at_ns, float(now_ns))
-        return Kept(places=tuple(one[-1] for one in best), at_ns=at_ns)
+
+def _key(demand: Demand) -> Key:
+    needs = demand.needs
+    return frozenset(shelf.node.accelerator for shelf in demand.shelves), needs.any_gpu, needs.labels
+
+
+def _soonest(demand: Demand, now_ns: int) -> Kept:
+    """Of all capable teams, the nodes on which the last of its parts fits soonest."""
+    needs, best = demand.needs, None
+    for choice, shelves in enumerate(demand.choices):
+        for team in teams(shelves).values():
+            ranked = sorted(
+                (place.later(needs), choice, *_steady(needs, shelf, place), place)
+                for shelf in team
+                for place in shelf.places
+            )[: needs.nodes]
+            if best is None or ranked[-1] < best[-1]:
+                best = ranked
+    assert best is not None, "a job that no nodes could run is promised none"
+    unknown_holder, unknown_ends, at_ns = best[-1][0]
+    at_ns = SOME_DAY if unknown_holder or unknown_ends else max(at_ns, float(now_ns))
+    return Kept(places=tuple(one[-1] for one in best), at_ns=at_ns)
 
 
 def _steady(needs: Needs, shelf: Shelf, place: Place) -> tuple[tuple[bool, bool, bool], str, str]:

@@ -19,6 +19,20 @@ Rank = tuple[bool, int, int, str, str]
 """Of places that fit, the lower is taken: a GPU in part used before a whole one, then the fullest, then by name."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Demand:
+    """Needs, and the shelves whose nodes could meet them if they were empty.
+
+    Attributes:
+        shelves: all of them; empty when no nodes ever could.
+        choices: the same by the job's order of preference; all in one when any type will do.
+    """
+
+    needs: Needs
+    shelves: tuple[Shelf, ...]
+    choices: tuple[tuple[Shelf, ...], ...]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Found:
     """Where a job fits now: its places, and which of its preferences that is, from 0."""
@@ -73,8 +87,9 @@ class Shelf:
 
     def has_gpu_for(self, needs: Needs) -> bool:
         """Whether any of its nodes has the GPUs free, whatever else such a job needs."""
-        share_there = bool(needs.share) and bool(self._by_share) and self._by_share[-1][0] >= needs.share
-        return share_there or self._by_gpus[-1][0] >= (1 if needs.share else needs.gpus)
+        if not needs.share:
+            return self._by_gpus[-1][0] >= needs.gpus
+        return self._by_gpus[-1][0] > 0 or (bool(self._by_share) and self._by_share[-1][0] >= needs.share)
 
     @staticmethod
     def _from(entries: list[tuple[int, int, str, str]], amount: int, cpus: int) -> Iterator[tuple[int, int, str, str]]:
@@ -122,7 +137,7 @@ class Inventory:
             shelf.add(place)
             self._shelf_of[node.node_id] = shelf
         self.shelves = tuple(shelves.values())
-        self._capable: dict[Needs, tuple[Shelf, ...]] = {}
+        self._suitable: dict[tuple[object, ...], tuple[Shelf, ...]] = {}
 
     def _kind(self, node: NodeView) -> tuple[object, ...]:
         labels = tuple(node.labels.get(key) for key in self._keys)
@@ -151,37 +166,45 @@ class Inventory:
         if place not in self.vacated:
             self.vacated.append(place)
 
-    def capable(self, needs: Needs) -> tuple[Shelf, ...]:
-        """The shelves whose nodes could run a part of such a job if they were empty, and all parts together."""
-        known = self._capable.get(needs)
-        if known is None:
-            fits = [shelf for shelf in self.shelves if suits(needs, shelf.node) and shelf.whole.fits(needs)]
-            large = [team for team in teams(fits).values() if sum(len(one.places) for one in team) >= needs.nodes]
-            known = self._capable[needs] = tuple(shelf for team in large for shelf in team)
-        return known
+    def claim(self, places: Iterable[Place], job_id: str, needs: Needs, until_ns: float) -> None:
+        """Keep what is free or being vacated on some nodes for a job."""
+        for place in places:
+            place.claim(job_id, needs, until_ns)
+            if place in self.vacated and place.room.node.gpus_total and not place.has_gpus_coming:
+                self.vacated.remove(place)
 
-    def choices(self, needs: Needs) -> list[tuple[int, tuple[Shelf, ...]]]:
-        """The capable shelves by the job's order of preference, its preferences counted from 0."""
-        capable = self.capable(needs)
-        if not needs.accelerators:
-            return [(0, capable)]
-        return [
-            (number, tuple(shelf for shelf in capable if shelf.node.accelerator == accelerator))
-            for number, accelerator in enumerate(needs.accelerators)
-        ]
+    def demand(self, needs: Needs) -> Demand:
+        """Look up where such a job could ever run."""
+        key = needs.accelerators, needs.any_gpu, needs.labels
+        suitable = self._suitable.get(key)
+        if suitable is None:
+            suitable = self._suitable[key] = tuple(shelf for shelf in self.shelves if suits(needs, shelf.node))
+        shelves = tuple(shelf for shelf in suitable if shelf.whole.fits(needs))
+        if needs.nodes > 1:
+            large = [team for team in teams(shelves).values() if sum(len(one.places) for one in team) >= needs.nodes]
+            shelves = tuple(shelf for team in large for shelf in team)
+        choices: tuple[tuple[Shelf, ...], ...] = (shelves,)
+        if len(needs.accelerators) > 1:
+            choices = tuple(
+                tuple(shelf for shelf in shelves if shelf.node.accelerator == accelerator)
+                for accelerator in needs.accelerators
+            )
+        return Demand(needs=needs, shelves=shelves, choices=choices)
 
-    def find(self, needs: Needs, until_ns: float) -> Found | None:
-        """Where such a job could run from now until then; ``None`` when nowhere.
 
-        Its accelerator types are tried in its order of preference. Of the nodes that fit, those without a GPU come
-        first for a job that needs none; real ones come before simulated ones, the head last, and the fullest first,
-        so that larger places stay whole.
-        """
-        for number, shelves in self.choices(needs):
-            places = _gang(needs, until_ns, shelves) if needs.nodes > 1 else _single(needs, until_ns, shelves)
-            if places:
-                return Found(choice=number, places=places)
-        return None
+def find(demand: Demand, until_ns: float) -> Found | None:
+    """Where such a job could run from now until then; ``None`` when nowhere.
+
+    Its accelerator types are tried in its order of preference. Of the nodes that fit, those without a GPU come first
+    for a job that needs none; real ones come before simulated ones, the head last, and the fullest first, so that
+    larger places stay whole.
+    """
+    needs = demand.needs
+    for number, shelves in enumerate(demand.choices):
+        places = _gang(needs, until_ns, shelves) if needs.nodes > 1 else _single(needs, until_ns, shelves)
+        if places:
+            return Found(choice=number, places=places)
+    return None
 
 
 def suits(needs: Needs, node: NodeView) -> bool:
@@ -202,7 +225,7 @@ def _single(needs: Needs, until_ns: float, shelves: Sequence[Shelf]) -> tuple[Pl
     best: tuple[tuple[bool, bool, bool], Rank, Place] | None = None
     for shelf in shelves:
         kind = kind_rank(needs, shelf.node)
-        if best is not None and kind > best[0]:
+        if (best is not None and kind > best[0]) or not shelf.has_gpu_for(needs):
             continue
         found = next(shelf.fitting(needs, until_ns), None)
         if found is not None and (best is None or (kind, found[0]) < best[:2]):

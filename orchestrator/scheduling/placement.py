@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from orchestrator.lifecycle import JobRecord
 from orchestrator.quotas import Quota
 from orchestrator.scheduling.backfill import Backfill
-from orchestrator.scheduling.inventory import Found, Inventory
+from orchestrator.scheduling.inventory import Demand, Inventory, find
 from orchestrator.scheduling.limits import Limits
 from orchestrator.scheduling.line import Line, order
 from orchestrator.scheduling.preemption import Eviction, Preemptor
-from orchestrator.scheduling.reasons import (
-    why_claimed,
-    why_here,
-    why_later,
-    why_preempted,
-    why_promised,
-)
+from orchestrator.scheduling.reasons import Explainer, why_claimed, why_here, why_preempted, why_promised
 from orchestrator.scheduling.refusals import why_never
 from orchestrator.scheduling.room import Needs, needs_of
 from orchestrator.scheduling.snapshot import ClusterView
@@ -111,20 +106,27 @@ def decide(snapshot: Snapshot) -> Decisions:
     return _Round(snapshot).run()
 
 
-@dataclass(kw_only=True, slots=True)
+UNLIMITED_S = sys.float_info.max
+"""Stands for no time limit where limits are compared, seconds: above each, and below what has not been refused yet."""
+
+
+@dataclass(kw_only=True, slots=True, eq=False)
 class _Kin:
     """The queued jobs of the same needs, and what was found out for the first of them: room only shrinks.
 
     Attributes:
-        refused_s: the shortest time limit for which there was no room; ``None`` before there was one.
-        answer: what those are told for whom no room is kept, and whether they wait in vain.
-        unclaimed: whether what is being vacated is known not to be enough.
+        refused_s: the shortest time limit for which there was no room, seconds; ``inf`` before there was one.
+        unkept: whether no room is kept for another of them: none is being vacated, and another was promised some.
+        reason: what those are told for whom no room is kept; ``impossible``: whether they wait in vain.
     """
 
     needs: Needs
-    refused_s: float | None = None
-    answer: tuple[str, bool] | None = None
-    unclaimed: bool = False
+    gpu_parts: int
+    demand: Demand | None = None
+    refused_s: float = math.inf
+    unkept: bool = False
+    reason: str = ""
+    impossible: bool = False
 
 
 class _Round:
@@ -142,22 +144,36 @@ class _Round:
             self._inventory.lodge(tenant, job.attempts[-1].nodes)
             self._count(job, tenant.needs)
         self._backfill, self._preemptor = Backfill(self._inventory), Preemptor(self._inventory)
+        self._explainer = Explainer()
+        self._placements: list[Placement] = []
         self._preemptions: list[Preemption] = []
 
     def run(self) -> Decisions:
-        placements: list[Placement] = []
-        waiting: list[Waiting] = []
+        later: list[tuple[str, _Kin, str | None]] = []
         for job in self._line:
-            kin = self._kin_of[job.spec.job_id]
-            over = self._limits.refusal(job, kin.needs.gpu_parts)
-            if over is not None:
-                waiting.append(Waiting(job_id=job.spec.job_id, reason=over, impossible=False))
-            elif (found := self._find(job, kin)) is not None:
-                placements.append(self._start(job, kin.needs, found))
-            else:
-                reason, impossible = self._keep_room(job, kin)
-                waiting.append(Waiting(job_id=job.spec.job_id, reason=reason, impossible=impossible))
-        return Decisions(placements=tuple(placements), preemptions=tuple(self._preemptions), waiting=tuple(waiting))
+            spec = job.spec
+            kin = self._kin_of[spec.job_id]
+            reason = self._limits.refusal(job, kin.gpu_parts)
+            if reason is None:
+                limit_s = spec.schedule.time_limit_s or UNLIMITED_S
+                if limit_s < kin.refused_s and self._start(job, kin, limit_s):
+                    continue
+                if not kin.unkept or not self._preemptor.is_idle(spec.schedule.priority):
+                    reason = self._keep_room(job, kin)
+            later.append((spec.job_id, kin, reason))
+        for kin in self._kin.values():
+            self._explain(kin)
+        waiting = [
+            Waiting(
+                job_id=job_id,
+                reason=kin.reason if reason is None else reason,
+                impossible=kin.impossible and reason is None,
+            )
+            for job_id, kin, reason in later
+        ]
+        return Decisions(
+            placements=tuple(self._placements), preemptions=tuple(self._preemptions), waiting=tuple(waiting)
+        )
 
     def _group(self, job: JobRecord) -> _Kin:
         resources = job.spec.resources
@@ -166,61 +182,67 @@ class _Round:
         key = resources.accelerators, *sizes, labels
         kin = self._kin.get(key)
         if kin is None:
-            kin = self._kin[key] = _Kin(needs=needs_of(job.spec))
+            kin = self._kin[key] = _Kin(needs=(needs := needs_of(job.spec)), gpu_parts=needs.gpu_parts)
         return kin
 
     def _count(self, job: JobRecord, needs: Needs) -> None:
         self._line.charge(job.user, needs.gpu_parts)
         self._limits.hold(job, needs.gpu_parts)
 
-    def _find(self, job: JobRecord, kin: _Kin) -> Found | None:
-        limit_s = job.spec.schedule.time_limit_s or math.inf
-        if kin.refused_s is not None and limit_s >= kin.refused_s:
-            return None
-        found = self._inventory.find(kin.needs, self._now_ns + limit_s * 1e9)
+    def _start(self, job: JobRecord, kin: _Kin, limit_s: float) -> bool:
+        """Start a job where it fits; ``False`` when that is nowhere."""
+        if kin.demand is None:
+            kin.demand = self._inventory.demand(kin.needs)
+        needs, end_ns = kin.needs, ends(job, self._now_ns)
+        found = find(kin.demand, end_ns)
         if found is None:
             kin.refused_s = limit_s
-        return found
-
-    def _start(self, job: JobRecord, needs: Needs, found: Found) -> Placement:
-        end_ns = ends(job, self._now_ns)
-        nodes = [place.room.node for place in found.places]
+            return False
         lender = next(filter(None, (place.lender(needs, end_ns) for place in found.places)), None)
+        nodes = [place.room.node for place in found.places]
+        why = why_here(needs, found.choice, nodes, lender)
+        node_ids = tuple(node.node_id for node in nodes)
+        self._placements.append(Placement(job_id=job.job_id, nodes=node_ids, accelerator=nodes[0].accelerator, why=why))
         self._inventory.take(found.places, Tenant(job=job, needs=needs, end_ns=end_ns))
         self._count(job, needs)
-        return Placement(
-            job_id=job.job_id,
-            nodes=tuple(node.node_id for node in nodes),
-            accelerator=nodes[0].accelerator,
-            why=why_here(needs, found.choice, nodes, lender),
-        )
+        return True
 
-    def _keep_room(self, job: JobRecord, kin: _Kin) -> tuple[str, bool]:
-        """Keep what room can be kept for a job that fits nowhere now; returns what it is told, and if it is in vain."""
-        needs = kin.needs
-        if not self._inventory.capable(needs):
-            kin.answer = kin.answer or (why_never(needs, self._snapshot.cluster, self._inventory), True)
-            return kin.answer
-        length_ns = ends(job, 0)
-        kept = None if kin.unclaimed else self._backfill.claim(job.job_id, needs, length_ns, self._now_ns)
-        if kept is not None:
-            return why_claimed(kept.places), False
-        kin.unclaimed = True
-        eviction = self._preemptor.evict(needs, job.spec.schedule.priority, self._now_ns)
-        if eviction is not None:
-            return self._evict(job, needs, eviction), False
-        if kin.answer is None:
-            kin.answer = why_later(needs, self._inventory), False
-        kept = self._backfill.promise(job.job_id, needs, length_ns, self._now_ns)
-        if kept is not None:
-            return f"{kin.answer[0]}; {why_promised(kept.places, kept.at_ns, self._now_ns)}", False
-        return kin.answer
+    def _keep_room(self, job: JobRecord, kin: _Kin) -> str | None:
+        """Keep what room can be kept for a job that fits nowhere now; returns what it is told then."""
+        demand, now_ns = kin.demand, self._now_ns
+        if demand is None or not demand.shelves:
+            kin.unkept = True
+            return None
+        length_ns, reason = ends(job, 0), None
+        if not kin.unkept:
+            claimed = self._backfill.claim(job.job_id, demand, length_ns, now_ns)
+            if claimed is not None:
+                return why_claimed(claimed.places)
+        if not self._preemptor.is_idle(job.spec.schedule.priority):
+            eviction = self._preemptor.evict(demand, job.spec.schedule.priority, now_ns)
+            if eviction is not None:
+                return self._evict(job, demand, eviction)
+        if not kin.unkept and self._backfill.is_first(demand):
+            why = Explainer().why_later(demand)
+            kept = self._backfill.promise(job.job_id, demand, length_ns, now_ns)
+            reason = f"{why}; {why_promised(kept.places, kept.at_ns, now_ns)}"
+        kin.unkept = True
+        return reason
 
-    def _evict(self, job: JobRecord, needs: Needs, eviction: Eviction) -> str:
-        for place in eviction.places:
-            place.claim(job.job_id, needs, ends(job, self._now_ns))
+    def _evict(self, job: JobRecord, demand: Demand, eviction: Eviction) -> str:
+        self._inventory.claim(eviction.places, job.job_id, demand.needs, ends(job, self._now_ns))
         nodes = [place.room.node for place in eviction.places]
         for tenant in eviction.victims:
             reason = why_preempted(tenant.job, job, nodes)
             self._preemptions.append(Preemption(job_id=tenant.job.job_id, for_job=job.job_id, reason=reason))
         return why_claimed(eviction.places)
+
+    def _explain(self, kin: _Kin) -> None:
+        """Why those wait for whom no room is kept: by what is free now that all is decided."""
+        if kin.demand is None or not kin.unkept:
+            return
+        kin.impossible = not kin.demand.shelves
+        if kin.impossible:
+            kin.reason = why_never(kin.needs, self._snapshot.cluster, self._inventory)
+        else:
+            kin.reason = self._explainer.why_later(kin.demand)

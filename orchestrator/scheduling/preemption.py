@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from orchestrator.scheduling.inventory import Inventory, Shelf, kind_rank, teams
+from orchestrator.scheduling.inventory import Demand, Inventory, Shelf, kind_rank, teams
 from orchestrator.scheduling.room import Needs
 from orchestrator.scheduling.tenancy import Place, Tenant
 
-MOST_PREEMPTORS = 16
+MOST_PREEMPTORS = 8
 """Jobs that others make room for in one decision, so that it ends in time; the next decision goes on."""
 
 Price = tuple[int, list[int], int, int]
@@ -30,16 +32,22 @@ class Preemptor:
     def __init__(self, inventory: Inventory) -> None:
         self._inventory = inventory
         self._lowest = min((_priority(tenant) for tenant in self._tenants() if _may_leave(tenant)), default=None)
-        self._none_for: set[Needs] = set()
+        self._none_for: defaultdict[tuple[object, ...], list[Needs]] = defaultdict(list)
         self._times = 0
 
-    def evict(self, needs: Needs, priority: int, now_ns: int) -> Eviction | None:
+    def is_idle(self, priority: int) -> bool:
+        """Whether nothing that runs could make room for a job of this priority, whatever it needs."""
+        return self._lowest is None or priority <= self._lowest or self._times >= MOST_PREEMPTORS
+
+    def evict(self, demand: Demand, priority: int, now_ns: int) -> Eviction | None:
         """Make room for such a job now; ``None`` when no set of victims of lower priority would."""
-        if self._lowest is None or priority <= self._lowest or self._times >= MOST_PREEMPTORS:
+        needs = demand.needs
+        failed = self._none_for[needs.accelerators, needs.labels, needs.nodes]
+        if any(_is_less(one, needs) for one in failed):
             return None
-        found = None if needs in self._none_for else self._cheapest(needs, priority, now_ns)
+        found = _cheapest(demand, priority, now_ns)
         if found is None or not found.victims:
-            self._none_for.add(needs)
+            failed.append(needs)
             return None
         self._times += 1
         for place in self._inventory.places.values():
@@ -53,26 +61,39 @@ class Preemptor:
     def _tenants(self) -> Iterable[Tenant]:
         return (tenant for place in self._inventory.places.values() for tenant in place.tenants)
 
-    def _cheapest(self, needs: Needs, priority: int, now_ns: int) -> Eviction | None:
-        best: tuple[tuple[object, ...], Eviction] | None = None
-        for choice, shelves in self._inventory.choices(needs):
-            for team in teams(shelves).values():
-                offers = []
-                for shelf in team:
-                    for place in shelf.places:
-                        leaving = _victims(place, needs, priority, now_ns)
-                        if leaving is not None:
-                            offers.append((_price(leaving), *_steady(needs, shelf, place), leaving, place))
-                if len(offers) < needs.nodes:
-                    continue
-                offers.sort(key=lambda offer: offer[:-2])
-                taken = offers[: needs.nodes]
-                victims = {tenant.job.job_id: tenant for offer in taken for tenant in offer[-2]}
-                leaving = [victims[job_id] for job_id in sorted(victims)]
-                rank = (_price(leaving), choice, taken[0][1:-2])
-                if best is None or rank < best[0]:
-                    best = rank, Eviction(places=tuple(offer[-1] for offer in taken), victims=tuple(leaving))
-        return None if best is None else best[1]
+
+def _cheapest(demand: Demand, priority: int, now_ns: int) -> Eviction | None:
+    needs = demand.needs
+    best: tuple[tuple[object, ...], Eviction] | None = None
+    for choice, shelves in enumerate(demand.choices):
+        for team in teams(shelves).values():
+            offers = _offers(needs, team, priority, now_ns)[: needs.nodes]
+            if len(offers) < needs.nodes:
+                continue
+            by_id = {tenant.job.job_id: tenant for offer in offers for tenant in offer[-2]}
+            victims = [by_id[job_id] for job_id in sorted(by_id)]
+            rank = _price(victims), choice, offers[0][1:-2]
+            if best is None or rank < best[0]:
+                best = rank, Eviction(places=tuple(offer[-1] for offer in offers), victims=tuple(victims))
+    return None if best is None else best[1]
+
+
+def _offers(needs: Needs, team: Sequence[Shelf], priority: int, now_ns: int) -> list[tuple[Any, ...]]:
+    """The nodes that could be vacated, the cheapest first: price, what tells equals apart, victims, place."""
+    offers = []
+    for shelf in team:
+        for place in shelf.places:
+            leaving = _victims(place, needs, priority, now_ns)
+            if leaving is not None:
+                node = place.room.node
+                offers.append((_price(leaving), kind_rank(needs, node), node.name, node.node_id, leaving, place))
+    return sorted(offers, key=lambda offer: offer[:-2])
+
+
+def _is_less(one: Needs, other: Needs) -> bool:
+    """Whether the one, of the same kind, asks for no more than the other: where it has no room, the other has none."""
+    memory = (one.memory or 0) <= (other.memory or 0)
+    return one.gpus <= other.gpus and one.share <= other.share and one.cpus <= other.cpus and memory
 
 
 def _victims(place: Place, needs: Needs, priority: int, now_ns: int) -> list[Tenant] | None:
@@ -85,6 +106,8 @@ def _victims(place: Place, needs: Needs, priority: int, now_ns: int) -> list[Ten
     if place.will_admit(needs, now_ns):
         return []
     able = [tenant for tenant in place.tenants if _may_leave(tenant) and _priority(tenant) < priority]
+    if not able:
+        return None
     # The least important first; and the largest first, in case one leaves more room than several.
     by_rank = sorted(able, key=lambda one: (_priority(one), -_started_ns(one), one.job.job_id))
     by_size = sorted(by_rank, key=lambda one: -one.needs.gpu_parts)
@@ -94,13 +117,12 @@ def _victims(place: Place, needs: Needs, priority: int, now_ns: int) -> list[Ten
 
 def _enough(place: Place, needs: Needs, able: Sequence[Tenant]) -> list[Tenant] | None:
     """The first so many that make room, less those that need not have left."""
-    room, leaving = (place.coming or place.room).copy(), []
+    leaving: list[Tenant] = []
     for tenant in able:
-        room.give(tenant.needs)
         leaving.append(tenant)
-        if room.fits(needs):
+        if _makes_room(place, needs, leaving):
             break
-    if not room.fits(needs):
+    else:
         return None
     for tenant in reversed(leaving[:-1]):
         others = [one for one in leaving if one is not tenant]
@@ -110,19 +132,24 @@ def _enough(place: Place, needs: Needs, able: Sequence[Tenant]) -> list[Tenant] 
 
 
 def _makes_room(place: Place, needs: Needs, leaving: Sequence[Tenant]) -> bool:
+    """Whether the job surely fits when they have left.
+
+    Which GPU a part was of is not known. Were it guessed, a job might be made to leave whose part is of another GPU
+    than the one that is to be whole, start there again, and be made to leave again: parts become whole GPUs with the
+    last that shares any.
+    """
     room = (place.coming or place.room).copy()
+    gone = {id(tenant) for tenant in leaving}
+    staying = [one for one in place.tenants if not one.leaving and id(one) not in gone]
+    shared = any(one.needs.share for one in staying)
     for tenant in leaving:
-        room.give(tenant.needs)
+        room.give(tenant.needs, apart=shared)
     return room.fits(needs)
 
 
 def _price(leaving: Sequence[Tenant]) -> Price:
     parts = sum(tenant.needs.gpu_parts for tenant in leaving)
     return len(leaving), sorted(map(_priority, leaving)), parts, -sum(map(_started_ns, leaving))
-
-
-def _steady(needs: Needs, shelf: Shelf, place: Place) -> tuple[tuple[bool, bool, bool], str, str]:
-    return kind_rank(needs, shelf.node), place.room.node.name, place.room.node.node_id
 
 
 def _may_leave(tenant: Tenant) -> bool:

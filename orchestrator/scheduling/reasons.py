@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from orchestrator.lifecycle import JobRecord
-from orchestrator.scheduling.inventory import Inventory, Shelf, teams
-from orchestrator.scheduling.room import Needs, Room
+from orchestrator.scheduling.inventory import Demand, teams
+from orchestrator.scheduling.room import Needs
 from orchestrator.scheduling.snapshot import NodeView
 from orchestrator.scheduling.tenancy import SOME_DAY, Place
 from orchestrator.scheduling.wording import NAMED, amount, clauses, names, needed, part, wanted
@@ -32,19 +33,32 @@ def why_here(needs: Needs, choice: int, nodes: Sequence[NodeView], lender: str |
     return f"choice {choice + 1} of {len(needs.accelerators)}: {has}, and no {earlier} has room{until}"
 
 
-def why_later(needs: Needs, inventory: Inventory) -> str:
-    """What a job waits for that some nodes could run, but not now."""
-    shelves = inventory.capable(needs)
-    if needs.nodes > 1:
-        return _why_gang_later(needs, shelves)
-    for shelf in shelves:
-        for _, place in shelf.roomy(needs):
-            keeper = place.in_the_way(needs, SOME_DAY) or place.in_the_way(needs, float("inf"))
-            return f"waits for {keeper}, which comes first: the room on {place.room.node.name} is kept for it"
-    gpus = sum(shelf.node.gpus_total * len(shelf.places) for shelf in shelves)
-    if (needs.gpus == 1 or needs.share) and not any(shelf.has_gpu_for(needs) for shelf in shelves):
-        return f"waits for {wanted(needs)}: {'the only one is' if gpus == 1 else f'all {gpus} are'} busy"
-    return f"waits for {needed(needs)} on one node: {_left(needs, shelves)}"
+class Explainer:
+    """What jobs wait for. For the end of a decision, when rooms change no more: what is free is worded once."""
+
+    def __init__(self) -> None:
+        self._worded: dict[tuple[object, ...], str] = {}
+
+    def why_later(self, demand: Demand) -> str:
+        """What a job waits for that some nodes could run, but not now."""
+        needs, shelves = demand.needs, demand.shelves
+        if needs.nodes > 1:
+            return _why_gang_later(demand)
+        if any(shelf.has_gpu_for(needs) for shelf in shelves):
+            keeper = _keeper(demand)
+            if keeper is not None:
+                return f"waits for {keeper[1]}, which comes first: the room on {keeper[0]} is kept for it"
+        elif needs.gpus == 1 or needs.share:
+            gpus = sum(shelf.node.gpus_total * len(shelf.places) for shelf in shelves)
+            return f"waits for {wanted(needs)}: {'the only one is' if gpus == 1 else f'all {gpus} are'} busy"
+        return f"waits for {needed(needs)} on one node: {self._left(demand)}"
+
+    def _left(self, demand: Demand) -> str:
+        needs = demand.needs
+        key = demand.shelves, needs.gpus > 0, needs.share > 0, needs.memory is not None
+        if key not in self._worded:
+            self._worded[key] = _left(demand)
+        return self._worded[key]
 
 
 def why_promised(places: Sequence[Place], at_ns: float, now_ns: int) -> str:
@@ -67,25 +81,36 @@ def why_preempted(victim: JobRecord, job: JobRecord, nodes: Sequence[NodeView]) 
     return f"makes room on {names(nodes)} for {job.job_id}, whose priority is {theirs} and not {own}"
 
 
-def _why_gang_later(needs: Needs, shelves: Sequence[Shelf]) -> str:
+def _keeper(demand: Demand) -> tuple[str, str] | None:
+    """A node that has room now, and the job it is kept for."""
+    for shelf in demand.shelves:
+        for _, place in shelf.roomy(demand.needs):
+            job_id = place.in_the_way(demand.needs, math.inf)
+            if job_id is not None:
+                return place.room.node.name, job_id
+    return None
+
+
+def _why_gang_later(demand: Demand) -> str:
     """Counted on the nodes of the one type that comes nearest."""
+    needs = demand.needs
     counts = [
         (sum(1 for shelf in team for _ in shelf.roomy(needs)), sum(len(shelf.places) for shelf in team))
-        for team in teams(shelves).values()
+        for team in teams(demand.shelves).values()
     ]
     ready, there = max(counts)
     room = f"{ready} of {there} {'has' if ready == 1 else 'have'} room now"
     if ready >= needs.nodes:
-        room += ", some of it kept for jobs that come first"
+        room += ", kept in part for jobs that come first"
     return f"waits for {needed(needs)} on each of {needs.nodes} nodes at once: {room}"
 
 
-def _left(needs: Needs, shelves: Sequence[Shelf]) -> str:
+def _left(demand: Demand) -> str:
     """What is free on the nodes that come nearest."""
-    rooms: list[Room] = [room for shelf in shelves for room in shelf.emptiest(NAMED)]
+    rooms = [room for shelf in demand.shelves for room in shelf.emptiest(NAMED)]
     rooms.sort(key=lambda room: (-room.gpus, -room.cpus, room.node.name, room.node.node_id))
-    count = sum(len(shelf.places) for shelf in shelves)
-    return clauses([f"{room.node.name} has {amount(room, needs)} free" for room in rooms], count)
+    count = sum(len(shelf.places) for shelf in demand.shelves)
+    return clauses([f"{room.node.name} has {amount(room, demand.needs)} free" for room in rooms[:NAMED]], count)
 
 
 def _free(needs: Needs, accelerator: str | None) -> str:

@@ -59,6 +59,12 @@ class Place:
     claimed_by: str = ""
     promises: list[Promise] = field(default_factory=list)
 
+    @property
+    def has_gpus_coming(self) -> bool:
+        """Whether any GPU, or part of one, is free or being vacated that is not kept for a job."""
+        coming = self.coming or self.room
+        return coming.gpus > 0 or bool(coming.shares)
+
     def in_the_way(self, needs: Needs, until_ns: float) -> str | None:
         """The job for which room is kept that such a job would use, if it ran here until then; ``None``: no job."""
         if self.coming is not None and not self.coming.fits(needs):

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from orchestrator.cluster.local import LocalCluster
-from tests.cluster_contract import NAMES, RAY_NAMES
+from tests.cluster_contract import NAMES, SUCCESSION_NAMES
 from tests.clusters import ROOT, processes_with, quick_manifest, ray_cluster, start, wait_until, wattledger
+from tests.ray_checks import RAY_NAMES
 
 __all__ = ["ray_cluster"]
 pytestmark = pytest.mark.cluster
@@ -26,10 +27,10 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def told(ray_cluster: LocalCluster, ledger: Path) -> dict[str, str | None]:
     """What each check found wrong; ``None`` for nothing."""
     ran = subprocess.run(
-        [sys.executable, "-m", "tests.cluster_contract", ray_cluster.address, str(ledger)],
+        [sys.executable, "-m", "tests.ray_checks", ray_cluster.address, str(ledger)],
         capture_output=True,
         text=True,
-        timeout=150,
+        timeout=250,
         check=False,
         cwd=ROOT,
     )
@@ -37,7 +38,7 @@ def told(ray_cluster: LocalCluster, ledger: Path) -> dict[str, str | None]:
     return json.loads(ran.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("name", [*NAMES, *RAY_NAMES])
+@pytest.mark.parametrize("name", [*NAMES, *SUCCESSION_NAMES, *RAY_NAMES])
 def test_it_keeps_the_ports_promises(told: dict[str, str | None], name: str) -> None:
     assert told[name] is None, told[name]
 

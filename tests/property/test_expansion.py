@@ -149,6 +149,25 @@ def test_needs_of_a_submission_exist_come_first_and_are_the_same_every_time(subm
     )
 
 
+@given(manifests(), manifests())
+@settings(max_examples=50)
+def test_a_job_needs_exactly_those_that_agree_with_it_in_all_that_both_vary(first, second):
+    pair = [read({**first, "name": "first"}), read({**second, "name": "second", "needs": ["first"]})]
+    (_, before), (_, after) = expand_all(pair, accelerator_types=[], submission_id="s")
+
+    def said(job):
+        body = json.loads(job.to_json())
+        return {**{path: json.dumps(value_at(body, path)) for path in VALUES}, "seed": job.seed}
+
+    def varies(jobs, path):
+        return len({said(job)[path] for job in jobs}) > 1
+
+    both = [path for path in [*VALUES, "seed"] if varies(before, path) and varies(after, path)]
+    for job in after:
+        agreeing = [other.job_id for other in before if all(said(other)[path] == said(job)[path] for path in both)]
+        assert list(job.needs) == (agreeing or [other.job_id for other in before])
+
+
 @given(manifests())
 def test_fine_tunes_share_a_baseline_exactly_where_their_base_is_the_same(data):
     def base(job):

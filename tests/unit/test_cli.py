@@ -28,7 +28,8 @@ from tests.unit.ledger import Ledger, at, standard_entries
 from workers.contract import JobSpec
 
 VERBS = (
-    "plan", "run", "status", "report", "compare", "rollup", "sql", "compact", "targets", "doctor", "schema", "budget"
+    "plan", "run", "status", "explain", "logs", "report", "compare", "rollup", "sql", "compact", "targets", "doctor",
+    "schema", "states", "budget", "quota",
 )  # fmt: skip
 READERS = ("status", "report", "compare")
 QUICKSTART = str(ROOT / "manifests" / "quickstart.yaml")
@@ -127,7 +128,7 @@ class TestErrors:
             "this ledger has no runs yet. Start one: wattledger run manifests/quickstart.yaml --local\n"
         )
 
-    @pytest.mark.parametrize("verb", READERS)
+    @pytest.mark.parametrize("verb", ["report", "compare"])
     def test_an_unknown_run_is_answered_with_those_there_are(self, call: Call, ledger: Path, verb: str) -> None:
         told = call(verb, "nightly", "--home", ledger)
         assert (told.code, told.out) == (2, "")
@@ -187,7 +188,11 @@ class TestHelp:
     @pytest.mark.parametrize(
         ("verb", "option", "variable"),
         [
-            *((verb, "--home", "WATTLEDGER_HOME") for verb in VERBS if verb not in ("schema", "budget")),
+            *(
+                (verb, "--home", "WATTLEDGER_HOME")
+                for verb in VERBS
+                if verb not in ("schema", "states", "budget", "quota")
+            ),
             *((verb, "--prometheus", "WATTLEDGER_PROMETHEUS_URL") for verb in ("run", "report", "compare")),
             *((verb, "--address", "RAY_ADDRESS") for verb in ("run", "plan")),
         ],
@@ -308,10 +313,10 @@ class TestReads:
         assert call("report", "--json") == told
 
     def test_status_as_json_has_each_job_with_its_attempts(self, call: Call, ledger: Path) -> None:
-        done, failed = json.loads(call("status", "--json", "--home", ledger).out)
+        done, failed = json.loads(call("status", "--json", "--home", ledger).out)["jobs"]
         assert (done["job_id"], done["run_id"], done["state"], done["reason"]) == ("j", "study-1", "succeeded", None)
         (attempt,) = done["attempts"]
-        assert (attempt["number"], attempt["state"], attempt["node"]) == (1, "succeeded", "f00d")
+        assert (attempt["number"], attempt["state"], attempt["nodes"]) == (1, "succeeded", ["f00d"])
         assert (failed["state"], failed["reason"], failed["attempts"]) == ("failed", f"no {MARKUP}", [])
         assert done["progress"] is None
 
@@ -335,20 +340,26 @@ class TestReads:
         self, call: Call, ledger: Path
     ) -> None:
         told = call("status", "--home", ledger)
-        (line,) = [line for line in told.out.splitlines() if line.startswith("k ")]
+        (line,) = [line for line in told.out.splitlines() if line.startswith("–  k ")]
         assert line.count(MARKUP) == 2, "the model and the reason"
         assert f"model {MARKUP} is not in the registry" in call("report", "--why", "--home", ledger).out
 
     def test_a_run_whose_controller_is_gone_is_settled_before_it_is_reported(self, call: Call, tmp_path: Path) -> None:
         with contextlib.closing(Store(tmp_path / "state.db")) as store:
             record = RunRecord(
-                run_id="r", name="n", manifest="", submitted_ns=1, host=socket.gethostname(), pid=os.getpid()
+                run_id="r",
+                name="n",
+                manifest="",
+                submitted_ns=1,
+                host=socket.gethostname(),
+                pid=os.getpid(),
+                bound=True,
             )
             store.submit(record, [JobSpec(job_id="j", task="digits", model="tiny/vit")])
         (row,) = json.loads(call("report", "--json", "--home", tmp_path).out)
         assert row["state"] == "failed"
-        (job,) = json.loads(call("status", "--json", "--home", tmp_path).out)
-        assert job["reason"] == "its controller ended without finishing it; submit the manifest again"
+        (job,) = json.loads(call("status", "--json", "--home", tmp_path).out)["jobs"]
+        assert job["reason"] == "the process it was bound to ended without finishing it; submit the manifest again"
 
 
 class TestSmallVerbs:
@@ -426,8 +437,8 @@ class TestProcess:
 
     def test_a_narrow_terminal_is_told_what_there_was_no_room_for(self, ledger: Path) -> None:
         out = on_terminal(105, "status", "--home", str(ledger))
-        assert "no room for: attempt (widen the terminal, or use --json)" in out
-        assert "seed" in out.splitlines()[1]
+        assert "no room for: model, seed, attempt (widen the terminal, or use --json)" in out
+        assert "phase" in out.splitlines()[1]
         assert "attempt" not in out.splitlines()[1]
         wide = on_terminal(220, "status", "--home", str(ledger))
         assert "no room for" not in wide

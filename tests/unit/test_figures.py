@@ -9,15 +9,38 @@ from hypothesis import strategies as st
 from orchestrator.compare.table import Spread, spread
 from orchestrator.report.figures import (
     energy_unit,
+    format_duration,
     format_g,
     format_interval,
     format_number,
     format_percent,
     format_spread,
+    format_time,
     format_wh,
     mass_unit,
     split_spread,
 )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, "–"),
+        (-3.0, "0 s"),
+        (119.4, "119 s"),
+        (119.6, "2 min"),
+        (7100.0, "118 min"),
+        (7500.0, "2 h 05 min"),
+        (172_799.0, "2 d 00 h"),
+        (360_000.0, "4 d 04 h"),
+    ],
+)
+def test_a_stretch_of_time_has_its_two_largest_units(seconds, text):
+    assert format_duration(seconds) == text
+
+
+def test_a_moment_is_told_in_utc_to_the_second():
+    assert format_time(1_704_110_400_999_999_999) == "2024-01-01 12:00:00Z"
 
 
 @pytest.mark.parametrize("format_one", [format_number, format_wh, format_g, format_percent])

@@ -43,10 +43,22 @@ class BoundedLock:
 
 
 class Watchdog:
-    """Ends this process when ``alive`` was not called for ``hang_s``: a call that hangs has no other way out."""
+    """Ends this process when ``alive`` was not called for ``hang_s``: a call that hangs has no other way out.
 
-    def __init__(self, hang_s: float, end: Callable[[int], object] = os._exit) -> None:
-        self._hang_s, self._end = hang_s, end
+    Args:
+        hang_s: how long is too long.
+        end: ends the process.
+        story: what is said then; ``{}`` stands for ``hang_s``.
+    """
+
+    def __init__(
+        self,
+        hang_s: float,
+        end: Callable[[int], object] = os._exit,
+        *,
+        story: str = "a driver has not answered for {} s: this agent ends.",
+    ) -> None:
+        self._hang_s, self._end, self._story = hang_s, end, story
         self._alive_s = time.monotonic()
         self._stop = threading.Event()
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
@@ -62,6 +74,6 @@ class Watchdog:
     def _watch(self) -> None:
         while not self._stop.wait(self._hang_s / 4):
             if time.monotonic() - self._alive_s > self._hang_s:
-                sys.stderr.write(f"a driver has not answered for {self._hang_s:g} s: this agent ends.\n")
+                sys.stderr.write(f"{self._story.format(f'{self._hang_s:g}')}\n")
                 self._end(MeterError.exit_code)
                 return
