@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from orchestrator.cluster.port import Cluster, Ended
 from orchestrator.lifecycle import IllegalTransitionError, JobState, Stop
@@ -27,11 +27,11 @@ RECONSIDER_NS = 5 * NS_PER_S
 
 
 class Controller:
-    """Drives the jobs of one run, or all that are bound to no process, to their ends. For one thread.
+    """Drives the jobs of some runs, or all that are bound to no process, to their ends. For one thread.
 
     Args:
         store: the decisions; ``cluster``: where attempts run.
-        run_id: the only run it drives.
+        run_ids: the only runs it drives.
         clock_ns: the time, ns since the epoch.
         patience_s: a job that no node could run, were it empty, fails after so long; ``None``: it waits for ever.
 
@@ -46,13 +46,13 @@ class Controller:
         store: Store,
         cluster: Cluster,
         *,
-        run_id: str | None = None,
+        run_ids: Collection[str] = (),
         clock_ns: Callable[[], int] = time.time_ns,
         patience_s: float | None = None,
     ) -> None:
         self._store, self._cluster, self._clock_ns = store, cluster, clock_ns
         self._patience_ns = None if patience_s is None else round(patience_s * NS_PER_S)
-        self._mirror = Mirror(store, run_id=run_id)
+        self._mirror = Mirror(store, run_ids=run_ids)
         self._ends: dict[tuple[str, int], Ended] = {}  # not noted yet
         self._held: set[str] = set()  # jobs with an attempt on the cluster
         self._told: dict[str, Stop] = {}  # what attempts were asked, by job

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from itertools import chain
 from typing import TypeVar
 
@@ -20,7 +20,7 @@ _FORGOTTEN_NS = 20 * 86_400 * NS_PER_S
 
 
 class Mirror:
-    """What one controller drives: the jobs of one run, or all that are not bound to a process.
+    """What one controller drives: the jobs of some runs, or all that are not bound to a process.
 
     Attributes:
         jobs: the unfinished ones, by id, in the order they came.
@@ -28,8 +28,8 @@ class Mirror:
         leaving: what those were asked that are to leave their places, by id.
     """
 
-    def __init__(self, store: Store, *, run_id: str | None) -> None:
-        self._store, self._run_id = store, run_id
+    def __init__(self, store: Store, *, run_ids: Collection[str] = ()) -> None:
+        self._store, self._run_ids = store, frozenset(run_ids)
         self.jobs: dict[str, JobRecord] = {}
         self.states: dict[str, JobState] = {}
         self.leaving: dict[str, Stop] = {}
@@ -48,7 +48,7 @@ class Mirror:
         if last == self._event:
             return set()
         if self._event is None:
-            changed = self._store.jobs(run_id=self._run_id, unfinished=True)
+            changed = self._store.jobs(unfinished=True)
         else:
             changed = self._store.jobs_changed(after_event=self._event)
         self._event = last
@@ -61,7 +61,7 @@ class Mirror:
         if job.job_id in self.states:
             self.states[job.job_id] = job.state
         self._doubtful |= self._children.get(job.job_id, set())
-        is_ours = not job.bound if self._run_id is None else job.run_id == self._run_id
+        is_ours = job.run_id in self._run_ids if self._run_ids else not job.bound
         before = self.jobs.get(job.job_id)
         if before is not None and before.state.holds_place:
             self._count(job, job.attempts[len(before.attempts) - 1])

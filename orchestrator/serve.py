@@ -85,7 +85,7 @@ class Server:
     ) -> None:
         self._options, self._store, self._cluster, self._targets_url = options, store, cluster, targets_url
         self._on_ready = on_ready
-        self._controller = Controller(store, cluster, run_id=options.run_ids[0] if options.run_ids else None)
+        self._controller = Controller(store, cluster, run_ids=options.run_ids)
         self._started_ns = time.time_ns()
         self._next_beat_s = self._next_clocks_s = 0.0
         self._seen, self._open = -1, frozenset[str]()

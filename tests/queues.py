@@ -82,7 +82,7 @@ class Queue:
         store = kind(self.path)
         self._stores.append(store)
         self.controller = Controller(
-            store, self.cluster, run_id=run_id, clock_ns=self.cluster.clock, patience_s=patience_s
+            store, self.cluster, run_ids=[run_id] if run_id else (), clock_ns=self.cluster.clock, patience_s=patience_s
         )
         self.controller.adopt()
         return self.controller

@@ -28,8 +28,8 @@ from tests.unit.ledger import Ledger, at, standard_entries
 from workers.contract import JobSpec
 
 VERBS = (
-    "plan", "run", "status", "explain", "logs", "report", "compare", "rollup", "sql", "compact", "targets", "doctor",
-    "schema", "states", "budget", "quota",
+    "plan", "run", "submit", "cancel", "up", "down", "status", "explain", "logs", "report", "compare", "rollup", "sql",
+    "compact", "targets", "doctor", "schema", "states", "budget", "quota",
 )  # fmt: skip
 READERS = ("status", "report", "compare")
 QUICKSTART = str(ROOT / "manifests" / "quickstart.yaml")
@@ -194,7 +194,7 @@ class TestHelp:
                 if verb not in ("schema", "states", "budget", "quota")
             ),
             *((verb, "--prometheus", "WATTLEDGER_PROMETHEUS_URL") for verb in ("run", "report", "compare")),
-            *((verb, "--address", "RAY_ADDRESS") for verb in ("run", "plan")),
+            *((verb, "--address", "RAY_ADDRESS") for verb in ("run", "up", "down")),
         ],
     )
     def test_each_option_shows_its_environment_variable(
