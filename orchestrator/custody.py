@@ -19,7 +19,7 @@ from workers.errors import InputError
 from workers.home import Home
 
 ORPHANED = "the process it was bound to ended without finishing it; submit the manifest again"
-_RETRY_S = 0.05
+_RETRY_S = 0.02
 
 
 def controller_name(run_id: str | None = None) -> str:

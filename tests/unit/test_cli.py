@@ -28,8 +28,8 @@ from tests.unit.ledger import Ledger, at, standard_entries
 from workers.contract import JobSpec
 
 VERBS = (
-    "plan", "run", "status", "explain", "logs", "report", "compare", "rollup", "sql", "compact", "targets", "doctor",
-    "schema", "states", "budget", "quota",
+    "plan", "run", "submit", "cancel", "up", "down", "status", "explain", "logs", "report", "compare", "rollup", "sql",
+    "compact", "targets", "doctor", "schema", "states", "budget", "quota",
 )  # fmt: skip
 READERS = ("status", "report", "compare")
 QUICKSTART = str(ROOT / "manifests" / "quickstart.yaml")

@@ -1,4 +1,4 @@
-"""A run whose controller is gone is failed with the reason; one that somebody still runs is left alone."""
+"""A run that is bound to a process that is gone is failed with the reason; one that somebody still runs is left alone."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,10 +44,10 @@ def store(home: Home) -> Iterator[Store]:
         yield opened
 
 
-def submit(store: Store, run_id: str, *, host: str = "", pid: int = 1) -> None:
+def submit(store: Store, run_id: str, *, host: str = "", pid: int = 1, bound: bool = True) -> None:
     """A run with a job that runs, one that waits and one that is done."""
     here = host or socket.gethostname()
-    record = RunRecord(run_id=run_id, name="study", manifest="", submitted_ns=1, host=here, pid=pid)
+    record = RunRecord(run_id=run_id, name="study", manifest="", submitted_ns=1, host=here, pid=pid, bound=bound)
     names = [f"{run_id}-{name}" for name in ("done", "running", "queued")]
     store.submit(record, [JobSpec(job_id=name, task="digits", model="tiny/vit") for name in names])
     for name in names[:2]:
@@ -79,7 +80,7 @@ def test_a_ledger_whose_folder_cannot_be_written_says_so(home: Home) -> None:
         pass
 
 
-def test_the_jobs_of_a_dead_controller_fail_with_the_reason_and_what_was_done_stays(store: Store, home: Home) -> None:
+def test_the_jobs_of_a_run_whose_process_is_gone_fail_with_the_reason_and_what_was_done_stays(store: Store, home: Home) -> None:
     submit(store, "r")
     settle_orphans(store, home)
     assert states(store, "r") == ["succeeded", "failed", "failed"]
@@ -89,10 +90,10 @@ def test_the_jobs_of_a_dead_controller_fail_with_the_reason_and_what_was_done_st
     assert (attempt.state, attempt.reason) == (JobState.FAILED, ORPHANED)
     assert attempt.ended_ns is not None
     assert queued.attempts == ()
-    assert ORPHANED == "its controller ended without finishing it; submit the manifest again"
+    assert ORPHANED == "the process it was bound to ended without finishing it; submit the manifest again"
 
 
-def test_a_process_that_took_over_the_number_of_a_dead_controller_does_not_save_its_run(
+def test_a_process_that_took_over_the_number_of_a_dead_one_does_not_save_its_run(
     store: Store, home: Home
 ) -> None:
     submit(store, "r", pid=os.getpid())
@@ -112,6 +113,12 @@ def test_a_run_somebody_holds_is_left_alone_until_that_process_ends(store: Store
         assert states(store, "r") == ["succeeded", "failed", "failed"]
     finally:
         end(holder)
+
+
+def test_a_run_that_is_the_queues_is_left_alone_whoever_submitted_it(store: Store, home: Home) -> None:
+    submit(store, "r", bound=False)
+    settle_orphans(store, home)
+    assert states(store, "r") == ["succeeded", "running", "queued"]
 
 
 def test_the_run_of_another_host_is_left_alone(store: Store, home: Home) -> None:
@@ -145,3 +152,31 @@ def test_nothing_is_left_of_a_run_that_was_let_go(home: Home) -> None:
     with custody(home, "r"):
         assert [path.name for path in home.run.iterdir()] == ["r.lock"]
     assert list(home.run.iterdir()) == []
+
+
+def test_one_that_is_waited_for_is_held_as_soon_as_its_process_ends(home: Home) -> None:
+    holder = hold(home, "r")
+    killer = threading.Timer(0.2, holder.kill)
+    killer.start()
+    try:
+        with custody(home, "r", wait_s=30) as ours:
+            assert ours
+            assert holder.wait(timeout=10) == -signal.SIGKILL
+    finally:
+        end(holder)
+
+
+def test_a_file_that_its_holder_removes_just_when_it_is_opened_is_no_lock(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holder, really_open = contextlib.ExitStack(), os.open
+    assert holder.enter_context(custody(home, "r"))
+
+    def open_and_let_go(path: Path, flags: int, mode: int = 0o777) -> int:
+        file = really_open(path, flags, mode)
+        holder.close()
+        return file
+
+    monkeypatch.setattr(os, "open", open_and_let_go)
+    with custody(home, "r", wait_s=30) as first, custody(home, "r") as second:
+        assert (first, second) == (True, False)
