@@ -12,7 +12,6 @@ import socket
 import subprocess
 import sys
 import termios
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -250,7 +249,7 @@ class TestPlan:
         told = call("plan", QUICKSTART, "--simulate", "T4", "--json")
         assert {job["accelerator"] for job in json.loads(told.out)["jobs"]} >= {"T4"}
 
-    def test_it_takes_under_three_seconds_and_loads_neither_ray_nor_torch(self) -> None:
+    def test_it_loads_neither_ray_nor_torch(self) -> None:
         script = (
             "import sys, atexit\n"
             "atexit.register(lambda: print(*sorted(sys.modules), file=sys.stderr))\n"
@@ -258,11 +257,9 @@ class TestPlan:
             f"sys.argv = ['wattledger', 'plan', {QUICKSTART!r}, '--json']\n"
             "main()\n"
         )
-        began_s = time.monotonic()
         ran = subprocess.run(
             [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=clean_environment()
         )
-        assert time.monotonic() - began_s < 3
         assert len(json.loads(ran.stdout)["jobs"]) == 8
         loaded = {name.partition(".")[0] for name in ran.stderr.split()}
         assert "orchestrator" in loaded
