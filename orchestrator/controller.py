@@ -27,11 +27,11 @@ RECONSIDER_NS = 5 * NS_PER_S
 
 
 class Controller:
-    """Drives the jobs of some runs, or all that are bound to no process, to their ends. For one thread.
+    """Drives jobs to their ends. For one thread.
 
     Args:
         store: the decisions; ``cluster``: where attempts run.
-        run_ids: the only runs it drives.
+        run_ids: the only runs it drives; none: all that are bound to no process.
         clock_ns: the time, ns since the epoch.
         patience_s: a job that no node could run, were it empty, fails after so long; ``None``: it waits for ever.
 

@@ -6,16 +6,16 @@ waves, and a wave starts when the one before it has ended. Order and places foll
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import itertools
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from orchestrator.lifecycle import JobRecord, JobState
 from orchestrator.scheduling.placement import Decisions, Snapshot, decide, order
-from orchestrator.scheduling.room import Needs, needs_of, whole_room
+from orchestrator.scheduling.room import UNITS, Needs, needs_of, whole_room
 from orchestrator.scheduling.snapshot import ClusterView, NodeView
 from workers.contract import Adapter, JobSpec
 
@@ -35,7 +35,7 @@ class PlannedJob:
         order: its place in the queue, from 1.
         adapter: how its weights are adapted, in a word or two: ``lora r=8``, ``full``, ``none``.
         accelerator: accelerator type it would get; ``None`` when it gets no place, or one of no known type.
-        node: name of the node; ``None`` when it gets no place.
+        node: name of the node, or of all nodes of a gang; ``None`` when it gets no place.
         simulated: whether that node's accelerators are simulated; ``None`` when it gets no place.
         wave: 1 for jobs that start at once; ``None`` when it gets no place.
         why: the reason for its place; ``None`` when it gets none.
@@ -110,74 +110,118 @@ def adapter_summary(adapter: Adapter) -> str:
     return f"lora r={adapter.rank}" if adapter.method == "lora" else adapter.method
 
 
+Lane = tuple[Needs, float | None]
+"""Jobs of the same needs and time limit start in the order of the queue."""
+
+
 class _Play:
-    """The queue as it empties. Jobs with the same needs stand in one lane: only the first few can start at once."""
+    """The queue as it empties. Of the jobs in a lane only the first few can start at once."""
 
     def __init__(self, queue: Sequence[JobRecord], cluster: ClusterView) -> None:
         self.planned = {record.job_id: _unplaced(record, number) for number, record in enumerate(queue, 1)}
+        self._records = {record.job_id: record for record in queue}
         self._cluster = cluster
         self._names = {node.node_id: node for node in cluster.alive}
-        self._lanes: dict[Needs, deque[JobRecord]] = {}
-        for record in queue:
-            self._lanes.setdefault(needs_of(record.spec), deque()).append(record)
-        self._width = {needs: _at_most(needs, cluster) for needs in self._lanes}
+        self._lanes: dict[Lane, list[tuple[int, str]]] = {}
+        self._width: dict[Lane, int] = {}
         self._on_node: dict[str, list[str]] = {}
+        # What is needed and not of this plan is there already, or whoever submits is told that it is not.
+        self._unmet = {job_id: set(record.spec.needs) & set(self._records) for job_id, record in self._records.items()}
+        self._needed_by: dict[str, list[str]] = {}
+        for job_id, unmet in self._unmet.items():
+            if not unmet:
+                self._line_up(job_id)
+                continue
+            self._tell(job_id, waits=f"waits for what it needs: {', '.join(self._records[job_id].spec.needs)}")
+            for needed in unmet:
+                self._needed_by.setdefault(needed, []).append(job_id)
 
     def run(self) -> int:
         """Place every job that has a place; returns how many waves that takes."""
-        if not self._lanes:
-            return 0
-        wave = 1
-        first = self._decide(self._cluster)
-        self._note_waits(first)
-        self._start(first, wave)
+        wave, cluster = 1, self._cluster
         empty = ClusterView(nodes=tuple(_emptied(node) for node in self._cluster.nodes))
         while self._lanes:
-            wave += 1
-            self._start(self._decide(empty), wave)
+            decisions = self._decide(cluster)
+            self._note_waits(decisions, first=wave == 1)
+            self._start(decisions, wave)
+            for placement in decisions.placements:
+                self._meet(placement.job_id)
+            wave, cluster = wave + 1, empty
         return max((job.wave or 0 for job in self.planned.values()), default=0)
 
-    def _decide(self, cluster: ClusterView) -> Decisions:
-        """The controller's own decisions over the front of each lane: what can start, and the first that cannot."""
-        front = [job for needs, lane in self._lanes.items() for job in itertools.islice(lane, self._width[needs] + 1)]
-        return decide(Snapshot(now_ns=0, cluster=cluster, queued=front))
+    def _line_up(self, job_id: str) -> None:
+        spec = self._records[job_id].spec
+        needs = needs_of(spec)
+        lane = needs, spec.schedule.time_limit_s
+        if lane not in self._width:
+            self._width[lane] = _at_most(needs, self._cluster)
+        bisect.insort(self._lanes.setdefault(lane, []), (self.planned[job_id].order, job_id))
 
-    def _note_waits(self, first: Decisions) -> None:
+    def _decide(self, cluster: ClusterView) -> Decisions:
+        """The controller's own decisions over the front of each lane: what can start, and the first two that cannot.
+
+        Two, since the first may be promised a place, which is nothing to those behind it.
+        """
+        front = [job_id for lane, queue in self._lanes.items() for _, job_id in queue[: self._width[lane] + 2]]
+        return decide(Snapshot(now_ns=0, cluster=cluster, queued=[self._records[job_id] for job_id in front]))
+
+    def _note_waits(self, decisions: Decisions, *, first: bool) -> None:
         """What holds up one job of a lane holds up all behind it; lanes that wait in vain leave the play."""
-        answers = {waiting.job_id: waiting for waiting in first.waiting}
-        for needs, lane in list(self._lanes.items()):
-            held_up = list(itertools.dropwhile(lambda job: job.job_id not in answers, lane))
-            if not held_up:
-                continue
-            answer = answers[held_up[0].job_id]
-            for job in held_up:
-                told: dict[str, Any] = {"impossible" if answer.impossible else "waits": answer.reason}
-                self.planned[job.job_id] = dataclasses.replace(self.planned[job.job_id], **told)
-            if answer.impossible:
-                del self._lanes[needs]
+        answers = {waiting.job_id: waiting for waiting in decisions.waiting}
+        for lane, queue in list(self._lanes.items()):
+            answer = None
+            for _, job_id in queue:
+                answer = answers.get(job_id, answer)
+                if answer is None:
+                    continue
+                if answer.impossible:
+                    self._give_up(job_id, answer.reason)
+                elif first:
+                    self._tell(job_id, waits=answer.reason)
+                else:
+                    break
+            if answer is not None and answer.impossible:
+                del self._lanes[lane]
+
+    def _give_up(self, job_id: str, reason: str) -> None:
+        self._tell(job_id, impossible=reason, waits=None)
+        for waiting in self._needed_by.get(job_id, ()):
+            if self.planned[waiting].impossible is None:
+                self._give_up(waiting, f"needs {job_id}, which can never run")
+
+    def _meet(self, job_id: str) -> None:
+        """Line up whoever needed only this one more."""
+        for waiting in self._needed_by.get(job_id, ()):
+            self._unmet[waiting].discard(job_id)
+            if not self._unmet[waiting] and self.planned[waiting].impossible is None:
+                self._line_up(waiting)
 
     def _start(self, decisions: Decisions, wave: int) -> None:
         before, self._on_node = self._on_node, {}
         for placement in decisions.placements:
-            node = self._names[placement.nodes[0]]
-            here = self._on_node.setdefault(node.node_id, [])
-            ended = before.get(node.node_id, [])
-            self.planned[placement.job_id] = dataclasses.replace(
-                self.planned[placement.job_id],
+            nodes = [self._names[node_id] for node_id in placement.nodes]
+            here = [self._on_node.setdefault(node_id, []) for node_id in placement.nodes]
+            ended = before.get(placement.nodes[0], [])
+            self._tell(
+                placement.job_id,
                 accelerator=placement.accelerator,
-                node=node.name,
-                simulated=node.simulated,
+                node=", ".join(node.name for node in nodes),
+                simulated=nodes[0].simulated,
                 wave=wave,
                 why=placement.why,
-                waits_for=ended[min(len(here), len(ended) - 1)] if ended else None,
+                waits_for=ended[min(len(here[0]), len(ended) - 1)] if ended else None,
             )
-            here.append(placement.job_id)
+            for jobs in here:
+                jobs.append(placement.job_id)
         started = {placement.job_id for placement in decisions.placements}
-        for needs, lane in list(self._lanes.items()):
-            while lane and lane[0].job_id in started:
-                lane.popleft()
-            if not lane:
-                del self._lanes[needs]
+        for lane, queue in list(self._lanes.items()):
+            count = sum(1 for _ in itertools.takewhile(lambda one: one[1] in started, queue))
+            del queue[:count]
+            if not queue:
+                del self._lanes[lane]
+
+    def _tell(self, job_id: str, **told: str | int | bool | None) -> None:
+        self.planned[job_id] = dataclasses.replace(self.planned[job_id], **cast("dict[str, Any]", told))
 
 
 def _queued(spec: JobSpec, sequence: int) -> JobRecord:
@@ -197,6 +241,8 @@ def _unplaced(record: JobRecord, number: int) -> PlannedJob:
 
 def _at_most(needs: Needs, cluster: ClusterView) -> int:
     """How many jobs with these needs the whole cluster could hold at once, at the very most."""
+    if needs.share:
+        return sum(node.gpus_total for node in cluster.alive) * (UNITS // needs.share)
     if needs.gpus:
         return sum(node.gpus_total // needs.gpus for node in cluster.alive)
     return sum(whole_room(node).cpus // needs.cpus for node in cluster.alive)
@@ -204,5 +250,9 @@ def _at_most(needs: Needs, cluster: ClusterView) -> int:
 
 def _emptied(node: NodeView) -> NodeView:
     return dataclasses.replace(
-        node, gpus_free=node.gpus_total, cpus_free=node.cpus_total, memory_free_gb=node.memory_total_gb
+        node,
+        gpus_free=node.gpus_total,
+        cpus_free=node.cpus_total,
+        memory_free_gb=node.memory_total_gb,
+        shares_free=(),
     )

@@ -76,13 +76,13 @@ class Queue:
         self.controller = self.begin()
 
     def begin(
-        self, *, kind: type[Store] = Store, run_id: str | None = None, patience_s: float | None = None
+        self, *, kind: type[Store] = Store, run_ids: Sequence[str] = (), patience_s: float | None = None
     ) -> Controller:
         """A controller that starts, in the place of the one before."""
         store = kind(self.path)
         self._stores.append(store)
         self.controller = Controller(
-            store, self.cluster, run_ids=[run_id] if run_id else (), clock_ns=self.cluster.clock, patience_s=patience_s
+            store, self.cluster, run_ids=run_ids, clock_ns=self.cluster.clock, patience_s=patience_s
         )
         self.controller.adopt()
         return self.controller

@@ -6,7 +6,7 @@ import datetime
 import functools
 import heapq
 import itertools
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 from orchestrator.lifecycle import JobRecord
@@ -44,20 +44,22 @@ class Line:
     def __iter__(self) -> Iterator[JobRecord]:
         """Every job once. Users without use are told apart by how many jobs they run, then by name."""
         for _, of_priority in itertools.groupby(order(self._queued), key=_priority):
-            lanes: defaultdict[str | None, deque[JobRecord]] = defaultdict(deque)
+            by_user: defaultdict[str | None, list[JobRecord]] = defaultdict(list)
             for job in of_priority:
-                lanes[job.user].append(job)
+                by_user[job.user].append(job)
+            lanes = {user: iter(jobs) for user, jobs in by_user.items()}
             heap = [self._standing(user) for user in lanes]
             heapq.heapify(heap)
             while heap:
                 user = heap[0][-1]
-                lane = lanes[user]
                 charged = self._jobs[user]
-                yield lane.popleft()
-                if not lane:
+                for job in lanes[user]:
+                    yield job
+                    if self._jobs[user] != charged:
+                        heapq.heapreplace(heap, self._standing(user))
+                        break
+                else:
                     heapq.heappop(heap)
-                elif self._jobs[user] != charged:
-                    heapq.heapreplace(heap, self._standing(user))
 
     def _standing(self, user: str | None) -> tuple[float, int, bool, str, str | None]:
         had = self._usage.get(user, 0.0) + self._parts[user] * CHARGE_S / UNITS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -105,21 +106,27 @@ def decide(snapshot: Snapshot) -> Decisions:
     return _Round(snapshot).run()
 
 
+UNLIMITED_S = sys.float_info.max
+"""Stands for no time limit where limits are compared, seconds: above each, and below what has not been refused yet."""
+
+
 @dataclass(kw_only=True, slots=True, eq=False)
 class _Kin:
     """The queued jobs of the same needs, and what was found out for the first of them: room only shrinks.
 
     Attributes:
-        refused_s: the shortest time limit for which there was no room; ``None`` before there was one.
+        refused_s: the shortest time limit for which there was no room, seconds; ``inf`` before there was one.
         unkept: whether no room is kept for another of them: none is being vacated, and another was promised some.
-        reason: what those are told for whom no room is kept.
+        reason: what those are told for whom no room is kept; ``impossible``: whether they wait in vain.
     """
 
     needs: Needs
+    gpu_parts: int
     demand: Demand | None = None
-    refused_s: float | None = None
+    refused_s: float = math.inf
     unkept: bool = False
-    reason: str | None = None
+    reason: str = ""
+    impossible: bool = False
 
 
 class _Round:
@@ -144,15 +151,26 @@ class _Round:
     def run(self) -> Decisions:
         later: list[tuple[str, _Kin, str | None]] = []
         for job in self._line:
-            job_id = job.spec.job_id
-            kin = self._kin_of[job_id]
-            reason = self._limits.refusal(job, kin.needs.gpu_parts)
+            spec = job.spec
+            kin = self._kin_of[spec.job_id]
+            reason = self._limits.refusal(job, kin.gpu_parts)
             if reason is None:
-                if self._start(job, kin):
+                limit_s = spec.schedule.time_limit_s or UNLIMITED_S
+                if limit_s < kin.refused_s and self._start(job, kin, limit_s):
                     continue
-                reason = None if kin.unkept and self._preemptor.is_idle(job) else self._keep_room(job, kin)
-            later.append((job_id, kin, reason))
-        waiting = [self._waiting(*one) for one in later]
+                if not kin.unkept or not self._preemptor.is_idle(spec.schedule.priority):
+                    reason = self._keep_room(job, kin)
+            later.append((spec.job_id, kin, reason))
+        for kin in self._kin.values():
+            self._explain(kin)
+        waiting = [
+            Waiting(
+                job_id=job_id,
+                reason=kin.reason if reason is None else reason,
+                impossible=kin.impossible and reason is None,
+            )
+            for job_id, kin, reason in later
+        ]
         return Decisions(
             placements=tuple(self._placements), preemptions=tuple(self._preemptions), waiting=tuple(waiting)
         )
@@ -164,18 +182,15 @@ class _Round:
         key = resources.accelerators, *sizes, labels
         kin = self._kin.get(key)
         if kin is None:
-            kin = self._kin[key] = _Kin(needs=needs_of(job.spec))
+            kin = self._kin[key] = _Kin(needs=(needs := needs_of(job.spec)), gpu_parts=needs.gpu_parts)
         return kin
 
     def _count(self, job: JobRecord, needs: Needs) -> None:
         self._line.charge(job.user, needs.gpu_parts)
         self._limits.hold(job, needs.gpu_parts)
 
-    def _start(self, job: JobRecord, kin: _Kin) -> bool:
+    def _start(self, job: JobRecord, kin: _Kin, limit_s: float) -> bool:
         """Start a job where it fits; ``False`` when that is nowhere."""
-        limit_s = job.spec.schedule.time_limit_s or math.inf
-        if kin.refused_s is not None and limit_s >= kin.refused_s:
-            return False
         if kin.demand is None:
             kin.demand = self._inventory.demand(kin.needs)
         needs, end_ns = kin.needs, ends(job, self._now_ns)
@@ -203,7 +218,7 @@ class _Round:
             claimed = self._backfill.claim(job.job_id, demand, length_ns, now_ns)
             if claimed is not None:
                 return why_claimed(claimed.places)
-        if not self._preemptor.is_idle(job):
+        if not self._preemptor.is_idle(job.spec.schedule.priority):
             eviction = self._preemptor.evict(demand, job.spec.schedule.priority, now_ns)
             if eviction is not None:
                 return self._evict(job, demand, eviction)
@@ -222,14 +237,12 @@ class _Round:
             self._preemptions.append(Preemption(job_id=tenant.job.job_id, for_job=job.job_id, reason=reason))
         return why_claimed(eviction.places)
 
-    def _waiting(self, job_id: str, kin: _Kin, reason: str | None) -> Waiting:
-        impossible = reason is None and kin.demand is not None and not kin.demand.shelves
-        if reason is None:
-            if kin.reason is None:
-                assert kin.demand is not None, "a job is looked for a place before it waits for one"
-                if impossible:
-                    kin.reason = why_never(kin.needs, self._snapshot.cluster, self._inventory)
-                else:
-                    kin.reason = self._explainer.why_later(kin.demand)
-            reason = kin.reason
-        return Waiting(job_id=job_id, reason=reason, impossible=impossible)
+    def _explain(self, kin: _Kin) -> None:
+        """Why those wait for whom no room is kept: by what is free now that all is decided."""
+        if kin.demand is None or not kin.unkept:
+            return
+        kin.impossible = not kin.demand.shelves
+        if kin.impossible:
+            kin.reason = why_never(kin.needs, self._snapshot.cluster, self._inventory)
+        else:
+            kin.reason = self._explainer.why_later(kin.demand)

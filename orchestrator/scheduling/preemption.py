@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.lifecycle import JobRecord
 from orchestrator.scheduling.inventory import Demand, Inventory, Shelf, kind_rank, teams
 from orchestrator.scheduling.room import Needs
 from orchestrator.scheduling.tenancy import Place, Tenant
@@ -36,9 +35,9 @@ class Preemptor:
         self._none_for: defaultdict[tuple[object, ...], list[Needs]] = defaultdict(list)
         self._times = 0
 
-    def is_idle(self, job: JobRecord) -> bool:
-        """Whether nothing that runs could make room for the job, whatever it needs."""
-        return self._lowest is None or job.spec.schedule.priority <= self._lowest or self._times >= MOST_PREEMPTORS
+    def is_idle(self, priority: int) -> bool:
+        """Whether nothing that runs could make room for a job of this priority, whatever it needs."""
+        return self._lowest is None or priority <= self._lowest or self._times >= MOST_PREEMPTORS
 
     def evict(self, demand: Demand, priority: int, now_ns: int) -> Eviction | None:
         """Make room for such a job now; ``None`` when no set of victims of lower priority would."""
@@ -118,13 +117,12 @@ def _victims(place: Place, needs: Needs, priority: int, now_ns: int) -> list[Ten
 
 def _enough(place: Place, needs: Needs, able: Sequence[Tenant]) -> list[Tenant] | None:
     """The first so many that make room, less those that need not have left."""
-    room, leaving = (place.coming or place.room).copy(), []
+    leaving: list[Tenant] = []
     for tenant in able:
-        room.give(tenant.needs)
         leaving.append(tenant)
-        if room.fits(needs):
+        if _makes_room(place, needs, leaving):
             break
-    if not room.fits(needs):
+    else:
         return None
     for tenant in reversed(leaving[:-1]):
         others = [one for one in leaving if one is not tenant]
@@ -134,9 +132,18 @@ def _enough(place: Place, needs: Needs, able: Sequence[Tenant]) -> list[Tenant] 
 
 
 def _makes_room(place: Place, needs: Needs, leaving: Sequence[Tenant]) -> bool:
+    """Whether the job surely fits when they have left.
+
+    Which GPU a part was of is not known. Were it guessed, a job might be made to leave whose part is of another GPU
+    than the one that is to be whole, start there again, and be made to leave again: parts become whole GPUs with the
+    last that shares any.
+    """
     room = (place.coming or place.room).copy()
+    gone = {id(tenant) for tenant in leaving}
+    staying = [one for one in place.tenants if not one.leaving and id(one) not in gone]
+    shared = any(one.needs.share for one in staying)
     for tenant in leaving:
-        room.give(tenant.needs)
+        room.give(tenant.needs, apart=shared)
     return room.fits(needs)
 
 

@@ -85,17 +85,18 @@ class Room:
             if left:
                 insort(self.shares, left)
 
-    def give(self, needs: Needs) -> None:
+    def give(self, needs: Needs, *, apart: bool = False) -> None:
         """Take back what a job held, as when it will have ended.
 
-        Which GPU its part was of is not known: that which the part makes fullest is taken for it, a whole one at best.
+        Which GPU its part was of is not known: that which the part makes fullest is taken for it, a whole one at best;
+        with ``apart`` the part is taken for all that is free there, at worst.
         """
         self.gpus += needs.gpus
         self.cpus += needs.cpus
         if self.memory is not None and needs.memory is not None:
             self.memory += needs.memory
         if needs.share:
-            at = bisect_left(self.shares, UNITS - needs.share + 1) - 1
+            at = -1 if apart else bisect_left(self.shares, UNITS - needs.share + 1) - 1
             free = needs.share + (self.shares.pop(at) if at >= 0 else 0)
             if free == UNITS:
                 self.gpus += 1

@@ -28,9 +28,8 @@ def decayed(spans: Iterable[Span], now_ns: int, half_life_s: float = DAY_S) -> M
     scale_s = half_life_s / math.log(2)
     parts: defaultdict[str | None, list[float]] = defaultdict(list)
     for user, gpus, start_ns, end_ns in spans:
-        young_s = max(0, now_ns - (now_ns if end_ns is None else end_ns)) / 1e9
-        old_s = max(0, now_ns - start_ns) / 1e9
-        held_s = max(0.0, old_s - young_s)
+        last_ns = now_ns if end_ns is None else min(end_ns, now_ns)
+        held_s, ago_s = max(0, last_ns - start_ns) / 1e9, (now_ns - last_ns) / 1e9
         # expm1 keeps the seconds of a short span that a difference of two exponentials would lose.
-        parts[user].append(gpus * scale_s * math.exp(-young_s / scale_s) * -math.expm1(-held_s / scale_s))
+        parts[user].append(gpus * scale_s * math.exp(-ago_s / scale_s) * -math.expm1(-held_s / scale_s))
     return {user: math.fsum(sorted(amounts)) for user, amounts in parts.items()}

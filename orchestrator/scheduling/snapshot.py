@@ -5,11 +5,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from orchestrator.manifest.model import ACCELERATOR_TYPES
 
@@ -57,16 +56,6 @@ class ClusterView:
 
     nodes: tuple[NodeView, ...]
 
-    def to_json(self) -> str:
-        """The view as one line of JSON; ``from_json`` reads it back equal."""
-        return json.dumps([dataclasses.asdict(node) for node in self.nodes])
-
-    @classmethod
-    def from_json(cls, text: str) -> ClusterView:
-        """Read what ``to_json`` wrote."""
-        nodes = [NodeView(**{**node, "shares_free": tuple(node["shares_free"])}) for node in json.loads(text)]
-        return cls(nodes=tuple(nodes))
-
     @property
     def alive(self) -> tuple[NodeView, ...]:
         """The nodes that answer, by name."""
@@ -90,6 +79,16 @@ class ClusterView:
             if node.gpus_total > 0:
                 counts[node.accelerator] += node.gpus_total
         return counts
+
+    def to_json(self) -> str:
+        """One line of JSON; ``from_json`` reads it back equal."""
+        return json.dumps({"nodes": [asdict(node) for node in self.nodes]}, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> ClusterView:
+        """Read a view back that ``to_json`` wrote."""
+        nodes = json.loads(text)["nodes"]
+        return cls(nodes=tuple(NodeView(**{**node, "shares_free": tuple(node["shares_free"])}) for node in nodes))
 
     def _by_name(self, *, alive: bool) -> tuple[NodeView, ...]:
         chosen = [node for node in self.nodes if node.alive == alive]

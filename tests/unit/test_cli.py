@@ -445,7 +445,6 @@ class TestProcess:
         assert "attempt" in wide.splitlines()[1]
 
 
-
 def on_terminal(columns: int, *arguments: str) -> str:
     """What a command shows on a terminal that wide, without its colours."""
     ours, theirs = pty.openpty()

@@ -169,6 +169,16 @@ class TestStops:
         assert queue.job("high").attempts[0].started_ns == 20 * NS_PER_S
         assert queue.now_s == 220
 
+    def test_a_half_is_not_preempted_again_and_again_for_a_whole_gpu_that_it_does_not_free(self, make: Make) -> None:
+        cluster = FakeCluster((node("a", gpus=2),), lasts_s=lambda job, _: 5.0 if job.job_id == "kept" else 50.0)
+        halves = [spec(name, gpus=0.5, schedule={"preemptible": name != "kept"}) for name in ("x", "kept", "y")]
+        queue = make(cluster, *halves)
+        queue.step()
+        queue.store.submit(run_record("late"), [spec("urgent", schedule={"priority": 5})])
+        queue.finish(wait_s=1.0)
+        assert set(queue.states().values()) == {"succeeded"}
+        assert max(len(queue.attempts(name)) for name in ("x", "y")) <= 2
+
     def test_a_cancel_takes_the_place_of_a_preemption_and_waits_for_no_checkpoint(self, make: Make) -> None:
         cluster = FakeCluster((node("a"),), lasts_s=lambda *_: None, leaves_s=lambda _, saves: 20.0 if saves else 0.0)
         queue = make(cluster, spec())
@@ -314,7 +324,7 @@ class TestNeeds:
         cluster = FakeCluster((node("a", gpus=2),))
         queue = make(cluster, spec("theirs"), run=run_record("other"))
         queue.store.submit(run_record("mine"), [spec("child", needs=["theirs"])])
-        mine = queue.begin(run_id="mine")
+        mine = queue.begin(run_ids=["mine"])
         assert mine.step(wait_s=1.0)
         assert queue.states() == {"theirs": "queued", "child": "queued"}
         number = queue.store.start_attempt("theirs", nodes=("elsewhere",), accelerator=None, now_ns=1)
@@ -498,15 +508,23 @@ class TestWork:
     def test_only_the_jobs_of_its_run_are_started(self, make: Make) -> None:
         queue = make(FakeCluster((node("a", gpus=2),)), spec("theirs"), run=run_record("other"))
         queue.store.submit(run_record("mine"), [spec("mine")])
-        queue.begin(run_id="mine")
+        queue.begin(run_ids=["mine"])
         queue.finish()
         assert queue.started() == [("mine", 1)]
         assert queue.job("theirs").state is JobState.QUEUED
 
+    def test_several_runs_of_one_submission_have_one_controller(self, make: Make) -> None:
+        queue = make(FakeCluster((node("a"),)), spec("a"), run=run_record("one", bound=True))
+        queue.store.submit(run_record("two", bound=True), [spec("b", needs=["a"])])
+        queue.store.submit(run_record("three", bound=True), [spec("c")])
+        queue.begin(run_ids=["one", "two"])
+        queue.finish()
+        assert queue.states() == {"a": "succeeded", "b": "succeeded", "c": "queued"}
+
     def test_a_run_that_is_bound_to_its_process_is_left_to_that(self, make: Make) -> None:
         queue = make(FakeCluster((node("a"),)), spec("theirs"), run=run_record("bound", bound=True))
         assert not queue.step()
-        queue.begin(run_id="bound")
+        queue.begin(run_ids=["bound"])
         queue.finish()
         assert queue.states() == {"theirs": "succeeded"}
 

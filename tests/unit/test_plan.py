@@ -146,3 +146,52 @@ def test_a_plan_is_json_with_nothing_left_out():
     assert list(told["jobs"][0]) == list(PlannedJob.__dataclass_fields__)
     assert told["jobs"][0]["predicted_energy_kwh"] is None
     assert told["notes"] == [SIMULATED]
+
+
+def test_a_job_comes_in_a_wave_after_those_it_needs_and_waits_for_them():
+    base = job("base")
+    tuned = JobSpec(job_id="tuned", task="digits", model="tiny/vit", needs=("base",))
+    judged = JobSpec(job_id="judged", task="digits", model="tiny/vit", needs=("tuned", "base"))
+    plan = make_plan([judged, tuned, base], ClusterView(nodes=(node("a", gpus=8),)))
+    assert {planned.job_id: (planned.wave, planned.waits) for planned in plan.jobs} == {
+        "judged": (3, "waits for what it needs: tuned, base"),
+        "tuned": (2, "waits for what it needs: base"),
+        "base": (1, None),
+    }
+    assert plan.waves == 3
+
+
+def test_a_job_that_needs_one_that_can_never_run_can_never_run():
+    needy = [JobSpec(job_id=x, task="digits", model="tiny/vit", needs=(y,)) for x, y in (("b", "a"), ("c", "b"))]
+    plan = make_plan([job("a", "T4"), *needy], ClusterView(nodes=(node("n"),)))
+    assert {planned.job_id: planned.impossible for planned in plan.jobs} == {
+        "a": "no node has a T4; this cluster has: H100 x1",
+        "b": "needs a, which can never run",
+        "c": "needs b, which can never run",
+    }
+
+
+def test_a_job_that_has_what_it_needs_and_can_never_run_ends_no_plan():
+    never = JobSpec(job_id="b", task="digits", model="tiny/vit", needs=("a",), resources={"gpus": 9})
+    plan = make_plan([job("a"), never], ClusterView(nodes=(node("n"),)))
+    assert [planned.job_id for planned in plan.impossible] == ["b"]
+
+
+def test_what_is_needed_of_an_earlier_submission_is_not_waited_for():
+    spec = JobSpec(job_id="b", task="digits", model="tiny/vit", needs=("elsewhere",))
+    assert make_plan([spec], ClusterView(nodes=(node("n"),))).jobs[0].wave == 1
+
+
+def test_a_gang_is_planned_on_all_its_nodes():
+    cluster = ClusterView(nodes=(node("a", gpus=2), node("b", gpus=2)))
+    plan = make_plan([job("small"), job("gang", gpus=2, nodes=2)], cluster)
+    assert [(one.job_id, one.wave, one.node, one.waits_for) for one in plan.jobs] == [
+        ("small", 1, "a", None),
+        ("gang", 2, "a, b", "small"),
+    ]
+
+
+def test_parts_of_a_gpu_are_planned_side_by_side():
+    plan = make_plan([job(name, gpus=0.5) for name in "xyz"], ClusterView(nodes=(node("a"),)))
+    assert [one.wave for one in plan.jobs] == [1, 1, 2]
+    assert plan.jobs[0].why == "any accelerator will do, and a has 0.5 of H100 free"

@@ -8,6 +8,7 @@ import resource
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
+from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
@@ -412,7 +413,29 @@ def use(path: Path, writer: int) -> None:
             )
 
 
+def submit_the_same(path: Path, answers: Queue[int], at_once: Barrier) -> None:
+    """One process of several that submit one manifest with one submission id."""
+    at_once.wait(timeout=30)
+    with contextlib.closing(Store(path)) as store:
+        answers.put(store.submit(run("same"), specs(*(f"job-{number}" for number in range(50)))))
+
+
 class TestTogether:
+    def test_the_same_submission_by_several_at_once_is_there_once(self, tmp_path: Path) -> None:
+        context = multiprocessing.get_context("forkserver")
+        at_once, answers = context.Barrier(WRITERS), context.Queue()
+        arguments = (tmp_path / "state.db", answers, at_once)
+        processes = [context.Process(target=submit_the_same, args=arguments) for _ in range(WRITERS)]
+        for process in processes:
+            process.start()
+        new = sorted(answers.get(timeout=60) for _ in processes)
+        for process in processes:
+            process.join()
+        assert new == [0] * (WRITERS - 1) + [50]
+        with contextlib.closing(Store(tmp_path / "state.db")) as store:
+            assert len(store.jobs()) == 50
+            assert {len(store.events(job.job_id)) for job in store.jobs()} == {1}
+
     def test_processes_that_make_one_new_ledger_at_once_lose_nothing(self, tmp_path: Path) -> None:
         context = multiprocessing.get_context("forkserver")
         at_once = context.Barrier(WRITERS)
