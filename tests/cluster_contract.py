@@ -20,7 +20,7 @@ Join = Callable[[], Cluster]
 """Gives the cluster as a controller that starts finds it. The one before was closed; its attempts go on."""
 Check = Callable[[Cluster], None]
 SuccessionCheck = Callable[[Join], None]
-PATIENCE_S = 60.0
+PATIENCE_S = 100.0
 NO_MODEL = "tiny/none-such"
 """A job that names it fails within a second or two, with its reason and exit code 2."""
 FOR_EVER = Training(max_steps=1_000_000, epochs=1_000_000)

@@ -29,7 +29,7 @@ from orchestrator.cluster.port import Ended
 from orchestrator.cluster.ray_cluster import RayCluster
 from tests.cluster_contract import CHECKS, NO_MODEL, SUCCESSION, both, endless, gather, is_idle, job, node, until
 from tests.clusters import processes_with
-from workers.contract import Adapter, Training
+from workers.contract import Adapter, Phase, Training
 from workers.home import Home
 from workers.telemetry.energy_read import read_energy
 from workers.units import MJ_PER_J
@@ -74,8 +74,13 @@ class Rig:
         until(environment.exists, f"{job_id} to run")
         return int(json.loads(environment.read_text())["pid"])
 
-    def wait_until_it_trains(self, job_id: str) -> None:
-        until((self.folder(job_id) / "progress.json").exists, f"{job_id} to train")
+    def wait_for_progress(self, job_id: str, *phases: Phase) -> None:
+        """Its devices are leased by then, and it is in one of the phases."""
+        progress = self.folder(job_id) / "progress.json"
+        until(
+            lambda: progress.exists() and json.loads(progress.read_text())["phase"] in phases,
+            f"{job_id} to be in {' or '.join(phases)}",
+        )
 
 
 RayCheck = Callable[[Rig], None]
@@ -103,7 +108,7 @@ def an_agent_that_is_killed_is_started_again_by_its_node_and_the_job_goes_on(rig
         changes = {"kind": "finetune", "adapter": Adapter(method="lora"), "training": Training(max_steps=300)}
         spec = job("outlives").model_copy(update=changes)
         cluster.launch(spec, attempt=1, nodes=(node(cluster, "H100").node_id,))
-        rig.wait_until_it_trains("outlives")
+        rig.wait_for_progress("outlives", *Phase)
         killed = processes_with(f"workers.agent --home {rig.home}")
         for pid in killed:
             os.kill(pid, signal.SIGKILL)
@@ -162,7 +167,7 @@ def one_that_ended_while_no_driver_was_there_is_told_as_it_ended(rig: Rig) -> No
 def one_that_trains_saves_a_checkpoint_when_it_is_asked_to(rig: Rig) -> None:
     with rig.joined() as cluster:
         cluster.launch(endless("saves-first"), attempt=1, nodes=(node(cluster, "L4").node_id,))
-        rig.wait_until_it_trains("saves-first")
+        rig.wait_for_progress("saves-first", Phase.TRAIN)
         cluster.stop("saves-first", checkpoint=True)
         (end,) = gather(cluster, 1)
         assert end.exit_code == 75

@@ -15,7 +15,8 @@ from typing import Any
 
 import ray
 
-from orchestrator.cluster.part import Outcome, Part, PartSpec, free_meeting
+from orchestrator.cluster.outcome import Outcome
+from orchestrator.cluster.part import Part, PartSpec, free_meeting
 from workers import lifeline
 from workers.home import Home
 from workers.telemetry.client import AgentConnection

@@ -16,11 +16,14 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from orchestrator.cluster.actors import IN_ORDER, AttemptActor
 from orchestrator.cluster.agents import NAMESPACE, NODE_ID_LABEL, Agents, first_line, ledger_name
 from orchestrator.cluster.gpus import Held
-from orchestrator.cluster.part import MEMORY_REMEDY, Outcome, PartSpec, combined, kept_outcome
+from orchestrator.cluster.outcome import Outcome, combined, kept_outcome
+from orchestrator.cluster.part import MEMORY_REMEDY, PartSpec
 from orchestrator.cluster.port import Ended
 from workers.contract import JobSpec, Resources
 from workers.home import Home
 
+ASK_AGAIN_S = 0.5
+"""Between two questions to an actor that cannot be reached; it takes Ray many seconds to miss a node."""
 _ALIVE = "ALIVE"
 
 
@@ -30,6 +33,7 @@ class _Part:
 
     Attributes:
         end: Ray's reference to its outcome, and ``asked_device`` to the GPU of which it holds a part.
+        ask_again_s: when its actor, which could not be reached, is asked again.
         outcome: ``None`` until it is known.
         given_up: why its actor was killed before that; ``is_taken_back``: because it had not started and was not to.
     """
@@ -37,6 +41,7 @@ class _Part:
     node_id: str
     actor: Any = None
     end: Any = None
+    ask_again_s: float = 0.0
     asked_device: Any = None
     device: str | None = None
     outcome: Outcome | None = None
@@ -139,20 +144,16 @@ class Attempts:
         deadline_s = time.monotonic() + timeout_s
         while True:
             over = [attempt for attempt in self._followed.values() if attempt.is_over]
-            left_s = max(0.0, deadline_s - time.monotonic())
             if over:
                 return tuple(self._end(attempt) for attempt in over)
-            ends = {part.end: (attempt, number) for attempt, number, part in self._waiting()}
-            if not ends:
-                time.sleep(left_s)
-                return ()
-            ready, others = ray.wait(list(ends), num_returns=1, timeout=left_s)
-            if ready and others:
-                ready += ray.wait(others, num_returns=len(others), timeout=0)[0]
-            if not ready:
-                return ()
+            left_s = max(0.0, deadline_s - time.monotonic())
+            ends = {part.end: (attempt, number) for attempt, number, part in self._asked()}
+            is_all = len(ends) == sum(1 for _ in self._waiting())
+            ready = _wait(list(ends), left_s if is_all else min(left_s, ASK_AGAIN_S))
             for end in ready:
                 self._take_in(*ends[end])
+            if not ready and time.monotonic() >= deadline_s:
+                return ()
 
     def lose_beyond(self, alive: Collection[str]) -> None:
         """Of all nodes only these answer: what Ray still means to start on others will never start."""
@@ -175,14 +176,22 @@ class Attempts:
                 if part.outcome is None:
                     yield attempt, number, part
 
+    def _asked(self) -> Iterator[tuple[_Attempt, int, _Part]]:
+        """Those whose actor has been asked for the end, again where it could not answer a while ago."""
+        for attempt, number, part in self._waiting():
+            if part.end is None and time.monotonic() >= part.ask_again_s:
+                part.end = part.actor.wait.remote()
+            if part.end is not None:
+                yield attempt, number, part
+
     def _take_in(self, attempt: _Attempt, number: int) -> None:
         """Note how a part ended; when it ended badly the others cannot go on."""
         part = attempt.parts[number]
         try:
             part.outcome = ray.get(part.end)
         except ActorUnavailableError:
-            # It may well run: Ray lost the connection and makes it anew.
-            part.end = part.actor.wait.remote()
+            # It may well run: Ray lost the connection, and makes it anew or finds that the node is gone.
+            part.end, part.ask_again_s = None, time.monotonic() + ASK_AGAIN_S
             return
         except RayError as error:
             # Its processes may have ended before their actor was lost.
@@ -249,6 +258,17 @@ def _follow(part: _Part, actor: Any, spec: JobSpec) -> _Part:  # noqa: ANN401 - 
     if 0 < spec.resources.gpus < 1:
         part.asked_device = actor.devices.remote()
     return part
+
+
+def _wait(ends: list[Any], timeout_s: float) -> list[Any]:
+    """Those that are known, once the first is."""
+    if not ends:
+        time.sleep(timeout_s)
+        return []
+    ready, others = ray.wait(ends, num_returns=1, timeout=timeout_s)
+    if ready and others:
+        ready += ray.wait(others, num_returns=len(others), timeout=0)[0]
+    return list(ready)
 
 
 def _device(part: _Part) -> str | None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
-import json
 import os
 import signal
 import socket
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator.cluster.outcome import Outcome, keep_outcome, replace_file
 from workers import lifeline
 from workers.home import Home
 
@@ -22,21 +22,6 @@ CHECKPOINT_GRACE_S = 30.0
 LEAVE_GRACE_S = 5.0
 """How long it may take to leave in order before it is killed."""
 MEMORY_REMEDY = "Lower training.batch_size, or reserve what it needs with resources.memory_gb."
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """How a part ended; of several ranks, the first that did not end well.
-
-    Attributes:
-        exit_code: negative for a signal, as ``subprocess`` has it; ``None`` when it never started or was lost.
-        reason: why it did not end well; ``None`` when it did.
-        ended_ns: by its node's clock, ns since the epoch; ``None`` when nobody saw it.
-    """
-
-    exit_code: int | None
-    reason: str | None
-    ended_ns: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,26 +69,6 @@ def free_meeting(address: str) -> tuple[str, int]:
     with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
         probe.bind((address, 0))
         return address, int(probe.getsockname()[1])
-
-
-def kept_outcome(home: Home, job_id: str, attempt: int, part: int) -> Outcome | None:
-    """What a part wrote when it ended; ``None`` when it did not, or the disk refused it."""
-    try:
-        return Outcome(**json.loads(_outcome_file(home.attempt_folder(job_id, attempt), part).read_text()))
-    except (OSError, ValueError, TypeError):
-        return None
-
-
-def combined(outcomes: Sequence[Outcome]) -> Outcome:
-    """How an attempt ended, given how its parts did: as the first of them that did not end well.
-
-    One that was lost comes before those that ended: they may have failed for want of it, and been seen first.
-    """
-    lost = [outcome for outcome in outcomes if outcome.exit_code is None]
-    bad = [outcome for outcome in outcomes if outcome.exit_code]
-    said = min(lost or bad or outcomes, key=lambda outcome: outcome.ended_ns or 0)
-    ends_ns = [outcome.ended_ns for outcome in outcomes if outcome.ended_ns is not None]
-    return replace(said, ended_ns=max(ends_ns) if len(ends_ns) == len(outcomes) else None)
 
 
 class Part:
@@ -159,7 +124,7 @@ class Part:
         self._spec.folder.mkdir(parents=True, exist_ok=True)
         job_file = self._spec.folder / "job.json"
         if self._spec.number == 0:
-            _replace(job_file, self._spec.job)
+            replace_file(job_file, self._spec.job)
         for local_rank in range(self._spec.ranks):
             mine = devices[local_rank : local_rank + 1] if self._spec.ranks > 1 else devices
             self._ranks.append(_Rank(self._spec, local_rank, job_file, mine, meeting))
@@ -188,7 +153,7 @@ class Part:
         good = Outcome(exit_code=0, reason=None, ended_ns=time.time_ns())
         outcome = self._bad[0] if self._bad else good
         with contextlib.suppress(OSError):
-            _replace(_outcome_file(self._spec.folder, self._spec.number), json.dumps(asdict(outcome)))
+            keep_outcome(self._spec.folder, self._spec.number, outcome)
         self.outcome.set_result(outcome)
 
     def _leave(self, first: signal.Signals) -> None:
@@ -277,17 +242,6 @@ def _group_environment(spec: PartSpec, local_rank: int, meeting: tuple[str, int]
         "MASTER_ADDR": address,
         "MASTER_PORT": str(port),
     }
-
-
-def _outcome_file(folder: Path, part: int) -> Path:
-    return folder / (f"outcome-{part}.json" if part else "outcome.json")
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file; whoever reads it meanwhile finds the old one or the new one, whole."""
-    aside = path.with_name(f".{path.name}")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(path)
 
 
 def _oom_kills() -> int | None:

@@ -121,7 +121,7 @@ def test_a_job_that_cannot_be_used_lists_every_problem(tmp_path: Path) -> None:
             "  kind: input should be 'finetune', 'evaluate' or 'inference' (given \"bake\")",
             "  model: input should be a valid string (given null)",
             "  training.epochs: input should be greater than or equal to 1 (given 0)",
-            "  training.speed: unknown key; known: epochs, max_steps, batch_size, learning_rate, weight_decay",
+            "  training.speed: unknown key; known: epochs, max_steps, batch_size, learning_rate, weight_decay, checkpoint_steps",
         ],
     )
 

@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +31,9 @@ QUICK = {
     "evaluation": {"max_samples": 100},
     "resources": {"gpus": 2},
 }
+LONG = {"max_steps": 10_000, "epochs": 1000, "batch_size": 33}
+"""More than a test waits for."""
+COMMAND = (sys.executable, "-m", "workers.attempt")
 TOLERANCE = 1e-4
 """Of a loss, relative: two ranks add the same float32 numbers in another order, over six steps."""
 
@@ -39,6 +42,12 @@ def free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])
+
+
+def names_of(rank: int, world_size: int, port: int) -> dict[str, str]:
+    """The environment as ``torchrun`` makes it, of ranks on one node."""
+    names = {"RANK": rank, "WORLD_SIZE": world_size, "LOCAL_RANK": rank, "MASTER_PORT": port}
+    return {"MASTER_ADDR": "127.0.0.1", **{name: str(value) for name, value in names.items()}}
 
 
 @dataclass(frozen=True)
@@ -63,13 +72,11 @@ def start(folder: Path, agent: RunningAgent, world_size: int, *, attempt: int = 
     folder.mkdir(exist_ok=True)
     job = folder / "job.json"
     job.write_text(json.dumps({**QUICK, "job_id": folder.name, **changed}))
-    command = [sys.executable, "-m", "workers.attempt", str(job), "--home", str(agent.home.root)]
-    command += ["--attempt", str(attempt), "--agent", str(agent.socket)]
-    port = free_port()
-    ranks = []
+    command = [*COMMAND, str(job), "--home", str(agent.home.root), "--attempt", str(attempt)]
+    command += ["--agent", str(agent.socket)]
+    ranks, port = [], free_port()
     for rank in range(world_size):
-        names = {"RANK": rank, "WORLD_SIZE": world_size, "LOCAL_RANK": rank, "MASTER_PORT": port}
-        environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", **{name: str(value) for name, value in names.items()}}
+        environment = {**os.environ, **names_of(rank, world_size, port)}
         with (folder / f"said-{rank}.txt").open("wb") as said:
             ranks.append(subprocess.Popen(command, env=environment, stdout=said, stderr=said, start_new_session=True))
     return Started(job, agent.home, tuple(ranks))
@@ -81,17 +88,38 @@ def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAgent]:
         yield found
 
 
-def wait_until_in(started: Started, phase: Phase) -> None:
+def wait_until_in(started: Started, phase: Phase, *, attempt: int = 1) -> None:
     def is_there() -> bool:
         assert all(rank.poll() is None for rank in started.ranks), [started.said(n) for n in range(len(started.ranks))]
-        progress = read_progress(started.home, started.job.parent.name, 1)
-        return progress is not None and progress.phase is phase and progress.done > 0
+        progress = read_progress(started.home, started.job.parent.name, attempt)
+        return progress is not None and progress.phase is phase and progress.done > progress.carried
 
     wait_until(is_there, what=f"the first steps of {phase}")
 
 
+def losses_of(samples: Sequence[MetricSample]) -> list[float]:
+    return [s.value for s in samples if s.name == "loss" and s.phase is Phase.TRAIN and s.rank == 0]
+
+
+def test_ranks_without_an_agent_in_common_are_refused(tmp_path: Path) -> None:
+    job = tmp_path / "job.json"
+    job.write_text(json.dumps(QUICK))
+    environment = {**os.environ, **names_of(1, 2, 29_500)}
+    ended = subprocess.run(
+        [*COMMAND, str(job), "--home", str(tmp_path / "home")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("several ranks lease from one agent of their node.")
+    assert (tmp_path / "reason-1.txt").read_text() == ended.stderr.rstrip("\n")
+
+
 def test_a_rank_that_dies_ends_the_other_which_says_so(tmp_path: Path, agent: RunningAgent) -> None:
-    started = start(tmp_path / "dies", agent, 2, training={"max_steps": 10_000, "epochs": 1000})
+    started = start(tmp_path / "dies", agent, 2, training=LONG)
     wait_until_in(started, Phase.TRAIN)
     started.ranks[1].kill()
     assert started.ended() == [4, -signal.SIGKILL]
@@ -99,23 +127,31 @@ def test_a_rank_that_dies_ends_the_other_which_says_so(tmp_path: Path, agent: Ru
     assert sentence.startswith("rank 0 waited for another rank of this attempt that has ended or does not answer.")
 
 
-def test_two_ranks_leave_together_and_one_goes_on_where_they_were(tmp_path: Path, agent: RunningAgent) -> None:
-    training = {"max_steps": 200, "epochs": 10, "batch_size": 33}
-    started = start(tmp_path / "leaves", agent, 2, training=training)
+def test_two_ranks_leave_after_one_step_and_one_goes_on_where_they_were(tmp_path: Path, agent: RunningAgent) -> None:
+    started = start(tmp_path / "leaves", agent, 2, training=LONG)
     wait_until_in(started, Phase.TRAIN)
     # One is enough: they agree.
     started.ranks[1].send_signal(signal.SIGUSR1)
-    assert started.ended() == [75, 75]
+    assert started.ended() == [75, 75], (started.said(0), started.said(1))
     trained = [s for s in started.metrics() if s.phase is Phase.TRAIN and s.step is not None]
     last = max(s.step or 0 for s in trained)
     assert [max(s.step or 0 for s in trained if s.rank == rank) for rank in (0, 1)] == [last, last]
-    again = start(tmp_path / "leaves", agent, 1, attempt=2, training=training, resources={"gpus": 1})
-    assert again.ended() == [0], again.said(0)
-    assert f"goes on from step {last}, from a checkpoint of attempt 1.\n" in again.said(0)
-    first = min(s.step for s in again.metrics(2) if s.phase is Phase.TRAIN and s.step is not None)
-    assert first == last + 1
+    again = start(tmp_path / "leaves", agent, 1, attempt=2, training=LONG, resources={"gpus": 1})
+    wait_until_in(again, Phase.TRAIN, attempt=2)
+    again.ranks[0].send_signal(signal.SIGUSR1)
+    assert again.ended() == [75], again.said(0)
+    assert again.said(0).splitlines() == [
+        f"goes on from step {last}, from a checkpoint of attempt 1.",
+        "left as asked; the job goes on from its newest checkpoint.",
+    ]
+    assert min(s.step for s in again.metrics(2) if s.phase is Phase.TRAIN and s.step is not None) == last + 1
     values = {s.name: s.value for s in again.metrics(2)}
     assert values["resumed_from_attempt"] == values["scores_from_attempt"] == 1
+    scores = [
+        [(s.name, s.value) for s in samples if s.name.startswith("score/") and s.phase is Phase.BASELINE]
+        for samples in (started.metrics(), again.metrics(2))
+    ]
+    assert scores[0] == scores[1] != []
 
 
 def test_two_ranks_give_the_losses_of_one_and_each_joule_and_sample_is_counted_once(
@@ -125,18 +161,19 @@ def test_two_ranks_give_the_losses_of_one_and_each_joule_and_sample_is_counted_o
     assert two.ended() == [0, 0], (two.said(0), two.said(1))
     one = start(tmp_path / "one", agent, 1, resources={"gpus": 1})
     assert one.ended() == [0], one.said(0)
-    losses = [
-        [s.value for s in ran.metrics() if s.name == "loss" and s.phase is Phase.TRAIN and s.rank == 0]
-        for ran in (two, one)
-    ]
-    assert losses[0] == pytest.approx(losses[1], rel=TOLERANCE, abs=0)
-    assert len(losses[0]) == 6
+    losses = losses_of(two.metrics())
+    assert losses == pytest.approx(losses_of(one.metrics()), rel=TOLERANCE, abs=0)
+    assert len(losses) == 6
     trained = [s for s in two.metrics() if s.name == "samples" and s.phase is Phase.TRAIN]
-    assert sum(s.value for s in trained) == 6 * 33
     assert {rank: sum(s.value for s in trained if s.rank == rank) for rank in (0, 1)} == {0: 6 * 17, 1: 6 * 16}
     scores = [s for s in two.metrics() if s.name == "score/accuracy"]
     assert [(s.rank, s.phase) for s in scores] == [(0, Phase.BASELINE), (0, Phase.EVALUATE)]
     entries = [entry for entry in read_energy(agent.home, job_ids=["two"]) if entry.kind == "gpu"]
     assert len({entry.device for entry in entries}) == 2
     booked = [two.said(rank).split("done, ")[1].split(" J")[0].replace(",", "") for rank in (0, 1)]
-    assert sum(entry.energy_mj for entry in entries) / 1000 == pytest.approx(sum(map(float, booked)), abs=0.11)
+    # Each rank rounds what it says to a tenth of a joule.
+    assert sum(entry.energy_mj for entry in entries) / 1000 == pytest.approx(sum(map(float, booked)), abs=0.1)
+    folder = agent.home.attempt_folder("two", 1)
+    told = [json.loads((folder / name).read_text()) for name in ("environment.json", "environment-1.json")]
+    assert [(one["rank"], one["ranks"], len(one["devices"])) for one in told] == [(0, 2, 1), (1, 2, 1)]
+    assert not agent.home.checkpoints("two").exists()

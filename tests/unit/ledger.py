@@ -46,12 +46,13 @@ def at(seconds: float) -> int:
 
 def job(*attempts: AttemptRecord, state: JobState | None = None, **spec: Any) -> JobRecord:
     """A job; its state is its last attempt's unless told otherwise."""
-    default = JobState(attempts[-1].state) if attempts else JobState.QUEUED
+    if state is None:
+        state = JobState(attempts[-1].state) if attempts else JobState.QUEUED
     return JobRecord(
         spec=JobSpec.model_validate({"job_id": "j", "name": "study", "task": "digits", "model": "tiny/vit"} | spec),
         run_id="run",
         sequence=0,
-        state=state or default,
+        state=state,
         reason=None,
         submitted_ns=at(-60),
         attempts=attempts,

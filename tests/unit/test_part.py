@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.cluster.part import Outcome, Part, PartSpec, combined, free_meeting, kept_outcome
+from orchestrator.cluster.outcome import Outcome, combined, kept_outcome
+from orchestrator.cluster.part import Part, PartSpec, free_meeting
 from tests.clusters import wait_until
 from workers.home import Home
 

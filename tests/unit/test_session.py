@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from pathlib import Path
 
@@ -205,8 +206,61 @@ def test_one_phase_keeps_lease_log_and_progress_in_step(tmp_path: Path) -> None:
         ("phase_end", 1.0, Phase.TRAIN, None),
     ]
     assert read_progress(Home(tmp_path), "a", 1) == Progress(
-        phase=Phase.TRAIN, position=2, phases=2, done=2, total=2, loss=None, updated_ns=START_NS
+        phase=Phase.TRAIN,
+        position=2,
+        phases=2,
+        done=2,
+        total=2,
+        loss=None,
+        updated_ns=START_NS,
+        started_ns=START_NS,
+        phase_started_ns=START_NS,
+        job_done=2,
     )
+
+
+def test_progress_tells_what_an_estimate_needs_and_what_an_earlier_attempt_did(tmp_path: Path) -> None:
+    clock = Clock()
+    made, log = session(tmp_path, Agent(speed=None), Timer(), clock)
+    with log:
+        with made.phase(Phase.LOAD):
+            made.expect({Phase.LOAD: 3, Phase.TRAIN: 10})
+            made.step(step=3, steps=3, samples=1, loss=None)
+            clock.pass_ms(500)
+        with made.phase(Phase.TRAIN):
+            made.carry(6)
+            clock.pass_ms(500)
+            made.step(step=7, steps=10, samples=1, loss=None)
+    found = read_progress(Home(tmp_path), "a", 1)
+    assert found is not None
+    assert (found.done, found.total, found.carried) == (7, 10, 6)
+    assert (found.job_done, found.job_total, found.job_carried, found.fraction) == (10, 13, 6, 10 / 13)
+    assert (found.started_ns, found.phase_started_ns) == (START_NS, START_NS + 500_000_000)
+    assert found.updated_ns == START_NS + 1_000_000_000
+
+
+def test_a_progress_of_another_version_is_read_as_far_as_it_is_known(tmp_path: Path) -> None:
+    folder = Home(tmp_path).attempt_folder("a", 1)
+    folder.mkdir(parents=True)
+    old = {"phase": "train", "position": 2, "phases": 4, "done": 5, "total": 10, "loss": None, "updated_ns": 7}
+    (folder / FILE_NAME).write_text(json.dumps({**old, "mood": "good"}))
+    found = read_progress(Home(tmp_path), "a", 1)
+    assert found == Progress(phase=Phase.TRAIN, position=2, phases=4, done=5, total=10, loss=None, updated_ns=7)
+    assert found.fraction == 0.375
+
+
+def test_ranks_but_the_first_write_no_progress_and_work_begins_when_all_go_on(tmp_path: Path) -> None:
+    agent, timer = Agent(speed=0.5), Timer()
+    log = MetricLog(Home(tmp_path).metrics("a", 1), rank=1, clock_ns=Clock())
+    made = Session(lease=held(agent, timer), log=log, folder=None, phases=(Phase.TRAIN,), clock_ns=Clock())
+    with log, made.phase(Phase.TRAIN):
+        timer.now_s += 5
+        made.begin_work()
+        timer.now_s += 0.25
+        made.step(step=1, steps=1, samples=1, loss=0.5)
+    assert timer.slept == [0.25]
+    assert {s.rank for s in read_metrics(Home(tmp_path), "a", 1)} == {1}
+    assert read_progress(Home(tmp_path), "a", 1) is None
 
 
 def test_progress_is_written_four_times_a_second_at_most_and_always_at_the_end(tmp_path: Path) -> None:
