@@ -121,7 +121,8 @@ def test_a_job_that_cannot_be_used_lists_every_problem(tmp_path: Path) -> None:
             "  kind: input should be 'finetune', 'evaluate' or 'inference' (given \"bake\")",
             "  model: input should be a valid string (given null)",
             "  training.epochs: input should be greater than or equal to 1 (given 0)",
-            "  training.speed: unknown key; known: epochs, max_steps, batch_size, learning_rate, weight_decay, checkpoint_steps",
+            "  training.speed: unknown key; known: epochs, max_steps, batch_size, learning_rate, weight_decay, "
+            "checkpoint_steps",
         ],
     )
 
@@ -278,14 +279,12 @@ def test_a_fine_tune_that_says_nothing_of_inference_measures_none(tmp_path: Path
 
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_a_job_takes_the_weights_that_another_trained_and_scores_as_that_one_did(tmp_path: Path, method: str) -> None:
-    tuned = run(
-        write_job(tmp_path, adapter={"method": method}, baseline_job="shared"), "--attempt", "2", meter="simulated:L4"
-    )
+    tuned = run(write_job(tmp_path, adapter={"method": method}, baseline_job="shared"), "--attempt", "2")
     assert tuned.code == 0, tuned.err
     scores = [(s.phase, s.value) for s in read_metrics(tuned.home, "quick", 2) if s.name == f"{SCORE_PREFIX}accuracy"]
     assert [phase for phase, _ in scores] == [Phase.EVALUATE], "the baseline is another job's"
     taking = {"job_id": "takes", "adapter": {"method": method, "trained_by": "quick"}, "adapter_job": "quick"}
-    evaluated = run(write_job(tmp_path, kind="evaluate", **taking), meter="simulated:L4")
+    evaluated = run(write_job(tmp_path, kind="evaluate", **taking))
     assert evaluated.code == 0, evaluated.err
     samples = [(s.phase, s.value) for s in read_metrics(tuned.home, "takes", 1) if s.name == f"{SCORE_PREFIX}accuracy"]
     assert samples == scores

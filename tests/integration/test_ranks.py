@@ -33,6 +33,8 @@ QUICK = {
 }
 LONG = {"max_steps": 10_000, "epochs": 1000, "batch_size": 33}
 """More than a test waits for."""
+PATIENCE_S = 120.0
+"""Each rank loads torch; on a machine that others use as well that takes its time."""
 COMMAND = (sys.executable, "-m", "workers.attempt")
 TOLERANCE = 1e-4
 """Of a loss, relative: two ranks add the same float32 numbers in another order, over six steps."""
@@ -59,7 +61,7 @@ class Started:
     ranks: tuple[subprocess.Popen[bytes], ...]
 
     def ended(self) -> list[int]:
-        return [rank.wait(100) for rank in self.ranks]
+        return [rank.wait(PATIENCE_S) for rank in self.ranks]
 
     def said(self, rank: int) -> str:
         return self.job.with_name(f"said-{rank}.txt").read_text()
@@ -68,18 +70,28 @@ class Started:
         return read_metrics(self.home, self.job.parent.name, attempt)
 
 
-def start(folder: Path, agent: RunningAgent, world_size: int, *, attempt: int = 1, **changed: object) -> Started:
-    folder.mkdir(exist_ok=True)
-    job = folder / "job.json"
-    job.write_text(json.dumps({**QUICK, "job_id": folder.name, **changed}))
-    command = [*COMMAND, str(job), "--home", str(agent.home.root), "--attempt", str(attempt)]
-    command += ["--agent", str(agent.socket)]
-    ranks, port = [], free_port()
-    for rank in range(world_size):
-        environment = {**os.environ, **names_of(rank, world_size, port)}
-        with (folder / f"said-{rank}.txt").open("wb") as said:
-            ranks.append(subprocess.Popen(command, env=environment, stdout=said, stderr=said, start_new_session=True))
-    return Started(job, agent.home, tuple(ranks))
+class Starts:
+    """Starts ranks at one agent; what still runs at the end is killed."""
+
+    def __init__(self, agent: RunningAgent) -> None:
+        self.agent = agent
+        self.all: list[subprocess.Popen[bytes]] = []
+
+    def __call__(self, folder: Path, world_size: int, *, attempt: int = 1, **changed: object) -> Started:
+        folder.mkdir(exist_ok=True)
+        job = folder / "job.json"
+        job.write_text(json.dumps({**QUICK, "job_id": folder.name, **changed}))
+        command = [*COMMAND, str(job), "--home", str(self.agent.home.root), "--attempt", str(attempt)]
+        command += ["--agent", str(self.agent.socket)]
+        ranks, port = [], free_port()
+        for rank in range(world_size):
+            environment = {**os.environ, **names_of(rank, world_size, port)}
+            with (folder / f"said-{rank}.txt").open("wb") as said:
+                ranks.append(
+                    subprocess.Popen(command, env=environment, stdout=said, stderr=said, start_new_session=True)
+                )
+        self.all += ranks
+        return Started(job, self.agent.home, tuple(ranks))
 
 
 @pytest.fixture(scope="module")
@@ -88,13 +100,22 @@ def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAgent]:
         yield found
 
 
+@pytest.fixture
+def start(agent: RunningAgent) -> Iterator[Starts]:
+    starts = Starts(agent)
+    yield starts
+    for rank in starts.all:
+        rank.kill()
+        rank.wait()
+
+
 def wait_until_in(started: Started, phase: Phase, *, attempt: int = 1) -> None:
     def is_there() -> bool:
         assert all(rank.poll() is None for rank in started.ranks), [started.said(n) for n in range(len(started.ranks))]
         progress = read_progress(started.home, started.job.parent.name, attempt)
         return progress is not None and progress.phase is phase and progress.done > progress.carried
 
-    wait_until(is_there, what=f"the first steps of {phase}")
+    wait_until(is_there, timeout_s=PATIENCE_S, what=f"the first steps of {phase}")
 
 
 def losses_of(samples: Sequence[MetricSample]) -> list[float]:
@@ -118,8 +139,8 @@ def test_ranks_without_an_agent_in_common_are_refused(tmp_path: Path) -> None:
     assert (tmp_path / "reason-1.txt").read_text() == ended.stderr.rstrip("\n")
 
 
-def test_a_rank_that_dies_ends_the_other_which_says_so(tmp_path: Path, agent: RunningAgent) -> None:
-    started = start(tmp_path / "dies", agent, 2, training=LONG)
+def test_a_rank_that_dies_ends_the_other_which_says_so(tmp_path: Path, start: Starts) -> None:
+    started = start(tmp_path / "dies", 2, training=LONG)
     wait_until_in(started, Phase.TRAIN)
     started.ranks[1].kill()
     assert started.ended() == [4, -signal.SIGKILL]
@@ -127,8 +148,8 @@ def test_a_rank_that_dies_ends_the_other_which_says_so(tmp_path: Path, agent: Ru
     assert sentence.startswith("rank 0 waited for another rank of this attempt that has ended or does not answer.")
 
 
-def test_two_ranks_leave_after_one_step_and_one_goes_on_where_they_were(tmp_path: Path, agent: RunningAgent) -> None:
-    started = start(tmp_path / "leaves", agent, 2, training=LONG)
+def test_two_ranks_leave_after_one_step_and_one_goes_on_where_they_were(tmp_path: Path, start: Starts) -> None:
+    started = start(tmp_path / "leaves", 2, training=LONG)
     wait_until_in(started, Phase.TRAIN)
     # One is enough: they agree.
     started.ranks[1].send_signal(signal.SIGUSR1)
@@ -136,7 +157,7 @@ def test_two_ranks_leave_after_one_step_and_one_goes_on_where_they_were(tmp_path
     trained = [s for s in started.metrics() if s.phase is Phase.TRAIN and s.step is not None]
     last = max(s.step or 0 for s in trained)
     assert [max(s.step or 0 for s in trained if s.rank == rank) for rank in (0, 1)] == [last, last]
-    again = start(tmp_path / "leaves", agent, 1, attempt=2, training=LONG, resources={"gpus": 1})
+    again = start(tmp_path / "leaves", 1, attempt=2, training=LONG, resources={"gpus": 1})
     wait_until_in(again, Phase.TRAIN, attempt=2)
     again.ranks[0].send_signal(signal.SIGUSR1)
     assert again.ended() == [75], again.said(0)
@@ -155,11 +176,11 @@ def test_two_ranks_leave_after_one_step_and_one_goes_on_where_they_were(tmp_path
 
 
 def test_two_ranks_give_the_losses_of_one_and_each_joule_and_sample_is_counted_once(
-    tmp_path: Path, agent: RunningAgent
+    tmp_path: Path, agent: RunningAgent, start: Starts
 ) -> None:
-    two = start(tmp_path / "two", agent, 2)
+    two = start(tmp_path / "two", 2)
     assert two.ended() == [0, 0], (two.said(0), two.said(1))
-    one = start(tmp_path / "one", agent, 1, resources={"gpus": 1})
+    one = start(tmp_path / "one", 1, resources={"gpus": 1})
     assert one.ended() == [0], one.said(0)
     losses = losses_of(two.metrics())
     assert losses == pytest.approx(losses_of(one.metrics()), rel=TOLERANCE, abs=0)
