@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import time
-
 from orchestrator import client
 from orchestrator.cli import options
 from orchestrator.cli.status import how_far, where
 from orchestrator.cli.terminal import Column, print_table, print_text
-from orchestrator.custody import settle_orphans
-from orchestrator.queue_view import Explanation, find_job
-from orchestrator.queue_view import explain as explanation_of
+from orchestrator.queue_view import Explanation
 from orchestrator.report.figures import UNKNOWN, format_duration, format_time
 
 
@@ -20,11 +15,7 @@ def explain(job: options.JobArgument, as_json: options.JsonOption = False, home:
 
     It reads the ledger alone, also when no controller runs.
     """
-    ledger = options.home_of(home)
-    with contextlib.closing(client.open_store(ledger)) as store:
-        settle_orphans(store, ledger)
-        found = find_job(store, job)
-        told = explanation_of(ledger, store, found.job_id, now_ns=time.time_ns())
+    told = client.explain(options.home_of(home), job)
     if as_json:
         options.print_json(told.as_dict())
         return

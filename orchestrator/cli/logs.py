@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import time
 from collections.abc import Iterable
 from typing import Annotated
 
@@ -14,7 +13,7 @@ from orchestrator import client
 from orchestrator.cli import options
 from orchestrator.cli.terminal import console, print_piece
 from orchestrator.lifecycle import JobRecord, JobState
-from orchestrator.queue_view import LogFollower, LogPiece, find_job, find_log, log_files, read_log
+from orchestrator.queue_view import LogPiece, find_job, find_log, read_log
 
 EXIT_CODES = {JobState.SUCCEEDED: 0, JobState.CANCELLED: 130}
 """What following a job to its end exits with; 1 for other ends."""
@@ -36,20 +35,17 @@ def logs(
     Exit codes with --follow: 0 the job succeeded, 1 it did not, 130 it was cancelled, or Ctrl-C (the job goes on).
     """
     ledger = options.home_of(home)
+    if as_json:
+        options.print_json([log.as_dict() for log in client.logs(ledger, job)])
+        return
     with contextlib.closing(client.open_store(ledger)) as store:
         found = find_job(store, job)
-        if as_json:
-            options.print_json([log.as_dict() for log in log_files(ledger, found)])
-            return
         if not follow:
             for text in read_log(find_log(ledger, found, attempt=attempt, rank=rank).path, tail=tail):
                 print_piece(text)
             return
-        follower = LogFollower(
-            ledger, lambda: store.job(found.job_id), sleep=time.sleep, attempt=attempt, rank=rank, tail=tail
-        )
         try:
-            _show(follower.pieces())
+            _show(client.follow_logs(ledger, found.job_id, attempt=attempt, rank=rank, tail=tail))
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
         raise typer.Exit(_exit_code(store.job(found.job_id)))

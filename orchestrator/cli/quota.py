@@ -11,7 +11,7 @@ import typer
 from orchestrator import client
 from orchestrator.cli import options
 from orchestrator.cli.terminal import Column, print_table, print_text
-from orchestrator.queue_view import QuotaUse, quota_uses
+from orchestrator.queue_view import QuotaUse
 from orchestrator.quotas import EACH, Quota, QuotaScope
 from orchestrator.report.figures import UNKNOWN
 from orchestrator.store import Store
@@ -60,8 +60,7 @@ def remove(user: UserOption = None, project: ProjectOption = None, home: options
 @quota.command()
 def show(as_json: options.JsonOption = False, home: options.HomeOption = None) -> None:
     """Show each quota, and what those under it hold now and may still take."""
-    with contextlib.closing(client.open_store(options.home_of(home))) as store:
-        found = quota_uses(store.quotas(), store.jobs(unfinished=True))
+    found = client.quotas(options.home_of(home))
     if as_json:
         options.print_json([use.as_dict() for use in found])
         return

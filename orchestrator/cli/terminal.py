@@ -118,9 +118,15 @@ class LiveTable:
         self, title: str, columns: Sequence[Column], rows: Sequence[Sequence[str]], notes: Sequence[str] = ()
     ) -> None:
         """Draw it; rows that a screen has no room for are counted, and the notes stay in sight."""
-        room = max(1, self._console.height - len(notes) - 5)
-        more = [f"and {len(rows) - room} more"] if len(rows) > room else []
-        drawn = _drawn(title, columns, rows[:room], [*more, *notes], width=self._console.width)
+        width, height = self._console.size
+        room = min(len(rows), height)
+        while True:
+            more = [f"and {len(rows) - room} more (without --watch all are shown)"] if len(rows) > room else []
+            drawn = _drawn(title, columns, rows[:room], [*more, *notes], width=width)
+            lines = len(self._console.render_lines(drawn)) + 1
+            if lines <= height or room == 0:
+                break
+            room = min(room - 1, room * height // lines)
         self._screen.update(drawn, refresh=True)
 
 

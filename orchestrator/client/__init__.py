@@ -2,13 +2,14 @@
 
 Each long one takes an ``Observer`` that is told what happens; the command line's draws progress bars. ``up`` and
 ``down`` have and end a controller on a Ray cluster; ``submit``, ``run`` and ``cancel`` write into the ledger, and
-follow there what the controller does.
+follow there what the controller does. ``status``, ``explain``, ``logs`` and ``quotas`` read it.
 """
 
 from orchestrator.client.controllers import down, live_controller, serving_controller, up
 from orchestrator.client.following import cancel
 from orchestrator.client.ledger import PROMETHEUS_VARIABLE, accounts, budgets, find_run, open_store, prometheus_url
 from orchestrator.client.observer import Observer
+from orchestrator.client.reads import explain, follow_logs, logs, quotas, status
 from orchestrator.client.running import RunResult, run
 from orchestrator.client.submission import Submission, checked_plan, expand_on, submit
 from orchestrator.client.target import Target, view_of
@@ -28,12 +29,17 @@ __all__ = [
     "checked_plan",
     "down",
     "expand_on",
+    "explain",
     "find_run",
+    "follow_logs",
     "live_controller",
+    "logs",
     "open_store",
     "prometheus_url",
+    "quotas",
     "run",
     "serving_controller",
+    "status",
     "submit",
     "up",
     "view_of",

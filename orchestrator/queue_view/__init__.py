@@ -1,6 +1,6 @@
 """What the queue shows of itself, from the ledger alone: no Ray, and no controller need be alive."""
 
-from orchestrator.queue_view.controllers import ControllerView
+from orchestrator.queue_view.controllers import ControllerView, controller_views
 from orchestrator.queue_view.jobs import JobView, eta_s
 from orchestrator.queue_view.logs import LogFile, LogFollower, LogPiece, find_log, last_lines, log_files, read_log
 from orchestrator.queue_view.names import find_job, find_jobs
@@ -19,6 +19,7 @@ __all__ = [
     "Need",
     "QueueView",
     "QuotaUse",
+    "controller_views",
     "eta_s",
     "explain",
     "find_job",

@@ -129,6 +129,7 @@ class LogFollower:
         home: the ledger's folders.
         job: says how the job stands now; asked once a poll.
         sleep: waits so many seconds.
+        why: says what a job waits for.
         attempt: only this one; ``None``: from the last there is on.
         tail: lines of what is there already; ``None``: all.
     """
@@ -139,11 +140,12 @@ class LogFollower:
         job: Callable[[], JobRecord],
         *,
         sleep: Callable[[float], object],
+        why: Callable[[JobRecord], str | None],
         attempt: int | None = None,
         rank: int = 0,
         tail: int | None = None,
     ) -> None:
-        self._home, self._job, self._sleep = home, job, sleep
+        self._home, self._job, self._sleep, self._why = home, job, sleep, why
         self._only, self._rank, self._tail = attempt, rank, tail
         self._waited = False
 
@@ -165,7 +167,8 @@ class LogFollower:
                 return
             if not self._waited:
                 self._waited = True
-                yield LogPiece(notice=f"{job.job_id} is {job.state}{f': {job.reason}' if job.reason else ''}")
+                reason = self._why(job)
+                yield LogPiece(notice=f"{job.job_id} is {job.state}{f': {reason}' if reason else ''}")
             self._sleep(POLL_S)
 
     def _attempt(self, job: JobRecord, attempt: AttemptRecord) -> Iterator[LogPiece]:

@@ -78,13 +78,11 @@ def look(home: Home, store: Store, jobs: Sequence[JobRecord], *, now_ns: int) ->
     return QueueView(now_ns=now_ns, jobs=views, controllers=controllers, usage=usage, bound=bound)
 
 
-def _states(store: Store, groups: Mapping[str | None, Sequence[JobRecord]]) -> dict[str, JobState]:
+def _states(store: Store, groups: Mapping[str | None, Sequence[JobRecord]]) -> Mapping[str, JobState]:
     """The state of every unfinished job, and of every job that one of them needs."""
     jobs = [job for queue in groups.values() for job in queue]
     states = {job.job_id: job.state for job in jobs}
-    for need in {need for job in jobs for need in job.spec.needs} - states.keys():
-        states[need] = store.job(need).state
-    return states
+    return {**store.states({need for job in jobs for need in job.spec.needs} - states.keys()), **states}
 
 
 def in_line(jobs: Sequence[JobView]) -> list[JobView]:

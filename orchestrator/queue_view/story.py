@@ -14,6 +14,7 @@ from orchestrator.queue_view.waiting import Need, bearing_of, holders_of, starts
 from orchestrator.store import Store
 from workers.contract import Resources
 from workers.home import Home
+from workers.units import NS_PER_S
 
 LAST_LINES = 8
 """Of a failed job's log: enough for the error under a traceback's frames."""
@@ -74,8 +75,8 @@ def explain(home: Home, store: Store, job_id: str, *, now_ns: int) -> Explanatio
     unfinished = store.jobs(unfinished=True)
     queue = look(home, store, [record, *holders_of(record, unfinished)], now_ns=now_ns)
     job, holders = queue.jobs[0], queue.jobs[1:]
-    known = {one.job_id: one for one in store.jobs()} if record.spec.needs else {}
-    needs = tuple(_need(need, known.get(need)) for need in record.spec.needs)
+    states = store.states(record.spec.needs)
+    needs = tuple(_need(store, need, states.get(need)) for need in record.spec.needs)
     logs = log_files(home, record)
     return Explanation(
         job=job,
@@ -92,8 +93,8 @@ def explain(home: Home, store: Store, job_id: str, *, now_ns: int) -> Explanatio
     )
 
 
-def _need(job_id: str, job: JobRecord | None) -> Need:
-    return Need(job_id=job_id, state=job.state if job else None, reason=job.reason if job else None)
+def _need(store: Store, job_id: str, state: JobState | None) -> Need:
+    return Need(job_id=job_id, state=state, reason=store.job(job_id).reason if state else None)
 
 
 def _last_lines(logs: Sequence[LogFile]) -> tuple[str, ...]:
@@ -147,15 +148,33 @@ def _story(events: Sequence[tuple[int, str]], names: Mapping[str, str]) -> tuple
 def _remedy(record: JobRecord, needs: Sequence[Need]) -> str | None:
     """What its people can do about a job that did not succeed."""
     again = "submit the manifest again"
-    bad = next((n for n in needs if n.state in (JobState.FAILED, JobState.SKIPPED, JobState.CANCELLED)), None)
-    if record.state is JobState.SKIPPED and bad:
-        return f"see what became of {bad.job_id}: wattledger explain {bad.job_id}; then {again}"
+    if record.state is JobState.FAILED:
+        return f"{_mend(record)}, and {again}"
     if record.state is JobState.CANCELLED:
         return f"to run it after all, {again}"
-    if record.state is not JobState.FAILED:
-        return None
+    bad = next((n for n in needs if n.state in (JobState.FAILED, JobState.SKIPPED, JobState.CANCELLED)), None)
+    if record.state is JobState.SKIPPED and bad:
+        return f"see what became of {bad.job_id} (wattledger explain {bad.job_id}), and {again}"
+    return None
+
+
+def _mend(record: JobRecord) -> str:
+    """What a job that failed needs before it is worth another try."""
+    if (limit := _limit_met(record)) is not None:
+        return f"its time was up; raise schedule.{limit}"
     if not record.attempts:
-        return f"it never ran; mend what the reason names, then {again}"
+        return "it never ran; mend what the reason names"
     if record.attempts[-1].state is AttemptState.LOST:
-        return f"it was lost more often than retry.losses allows ({record.spec.retry.losses}); raise it, and {again}"
-    return f"read its log (wattledger logs {record.job_id}), mend what it names, and {again}"
+        return f"it was lost more often than retry.losses allows ({record.spec.retry.losses}); raise it"
+    return f"read its log (wattledger logs {record.job_id}), mend what it names"
+
+
+def _limit_met(record: JobRecord) -> str | None:
+    """The key of the manifest that set the limit at which a job was ended."""
+    schedule = record.spec.schedule
+    if schedule.deadline is not None and schedule.deadline in (record.reason or ""):
+        return "deadline"
+    last = record.attempts[-1] if record.attempts else None
+    if schedule.time_limit_s is None or last is None or last.ended_ns is None:
+        return None
+    return "time_limit_s" if last.ended_ns - last.started_ns >= schedule.time_limit_s * NS_PER_S else None

@@ -12,6 +12,7 @@ from orchestrator.queue_view.queue import QueueView
 from orchestrator.queue_view.quotas import uses_of
 from orchestrator.quotas import Quota
 from orchestrator.report.figures import format_duration, format_number, format_time
+from orchestrator.scheduling.deadlines import time_up
 from workers.units import NS_PER_S
 
 HOLDERS = 3
@@ -64,8 +65,9 @@ def _frees(holder: JobView) -> str:
 def bearing_of(
     record: JobRecord, quotas: Sequence[Quota], unfinished: Sequence[JobRecord], queue: QueueView
 ) -> tuple[str, ...]:
-    """The quotas a job falls under, and for one that waits its user's share, as sentences."""
-    told = []
+    """Its limit of time, the quotas it falls under, and for one that waits its user's share, as sentences."""
+    limit = time_up(record)
+    told = [f"time: must have ended by {format_time(limit.time_ns)}"] if limit else []
     for use in uses_of(record, quotas, unfinished):
         figures = [(use.gpus, use.quota.gpus, "GPUs held"), (use.queued_jobs, use.quota.queued_jobs, "jobs queued")]
         parts = [f"{used:g} of {limit:g} {what}" for used, limit, what in figures if limit is not None]

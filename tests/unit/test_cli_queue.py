@@ -283,3 +283,43 @@ def test_a_terminal_of_80_columns_has_room_for_job_state_end_and_reason(ledger: 
 def test_a_job_that_has_ended_is_watched_no_longer_and_its_table_stays(ledger: QueueLedger) -> None:
     lines = on_terminal(120, ledger, "status", "study-aa", "--watch")
     assert "study-aa" in lines[-1] + lines[-2], "the last that was drawn"
+
+
+TWO = str(ROOT / "manifests" / "finetune_then_evaluate.yaml")
+
+
+class TestPlan:
+    def test_where_the_controller_is_silent_it_says_how_old_the_view_is(self, call: Call, ledger: QueueLedger) -> None:
+        ledger.beat(H100, T4, at_s=0)
+        code, out, _ = call("plan", TWO)
+        assert code == 0
+        assert "The controller does not run; the cluster is as it saw it 100 s ago." in out
+
+    def test_it_is_of_the_ledger_s_cluster_and_tells_who_waits_already(self, call: Call) -> None:
+        code, out, _ = call("plan", TWO)
+        assert code == 0
+        assert "on the cluster at head:6379" in out
+        assert "2 jobs wait in the queue already; they are not in this plan" in out
+        assert "The controller does not run" not in out
+
+    def test_jobs_that_need_others_of_the_plan_say_so_by_their_numbers(self, call: Call) -> None:
+        rows = [line.split() for line in call("plan", TWO)[1].splitlines() if " tiny/" in line]
+        kinds = {row[0]: row[3] for row in rows}
+        needed = {row[0]: row[row.index("after") + 1].strip("#;") for row in rows if "after" in row}
+        assert {kinds[name] for name in needed} == {"finetune", "inference"}
+        assert {kinds[needed[name]] for name in needed if kinds[name] == "inference"} == {"finetune"}
+        assert {kinds[needed[name]] for name in needed if kinds[name] == "finetune"} == {"evaluate"}
+
+    def test_with_local_the_ledger_is_not_asked(self, call: Call) -> None:
+        out = call("plan", TWO, "--local", "--simulate", "T4")[1]
+        assert "on a local cluster of this machine" in out
+        assert "wait in the queue" not in out
+
+
+def test_a_screen_too_low_counts_the_rows_it_leaves_out_and_keeps_the_notes(ledger: QueueLedger) -> None:
+    ledger.submit("many-1", *(f"many-{number:03}" for number in range(200)))
+    ledger.store.finish("many-1", JobState.CANCELLED, reason="a long reason " * 12, now_ns=at(1))
+    lines = on_terminal(100, ledger, "status", "many", "--watch")
+    shown = sum("many-" in line for line in lines[-39:])
+    assert 5 < shown < 39
+    assert any(f"and {201 - shown} more (without --watch all are shown)" in line for line in lines)

@@ -51,7 +51,7 @@ class World:
     def follow(self, home: Home, **how: int | None) -> list[str]:
         """What was said: log text as it is, notices with a bullet."""
         told = []
-        for piece in LogFollower(home, lambda: self.job, sleep=self.sleep, **how).pieces():
+        for piece in LogFollower(home, lambda: self.job, sleep=self.sleep, why=lambda job: job.reason, **how).pieces():
             told += [piece.text] if piece.text else []
             told += [f"• {piece.notice}"] if piece.notice else []
         return told

@@ -30,6 +30,7 @@ def loaded_by(statement: str) -> set[str]:
         "orchestrator.cluster.local",
         "orchestrator.cluster.fake",
         "orchestrator.controller",
+        "orchestrator.queue_view",
         "orchestrator.doctor",
         "orchestrator.cli",
         "orchestrator.__main__",

@@ -53,10 +53,22 @@ class TestEndedBadly:
         ledger.end("j", 1, AttemptState.LOST, JobState.FAILED, reason="its node is gone")
         assert "retry.losses allows (0); raise it" in str(told(ledger).remedy)
 
+    def test_a_job_whose_time_was_up_is_told_which_limit_to_raise(self, ledger: QueueLedger) -> None:
+        ledger.submit("r", "j", schedule={"time_limit_s": 60})
+        ledger.start("j", H100)
+        assert told(ledger, at_s=10).bearing == ("time: must have ended by 2024-01-01 12:01:00Z",)
+        ledger.end("j", 1, *FAILED, reason="attempt 1 ran for its time limit of 60 s", at_s=61)
+        assert told(ledger).remedy == "its time was up; raise schedule.time_limit_s, and submit the manifest again"
+        deadline = "2024-01-01T13:00:00Z"
+        ledger.submit("s", "k", schedule={"deadline": deadline})
+        reason = f"its deadline, {deadline}, has passed"
+        ledger.store.set_state("k", JobState.FAILED, reason=reason, now_ns=at(3601))
+        assert "raise schedule.deadline" in str(told(ledger, "k").remedy)
+
     def test_a_job_that_never_ran_is_told_to_mend_the_reason(self, ledger: QueueLedger) -> None:
         ledger.submit("r", "j")
         ledger.store.set_state("j", JobState.FAILED, reason="no node has a B200", now_ns=at(1))
-        assert told(ledger).remedy == "it never ran; mend what the reason names, then submit the manifest again"
+        assert told(ledger).remedy == "it never ran; mend what the reason names, and submit the manifest again"
 
     def test_a_skipped_job_points_at_the_need_that_failed(self, ledger: QueueLedger) -> None:
         ledger.submit("r", "need")
@@ -65,7 +77,7 @@ class TestEndedBadly:
         ledger.store.set_state("j", JobState.SKIPPED, reason="needs need, which failed", now_ns=at(2))
         found = told(ledger)
         assert [(need.job_id, need.state, need.reason) for need in found.needs] == [("need", JobState.FAILED, "x")]
-        assert str(found.remedy).startswith("see what became of need: wattledger explain need")
+        assert str(found.remedy).startswith("see what became of need (wattledger explain need)")
 
     @pytest.mark.parametrize(
         ("state", "remedy"),
