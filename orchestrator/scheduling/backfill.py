@@ -37,6 +37,7 @@ class Backfill:
     def __init__(self, inventory: Inventory) -> None:
         self._inventory = inventory
         self._first: set[Key] = set()
+        self._types: dict[tuple[Shelf, ...], frozenset[str | None]] = {}
 
     def claim(self, job_id: str, demand: Demand, length_ns: float, now_ns: int) -> Kept | None:
         """Keep what is being vacated for the job, if it then has all that it needs."""
@@ -46,18 +47,26 @@ class Backfill:
 
     def is_first(self, demand: Demand) -> bool:
         """Whether such a job is the first that waits for its accelerator types, so that it is promised a place."""
-        return len(self._first) < MOST_PROMISES and _key(demand) not in self._first
+        return len(self._first) < MOST_PROMISES and self._key(demand) not in self._first
 
     def promise(self, job_id: str, demand: Demand, length_ns: float, now_ns: int) -> Kept:
         """Keep the place where the job fits soonest."""
-        self._first.add(_key(demand))
+        self._first.add(self._key(demand))
         kept = _soonest(demand, now_ns)
         for place in kept.places:
             place.promise(job_id, demand.needs, kept.at_ns, kept.at_ns + length_ns)
         return kept
 
+    def _key(self, demand: Demand) -> Key:
+        types = self._types.get(demand.shelves)
+        if types is None:
+            types = self._types[demand.shelves] = frozenset(shelf.node.accelerator for shelf in demand.shelves)
+        return types, demand.needs.any_gpu, demand.needs.labels
+
     def _vacated(self, demand: Demand, until_ns: float) -> tuple[Place, ...]:
         needs = demand.needs
+        if not self._inventory.vacated:
+            return ()
         coming = [place for place in self._inventory.vacated if place.will_admit(needs, until_ns)]
         if not any(self._inventory.shelf_of(place) in demand.shelves for place in coming):
             return ()
@@ -70,11 +79,6 @@ class Backfill:
                     fits.sort(key=lambda place: (place.coming is None, place.room.node.name, place.room.node.node_id))
                     return tuple(fits[: needs.nodes])
         return ()
-
-
-def _key(demand: Demand) -> Key:
-    needs = demand.needs
-    return frozenset(shelf.node.accelerator for shelf in demand.shelves), needs.any_gpu, needs.labels
 
 
 def _soonest(demand: Demand, now_ns: int) -> Kept:

@@ -192,6 +192,27 @@ class Inventory:
         return Demand(needs=needs, shelves=shelves, choices=choices)
 
 
+class Search:
+    """Looks for places; remembers for which needs there was none, since room only shrinks while decisions are made."""
+
+    def __init__(self) -> None:
+        self._none: defaultdict[tuple[object, ...], list[tuple[Needs, float]]] = defaultdict(list)
+
+    def find(self, demand: Demand, until_ns: float) -> Found | None:
+        """As ``find``; what had no room, even for shorter, has none on fewer types or in larger either."""
+        needs = demand.needs
+        own = self._none[needs.any_gpu, needs.accelerators, needs.labels]
+        for failed in (self._none[needs.any_gpu, (), ()], own):
+            for one, shorter_ns in failed:
+                if shorter_ns <= until_ns and one.is_within(needs):
+                    return None
+        found = find(demand, until_ns)
+        if found is None:
+            own[:] = [(one, ns) for one, ns in own if not (until_ns <= ns and needs.is_within(one))]
+            own.append((needs, until_ns))
+        return found
+
+
 def find(demand: Demand, until_ns: float) -> Found | None:
     """Where such a job could run from now until then; ``None`` when nowhere.
 

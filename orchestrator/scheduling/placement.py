@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from orchestrator.lifecycle import JobRecord
 from orchestrator.quotas import Quota
 from orchestrator.scheduling.backfill import Backfill
-from orchestrator.scheduling.inventory import Demand, Inventory, find
+from orchestrator.scheduling.inventory import Demand, Inventory, Search
 from orchestrator.scheduling.limits import Limits
 from orchestrator.scheduling.line import Line, order
 from orchestrator.scheduling.preemption import Eviction, Preemptor
@@ -144,7 +144,7 @@ class _Round:
             self._inventory.lodge(tenant, job.attempts[-1].nodes)
             self._count(job, tenant.needs)
         self._backfill, self._preemptor = Backfill(self._inventory), Preemptor(self._inventory)
-        self._explainer = Explainer()
+        self._search, self._explainer = Search(), Explainer()
         self._placements: list[Placement] = []
         self._preemptions: list[Preemption] = []
 
@@ -194,7 +194,7 @@ class _Round:
         if kin.demand is None:
             kin.demand = self._inventory.demand(kin.needs)
         needs, end_ns = kin.needs, ends(job, self._now_ns)
-        found = find(kin.demand, end_ns)
+        found = self._search.find(kin.demand, end_ns)
         if found is None:
             kin.refused_s = limit_s
             return False

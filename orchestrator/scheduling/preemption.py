@@ -42,8 +42,8 @@ class Preemptor:
     def evict(self, demand: Demand, priority: int, now_ns: int) -> Eviction | None:
         """Make room for such a job now; ``None`` when no set of victims of lower priority would."""
         needs = demand.needs
-        failed = self._none_for[needs.accelerators, needs.labels, needs.nodes]
-        if any(_is_less(one, needs) for one in failed):
+        failed = self._none_for[needs.accelerators, needs.labels]
+        if any(one.is_within(needs) for one in failed):
             return None
         found = _cheapest(demand, priority, now_ns)
         if found is None or not found.victims:
@@ -88,12 +88,6 @@ def _offers(needs: Needs, team: Sequence[Shelf], priority: int, now_ns: int) -> 
                 node = place.room.node
                 offers.append((_price(leaving), kind_rank(needs, node), node.name, node.node_id, leaving, place))
     return sorted(offers, key=lambda offer: offer[:-2])
-
-
-def _is_less(one: Needs, other: Needs) -> bool:
-    """Whether the one, of the same kind, asks for no more than the other: where it has no room, the other has none."""
-    memory = (one.memory or 0) <= (other.memory or 0)
-    return one.gpus <= other.gpus and one.share <= other.share and one.cpus <= other.cpus and memory
 
 
 def _victims(place: Place, needs: Needs, priority: int, now_ns: int) -> list[Tenant] | None:

@@ -44,6 +44,19 @@ class Needs:
         """GPUs over all nodes, in ``UNITS`` parts: what quotas and shares count."""
         return (self.gpus * UNITS + self.share) * self.nodes
 
+    def is_within(self, other: Needs) -> bool:
+        """Whether this asks for no more than the other on no more nodes: where this has no room, the other has none.
+
+        Of the same accelerator types and labels, or any.
+        """
+        return (
+            self.gpus <= other.gpus
+            and self.share <= other.share
+            and self.cpus <= other.cpus
+            and self.nodes <= other.nodes
+            and (self.memory or 0) <= (other.memory or 0)
+        )
+
 
 @dataclass(kw_only=True, slots=True)
 class Room:
