@@ -28,7 +28,8 @@ def assumed(job: JobRecord, entries: Sequence[EnergyEntry]) -> tuple[EnergyEntry
         span = _span(attempt, own)
         for kind, watts in _watts(job.spec.accounting):
             if span is not None and all(entry.kind != kind for entry in own):
-                made.append(_entry(job.job_id, attempt.number, kind, span, round(watts * MW_PER_W)))
+                power_mw = round(watts * job.spec.resources.nodes * MW_PER_W)
+                made.append(_entry(job.job_id, attempt.number, kind, span, power_mw))
     return tuple(made)
 
 

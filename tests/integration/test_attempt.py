@@ -214,6 +214,18 @@ def test_a_cancelled_attempt_says_so_and_keeps_what_was_measured(tmp_path: Path)
     assert ("phase_end", Phase.LOAD) not in logged
 
 
+def test_an_attempt_that_is_asked_to_leave_before_it_trains_leaves_at_once(tmp_path: Path) -> None:
+    job = write_job(tmp_path)
+    process = start(job)
+    agent = wait_until_it_trains(job, process)
+    process.send_signal(signal.SIGUSR1)
+    assert process.wait(20) == 75
+    assert has_ended(agent)
+    assert (tmp_path / "out.txt").read_text() == "left as asked; the job goes on from its newest checkpoint.\n"
+    assert not Home(tmp_path / "home").checkpoints("quick").exists()
+    assert sum(entry.energy_mj for entry in read_energy(Home(tmp_path / "home"), job_ids=["quick"])) > 0
+
+
 def test_an_attempt_whose_parent_lets_go_leaves_as_if_cancelled(tmp_path: Path) -> None:
     job = write_job(tmp_path)
     with (tmp_path / "out.txt").open("wb") as out:

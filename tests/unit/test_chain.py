@@ -148,6 +148,13 @@ def test_a_gang_of_which_a_board_was_not_metered_is_not_whole(ledger: Ledger) ->
     assert built.energy_quality == ("gap",)
 
 
+def test_watts_of_the_manifest_are_of_each_host_of_a_gang(ledger: Ledger) -> None:
+    for number, node in enumerate(("node-1", "node-2")):
+        ledger.book(entry(0, 10, 1000, Phase.TRAIN, device=f"GPU-{number}"), node=node)
+    built = row(ledger, job(attempt(), resources={"gpus": 1, "nodes": 2}, accounting={"cpu_watts": 90}))
+    assert built.energy_cpu_kwh == 2 * 90 * 10 / 3.6e6
+
+
 def test_a_part_of_a_gpu_is_counted_as_a_part(ledger: Ledger) -> None:
     ledger.book(entry(0, 10, 1000, Phase.TRAIN))
     built = row(ledger, job(attempt(), resources={"gpus": 0.5}))
