@@ -54,8 +54,9 @@ class Head:
             *(f"--temp-dir={self._folder / 'ray'}", "--num-cpus=0", "--num-gpus=0", "--object-store-memory=100000000"),
         ]
         storage = {"RAY_gcs_storage": "rocksdb", "RAY_gcs_storage_path": str(self._folder / "gcs")}
-        self._before = {process.pid for process in psutil.Process().children()}
+        before = psutil.Process().children()
         self._kept = Kept(command, log, environment={**os.environ, **storage})
+        (self._keeper,) = [process for process in psutil.Process().children() if process not in before]
         wait_until(lambda: "Ray runtime started." in log.read_text(errors="replace"), timeout_s=120, what="the head")
         found = re.search(r"--address='([^']+)'", log.read_text(errors="replace"))
         assert found is not None
@@ -63,8 +64,7 @@ class Head:
 
     def kill(self) -> None:
         """All of it at once: keeper, storage, raylet, dashboard, and what its workers had started."""
-        (keeper,) = [process for process in psutil.Process().children() if process.pid not in self._before]
-        for process in [keeper, *keeper.children(recursive=True)]:
+        for process in [self._keeper, *self._keeper.children(recursive=True)]:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         self._kept.end()
