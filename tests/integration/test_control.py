@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from orchestrator.cluster.local import LocalCluster, LocalNode, local_node
+from orchestrator.lifecycle import JobRecord
 from orchestrator.store import Store
 from tests.clusters import ROOT, processes_with, quick_manifest, ray_cluster, start, wait_until, wattledger
 
@@ -57,12 +58,15 @@ class Plane:
             for job_id in submitted["job_ids"]
         ]
 
-    def state(self, job_id: str) -> str:
+    def job(self, job_id: str) -> JobRecord:
         with contextlib.closing(Store(self.home / "state.db")) as store:
-            return store.job(job_id).state.value
+            return store.job(job_id)
 
     def wait_for(self, job_id: str, state: str) -> None:
-        wait_until(lambda: self.state(job_id) == state, timeout_s=180, what=f"{job_id} to be {state}")
+        """Until it has ended, which must be in that state."""
+        wait_until(lambda: self.job(job_id).state.is_final, timeout_s=180, what=f"{job_id} to end")
+        job = self.job(job_id)
+        assert job.state.value == state, job.reason
 
     def wait_until_it_works(self, job_id: str) -> int:
         """The process of the job's first attempt, once it makes progress."""
@@ -199,7 +203,7 @@ def test_down_refuses_while_jobs_run_and_then_leaves_nothing_but_the_queue(plane
     assert f"1 job runs: {running}" in refused.stderr
     assert plane.serving()
     assert "have ended" in plane.call("down", "--cancel").stdout
-    assert (plane.state(running), plane.state(waiting)) == ("cancelled", "queued")
+    assert (plane.job(running).state.value, plane.job(waiting).state.value) == ("cancelled", "queued")
     assert not processes_with(str(plane.home))
     left = subprocess.run(
         [sys.executable, "-c", LEFT, plane.cluster.address], capture_output=True, text=True, check=True, timeout=60

@@ -1,4 +1,4 @@
-"""A run that is bound to a process that is gone is failed with the reason; one that somebody still runs is left alone."""
+"""A run bound to a process that is gone is failed with the reason; one that somebody still runs is left alone."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_a_ledger_whose_folder_cannot_be_written_says_so(home: Home) -> None:
         pass
 
 
-def test_the_jobs_of_a_run_whose_process_is_gone_fail_with_the_reason_and_what_was_done_stays(store: Store, home: Home) -> None:
+def test_the_jobs_of_a_run_whose_process_is_gone_fail_and_what_was_done_stays(store: Store, home: Home) -> None:
     submit(store, "r")
     settle_orphans(store, home)
     assert states(store, "r") == ["succeeded", "failed", "failed"]
@@ -93,9 +93,7 @@ def test_the_jobs_of_a_run_whose_process_is_gone_fail_with_the_reason_and_what_w
     assert ORPHANED == "the process it was bound to ended without finishing it; submit the manifest again"
 
 
-def test_a_process_that_took_over_the_number_of_a_dead_one_does_not_save_its_run(
-    store: Store, home: Home
-) -> None:
+def test_a_process_that_took_over_the_number_of_a_dead_one_does_not_save_its_run(store: Store, home: Home) -> None:
     submit(store, "r", pid=os.getpid())
     settle_orphans(store, home)
     assert states(store, "r") == ["succeeded", "failed", "failed"]
