@@ -32,7 +32,7 @@ from workers.errors import InputError, LedgerError, UnreachableError, Wattledger
 from workers.home import Home
 from workers.telemetry.patience import Watchdog
 
-POLL_S = 0.05
+POLL_S = 0.02
 """Between looks at the ledger while nothing ends: a command waits for so long at most."""
 BEAT_S = 1.0
 CLOCKS_S = 600.0
@@ -178,7 +178,11 @@ def _opened(options: ServeOptions) -> Iterator[Server]:
         serving = serve_targets(lambda: _agents_of(joined), listen=started.targets_listen, port=started.targets_port)
         targets_url = f"{stack.enter_context(serving).url}/"
         cluster = RayCluster(
-            options.address, home=options.home, agent_listen=started.agent_listen, agent_access=started.agent_access
+            options.address,
+            home=options.home,
+            agent_listen=started.agent_listen,
+            agent_access=started.agent_access,
+            program=started.program,
         )
         stack.callback(cluster.close)
         if options.run_ids:

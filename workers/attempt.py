@@ -107,6 +107,7 @@ def run_attempt(spec: JobSpec, options: Options, agent: Path, leaving: Leaving) 
             "devices": {uuid: lease.models.get(uuid) for uuid in lease.devices},
         }
         environment.keep(folder, ranks.rank, found)
+        print(f"{spec.job_id}: attempt {options.attempt} on {', '.join(lease.devices) or 'no device'}", flush=True)
         with MetricLog(home.metrics(spec.job_id, options.attempt), rank=ranks.rank) as log:
             if lease.cap_watts is not None:
                 log.log(metric_log.POWER_CAP_WATTS, lease.cap_watts, phase=None)

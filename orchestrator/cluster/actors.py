@@ -19,11 +19,13 @@ from orchestrator.cluster.outcome import Outcome
 from orchestrator.cluster.part import Part, PartSpec, free_meeting
 from workers import lifeline
 from workers.home import Home
-from workers.telemetry.client import AgentConnection
 
-IN_ORDER = {"env_vars": {"RAY_kill_child_processes_on_worker_exit": "false"}}
-"""Runtime environment of both actors. Ray 2.60 kills a worker's children with SIGKILL when the worker is killed or the
-cluster ends; ours hold a lifeline, see its end, and leave in order: limits put back, logs written."""
+KEEP_CHILDREN = {"RAY_kill_child_processes_on_worker_exit": "false"}
+"""Ray 2.60 kills a worker's children with SIGKILL when Ray ends the worker or the cluster; ours hold a lifeline, see its
+end, and leave in order: limits put back, logs written. Effective where a node's processes start with it."""
+IN_ORDER = {"env_vars": KEEP_CHILDREN}
+"""Runtime environment of actors that keep a process for long. Not of an attempt's: Ray imports itself once more to set
+one up, which costs each start half a second; its agent books what it used however it ends."""
 
 
 @ray.remote(num_cpus=0, max_restarts=-1)
@@ -59,6 +61,9 @@ class AgentActor:
 
     def flush(self) -> None:
         """Have the agent write what it booked."""
+        # Imported here: an attempt's actor, which needs none of it, is of this module too, and starts with it.
+        from workers.telemetry.client import AgentConnection  # noqa: PLC0415
+
         with AgentConnection(Path(str(self._info["socket"]))) as connection:
             connection.ask("flush")
 

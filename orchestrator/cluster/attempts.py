@@ -13,7 +13,7 @@ from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorErro
 from ray.util.placement_group import get_placement_group, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from orchestrator.cluster.actors import IN_ORDER, AttemptActor
+from orchestrator.cluster.actors import AttemptActor
 from orchestrator.cluster.agents import NAMESPACE, NODE_ID_LABEL, Agents, first_line, ledger_name
 from orchestrator.cluster.gpus import Held
 from orchestrator.cluster.outcome import Outcome, combined, kept_outcome
@@ -89,7 +89,6 @@ class Attempts:
                 name=f"{name}-{number}",
                 namespace=NAMESPACE,
                 lifetime="detached",
-                runtime_env=IN_ORDER,
                 num_gpus=spec.resources.gpus,
                 num_cpus=spec.resources.cpus,
                 memory=_bytes(spec.resources),

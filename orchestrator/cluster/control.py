@@ -17,7 +17,7 @@ import ray
 from ray.exceptions import RayError
 from ray.util import get_placement_group, list_named_actors, placement_group_table, remove_placement_group
 
-from orchestrator.cluster.actors import IN_ORDER
+from orchestrator.cluster.actors import IN_ORDER, KEEP_CHILDREN
 from orchestrator.cluster.agents import NAMESPACE, first_line, ledger_name
 from orchestrator.cluster.options import ControllerOptions
 from orchestrator.cluster.ray_cluster import connect
@@ -226,6 +226,9 @@ def _joined(address: str) -> Iterator[None]:
 def _environment() -> dict[str, str]:
     """The worker's environment; where its code came with a Ray job, so does that of what the controller starts."""
     wanted = dict(ray.get_runtime_context().runtime_env)
+    variables = wanted.pop("env_vars", {}).items() - KEEP_CHILDREN.items()  # this actor's own wish
+    if variables:
+        wanted["env_vars"] = dict(variables)
     return {**os.environ, _JOB_CONFIG: json.dumps({"runtime_env": wanted})}
 
 

@@ -130,6 +130,8 @@ def _environment(node: LocalNode | None) -> dict[str, str]:
     environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
     # Ray would wait half a minute for what runs there, agents included, which leave when their node does.
     environment["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"] = "0"
+    # And kill an attempt where it ends a worker; ours see that themselves and leave in order.
+    environment["RAY_kill_child_processes_on_worker_exit"] = "false"
     if node is not None and node.board_uuid is not None:
         environment["CUDA_VISIBLE_DEVICES"] = node.board_uuid
     return environment

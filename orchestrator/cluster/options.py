@@ -9,6 +9,7 @@ from workers.telemetry.access import add_flags
 from workers.telemetry.agent_access import UNPROTECTED, AgentAccess
 
 LOOPBACK = "127.0.0.1"
+PROGRAM = "workers.attempt"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,12 +19,14 @@ class ControllerOptions:
     Attributes:
         agent_listen: address on which agents that it starts serve their metrics; ``agent_access``: who may read them.
         targets_listen: address on which Prometheus is told the agents; ``targets_port``: its port, 0 takes any.
+        program: the module that an attempt's processes run.
     """
 
     agent_listen: str = LOOPBACK
     agent_access: AgentAccess = UNPROTECTED
     targets_listen: str = LOOPBACK
     targets_port: int = 0
+    program: str = PROGRAM
 
     def flags(self) -> list[str]:
         """The command line that ``options_of`` reads."""
@@ -32,6 +35,7 @@ class ControllerOptions:
             *self.agent_access.flags(),
             *("--targets-listen", self.targets_listen),
             *("--targets-port", str(self.targets_port)),
+            *("--program", self.program),
         ]
 
 
@@ -41,6 +45,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_flags(parser)
     parser.add_argument("--targets-listen", default=LOOPBACK, help="address on which Prometheus is told the agents")
     parser.add_argument("--targets-port", type=int, default=0, help="its port; 0 takes any (default 0)")
+    # For whoever measures what starting a job costs, whatever it does.
+    parser.add_argument("--program", default=PROGRAM, help=argparse.SUPPRESS)
 
 
 def options_of(found: argparse.Namespace) -> ControllerOptions:
@@ -56,4 +62,5 @@ def options_of(found: argparse.Namespace) -> ControllerOptions:
         agent_access=access,
         targets_listen=found.targets_listen,
         targets_port=found.targets_port,
+        program=found.program,
     )

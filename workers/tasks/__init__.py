@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from workers.errors import UnknownNameError
-from workers.tasks.data import TaskData
+
+if TYPE_CHECKING:  # it is made of arrays, and numpy takes a tenth of a second that no check of a name should cost
+    from workers.tasks.data import TaskData
 
 
 @dataclass(frozen=True, kw_only=True)
