@@ -191,9 +191,8 @@ class Controller:
         self._start(seen.decisions.placements)
         self._give_up(seen.decisions.waiting, now_ns)
         self._decided_ns = now_ns
-        # What others changed meanwhile may give somebody a chance; what was decided just now does not.
-        ours = {one.job_id for one in seen.decisions.preemptions} | {one.job_id for one in seen.decisions.placements}
-        self._decided = None if self._mirror.refresh() - ours else (self._cluster.view(), quotas)
+        # What was seen is what was decided on: room that others leave meanwhile is a change, and so is what starts.
+        self._decided = None if self._mirror.refresh() else (view, quotas)
         self._ask_to_leave()
 
     def _is_time(self, now_ns: int) -> bool:

@@ -20,12 +20,7 @@ import pydantic
 from pydantic import ConfigDict, Field, Strict
 
 from workers.errors import InputError
-
-JOB_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
-"""A job id names a folder, a Prometheus label and a Ray actor, so it is kept to what all three take."""
-
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9 ._/@-]{0,127}$"
-"""A team's or project's name: one line that needs no quotes anywhere it is shown."""
+from workers.names import JOB_ID_PATTERN, NAME_PATTERN
 
 INTENSITY_PATTERN = r"^(yearly|electricitymaps|watttime|uk|.+\.(csv|parquet))$"
 """Sources of carbon intensity by name; anything else is a file of the user's."""

@@ -8,12 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from workers.contract import JOB_ID_PATTERN
 from workers.errors import InputError
+from workers.names import JOB_ID_PATTERN, NODE_PATTERN
 
 ENVIRONMENT_VARIABLE = "WATTLEDGER_HOME"
-NODE_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9._:-]{0,254}$"
-"""A node's name is a folder and a Prometheus label; host names, IP addresses and Ray node ids all fit."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from workers import lifeline
 from workers.home import Home
 
 KEEP_CHILDREN = {"RAY_kill_child_processes_on_worker_exit": "false"}
-"""Ray 2.60 kills a worker's children with SIGKILL when Ray ends the worker or the cluster; ours hold a lifeline, see its
+"""Ray 2.60 kills a worker's children with SIGKILL when it ends the worker or the cluster; ours hold a lifeline, see its
 end, and leave in order: limits put back, logs written. Effective where a node's processes start with it."""
 IN_ORDER = {"env_vars": KEEP_CHILDREN}
 """Runtime environment of actors that keep a process for long. Not of an attempt's: Ray imports itself once more to set

@@ -3,10 +3,10 @@
     python -m tests.bench.bench_launch [--rounds N] [--jobs N] [--submitted N] [--save]
 
 On a local cluster of two nodes, simulated boards, with a controller. Ours and the peer's take turns, so that what
-disturbs the machine disturbs both. The peer is bare Ray (``tests/bench/bare.py``): tasks and actors of the same resources
-on the same node. Its times end when its code runs; ours when the line is in the job's log file. A bare task that has a GPU
-gets a process of its own from Ray, as a job does: ours is to take at most 1.5 times as long. A ``task, worker kept``
-(``max_calls=0``) runs in a process that others have used, which no job may share: it is what is left without processes.
+disturbs the machine disturbs both. The peer is bare Ray (``tests/bench/bare.py``): tasks and actors of the same
+resources on the same node. Its times end when its code runs; ours when the line is in the job's log file. A bare task
+that has a GPU gets a process of its own from Ray, as a job does: ours is to take at most 1.5 times as long. A ``task,
+worker kept`` (``max_calls=0``) runs in a process that others have used, which no job may share.
 """
 
 from __future__ import annotations

@@ -16,8 +16,9 @@ from typing import Annotated
 
 from pydantic import Field, Strict
 
-from workers.contract import JOB_ID_PATTERN, Lease, Names, Phase, Power, Section, section_problems
+from workers.contract import Lease, Names, Phase, Power, Section, section_problems
 from workers.errors import InputError, MeterError, UnknownNameError, UnreachableError, WattledgerError
+from workers.names import JOB_ID_PATTERN
 from workers.telemetry.leases import LeaseRequest
 from workers.telemetry.node import NodeMeter
 from workers.telemetry.patience import BoundedLock
