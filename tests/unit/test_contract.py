@@ -51,7 +51,8 @@ def test_every_problem_is_named_at_once_with_its_path() -> None:
 
 def test_an_unknown_key_comes_with_the_known_ones_of_its_section() -> None:
     assert complaint(job(adapter={"methd": "lora"})) == (
-        "job.json cannot be used:\n  adapter.methd: unknown key; known: method, rank, alpha, dropout, targets"
+        "job.json cannot be used:\n"
+        "  adapter.methd: unknown key; known: method, rank, alpha, dropout, targets, trained_by"
     )
 
 
