@@ -130,6 +130,8 @@ def _environment(node: LocalNode | None) -> dict[str, str]:
     environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
     # Ray would wait half a minute for what runs there, agents included, which leave when their node does.
     environment["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"] = "0"
+    # Ray runs its workers at niceness 15: beside any other work on this machine an agent would read its meters late.
+    environment.setdefault("RAY_worker_niceness", "0")
     if node is not None and node.board_uuid is not None:
         environment["CUDA_VISIBLE_DEVICES"] = node.board_uuid
     return environment
