@@ -39,6 +39,8 @@ CLOCKS_S = 600.0
 LOCK_S = 20.0
 """A controller that was let go needs up to ``LEAVE_S`` to leave; the next one waits for it."""
 LEAVE_S = 10.0
+BOUND_PATIENCE_S = 60.0
+"""A lost node's agent is back within seconds, where it comes back at all."""
 HANG_S = 150.0
 """Ray itself gives up on a head that is gone after 60 s and ends the process; a call that is stuck longer hangs."""
 
@@ -85,7 +87,9 @@ class Server:
     ) -> None:
         self._options, self._store, self._cluster, self._targets_url = options, store, cluster, targets_url
         self._on_ready = on_ready
-        self._controller = Controller(store, cluster, run_ids=options.run_ids)
+        # Nodes may join a cluster that lives on; one that ends with its runs has all it will ever have.
+        patience_s = BOUND_PATIENCE_S if options.run_ids else None
+        self._controller = Controller(store, cluster, run_ids=options.run_ids, patience_s=patience_s)
         self._started_ns = time.time_ns()
         self._next_beat_s = self._next_clocks_s = 0.0
         self._seen, self._open = -1, frozenset[str]()

@@ -74,13 +74,17 @@ class Rig:
         until(environment.exists, f"{job_id} to run")
         return int(json.loads(environment.read_text())["pid"])
 
-    def wait_for_progress(self, job_id: str, *phases: Phase) -> None:
-        """Its devices are leased by then, and it is in one of the phases."""
-        progress = self.folder(job_id) / "progress.json"
-        until(
-            lambda: progress.exists() and json.loads(progress.read_text())["phase"] in phases,
-            f"{job_id} to be in {' or '.join(phases)}",
-        )
+    def wait_for_progress(self, job_id: str, *, trained: int = 0) -> None:
+        """Its devices are leased by then, and so many steps of its training are done."""
+        path = self.folder(job_id) / "progress.json"
+
+        def is_there() -> bool:
+            progress = json.loads(path.read_text()) if path.exists() else None
+            return bool(progress) and (
+                not trained or (progress["phase"] == Phase.TRAIN and progress["done"] >= trained)
+            )
+
+        until(is_there, f"{job_id} to make progress")
 
 
 RayCheck = Callable[[Rig], None]
@@ -108,7 +112,7 @@ def an_agent_that_is_killed_is_started_again_by_its_node_and_the_job_goes_on(rig
         changes = {"kind": "finetune", "adapter": Adapter(method="lora"), "training": Training(max_steps=300)}
         spec = job("outlives").model_copy(update=changes)
         cluster.launch(spec, attempt=1, nodes=(node(cluster, "H100").node_id,))
-        rig.wait_for_progress("outlives", *Phase)
+        rig.wait_for_progress("outlives")
         killed = processes_with(f"workers.agent --home {rig.home}")
         for pid in killed:
             os.kill(pid, signal.SIGKILL)
@@ -167,7 +171,7 @@ def one_that_ended_while_no_driver_was_there_is_told_as_it_ended(rig: Rig) -> No
 def one_that_trains_saves_a_checkpoint_when_it_is_asked_to(rig: Rig) -> None:
     with rig.joined() as cluster:
         cluster.launch(endless("saves-first"), attempt=1, nodes=(node(cluster, "L4").node_id,))
-        rig.wait_for_progress("saves-first", Phase.TRAIN)
+        rig.wait_for_progress("saves-first", trained=1)
         cluster.stop("saves-first", checkpoint=True)
         (end,) = gather(cluster, 1)
         assert end.exit_code == 75

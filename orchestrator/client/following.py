@@ -17,7 +17,7 @@ from orchestrator.store import Store
 from workers.errors import UnreachableError
 from workers.home import Home
 
-POLL_S = 0.1
+POLL_S = 0.2
 CANCELLED = "cancelled by its user"
 BOOKS_S = 30.0
 """Every agent is asked to write what it booked, 10 s each at most and all at once; then the controller says so."""

@@ -132,6 +132,8 @@ def _environment(node: LocalNode | None) -> dict[str, str]:
     environment["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"] = "0"
     # And kill an attempt where it ends a worker; ours see that themselves and leave in order.
     environment["RAY_kill_child_processes_on_worker_exit"] = "false"
+    # Ray runs its workers at niceness 15: beside any other work on this machine an agent would read its meters late.
+    environment.setdefault("RAY_worker_niceness", "0")
     if node is not None and node.board_uuid is not None:
         environment["CUDA_VISIBLE_DEVICES"] = node.board_uuid
     return environment

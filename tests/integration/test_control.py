@@ -89,7 +89,7 @@ def plane(ray_cluster: LocalCluster, tmp_path_factory: pytest.TempPathFactory) -
 def evaluation(folder: Path, name: str = "quick", **more: object) -> Path:
     """The smallest job there is: a model is scored on one sample."""
     path = folder / f"{name}.yaml"
-    wanted = {"gpus": 1, "accelerators": ["L4"], "cpus": 1}
+    wanted = {"gpus": 1, "accelerators": ["H100"], "cpus": 1}
     manifest = {"version": 1, "name": name, "kind": "evaluate", "task": "digits", "model": "tiny/vit"}
     path.write_text(json.dumps({**manifest, "evaluation": {"max_samples": 1}, "resources": wanted, **more}))
     return path
