@@ -9,7 +9,6 @@ import logging
 import subprocess
 import sys
 import time
-from typing import Any
 
 import ray
 
@@ -18,14 +17,24 @@ RESOURCES = {"num_cpus": 1, "num_gpus": 1}
 """Those of the jobs they are compared with."""
 
 
+JOB = "task: digits, model: tiny/vit"
+"""What a task is told. Ray imports numpy, pyarrow and pydantic in a worker before the first argument is read."""
+
+
 @ray.remote(**RESOURCES, max_retries=0)
-def task() -> int:
+def task(job: str) -> int:
     """When its first line ran, ns since the epoch. Ray runs a task that has a GPU in a worker that it starts for it."""
     return time.time_ns()
 
 
+@ray.remote(**RESOURCES, max_retries=0)
+def task_told_nothing() -> int:
+    """The same without an argument."""
+    return time.time_ns()
+
+
 @ray.remote(**RESOURCES, max_retries=0, max_calls=0)
-def task_in_a_kept_worker() -> int:
+def task_in_a_kept_worker(job: str) -> int:
     """The same in a worker that others ran in before, as Ray has it for tasks without a GPU."""
     return time.time_ns()
 
@@ -34,7 +43,7 @@ def task_in_a_kept_worker() -> int:
 class Process:
     """Runs one program of its own to its end, as a job is one."""
 
-    def run(self) -> int:
+    def run(self, job: str) -> int:
         """When its first line came, ns since the epoch."""
         with subprocess.Popen([sys.executable, "-m", "tests.bench.first_line"], stdout=subprocess.PIPE) as process:
             assert process.stdout is not None
@@ -52,46 +61,47 @@ def leave() -> None:
     ray.shutdown()
 
 
-def run_task(node_id: str | None) -> int:
+def run_task(node_id: str) -> int:
     """A task as it is."""
-    return int(ray.get(task.options(**_on(node_id)).remote()))
+    return int(ray.get(task.options(label_selector={NODE_ID_LABEL: node_id}).remote(JOB)))
 
 
-def run_kept(node_id: str | None) -> int:
+def run_told_nothing(node_id: str) -> int:
+    """A task without an argument."""
+    return int(ray.get(task_told_nothing.options(label_selector={NODE_ID_LABEL: node_id}).remote()))
+
+
+def run_kept(node_id: str) -> int:
     """A task in a worker that is there already, if one was started for another a moment ago."""
-    return int(ray.get(task_in_a_kept_worker.options(**_on(node_id)).remote()))
+    return int(ray.get(task_in_a_kept_worker.options(label_selector={NODE_ID_LABEL: node_id}).remote(JOB)))
 
 
-def run_process(node_id: str | None) -> int:
+def run_process(node_id: str) -> int:
     """An actor with a process; ended when that has ended."""
-    actor = Process.options(**_on(node_id)).remote()
-    first_ns = int(ray.get(actor.run.remote()))
+    actor = Process.options(label_selector={NODE_ID_LABEL: node_id}).remote()
+    first_ns = int(ray.get(actor.run.remote(JOB)))
     ray.kill(actor)
     return first_ns
 
 
 def many_tasks(count: int) -> None:
     """All submitted at once; returns when all have ended."""
-    ray.get([task.remote() for _ in range(count)])
+    ray.get([task.remote(JOB) for _ in range(count)])
 
 
 def many_kept(count: int) -> None:
     """The same in workers that are kept."""
-    ray.get([task_in_a_kept_worker.remote() for _ in range(count)])
+    ray.get([task_in_a_kept_worker.remote(JOB) for _ in range(count)])
 
 
 def many_processes(count: int) -> None:
     """Actors with a process; each is ended as soon as its process has ended."""
     actors = [Process.remote() for _ in range(count)]
-    running = {actor.run.remote(): actor for actor in actors}
+    running = {actor.run.remote(JOB): actor for actor in actors}
     while running:
         done, _ = ray.wait(list(running))
         for one in done:
             ray.kill(running.pop(one))
-
-
-def _on(node_id: str | None) -> dict[str, Any]:
-    return {"label_selector": {NODE_ID_LABEL: node_id}} if node_id else {}
 
 
 if __name__ == "__main__":

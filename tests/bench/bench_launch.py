@@ -5,8 +5,9 @@
 On a local cluster of two nodes, simulated boards, with a controller. Ours and the peer's take turns, so that what
 disturbs the machine disturbs both. The peer is bare Ray (``tests/bench/bare.py``): tasks and actors of the same
 resources on the same node. Its times end when its code runs; ours when the line is in the job's log file. A bare task
-that has a GPU gets a process of its own from Ray, as a job does: ours is to take at most 1.5 times as long. A ``task,
-worker kept`` (``max_calls=0``) runs in a process that others have used, which no job may share.
+that has a GPU gets a process of its own from Ray, as a job does, and is told in an argument what to do, as a job is:
+ours is to take at most 1.5 times as long. A ``task, worker kept`` (``max_calls=0``) runs in a process that others have
+used, which no job may share.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ from workers.home import Home
 TYPES = ("H100", "L4")
 """Accelerators of the cluster's nodes, one each; where one job is measured it runs on the first."""
 EMPTY, REAL = "tests.bench.first_line", "workers.attempt"
-OURS, TASK, KEPT, PROCESS = "ours", "bare task", "bare task, worker kept", "bare actor with a process"
+OURS, TASK, PROCESS = "ours", "bare task", "bare actor with a process"
+KEPT, TOLD_NOTHING = "bare task, worker kept", "bare task without an argument"
 STEP_S = 0.002
 PATIENCE_S = 120.0
 MANIFEST = """\
@@ -204,7 +206,7 @@ def in_turn(rounds: int, asked: Mapping[str, Callable[[], float]]) -> Samples:
     return samples
 
 
-def seconds(run: Callable[[str | None], int], node_id: str) -> float:
+def seconds(run: Callable[[str], int], node_id: str) -> float:
     """From the call to when the peer says that its first line ran."""
     began_ns = time.time_ns()
     return (run(node_id) - began_ns) / 1e9
@@ -229,6 +231,7 @@ def measure_latency(rig: Rig, what: str, rounds: int) -> Measured:
             {
                 OURS: lambda: rig.submit(manifest),
                 TASK: lambda: seconds(bare.run_task, node_id),
+                TOLD_NOTHING: lambda: seconds(bare.run_told_nothing, node_id),
                 PROCESS: lambda: seconds(bare.run_process, node_id),
                 KEPT: lambda: [seconds(bare.run_kept, node_id) for _ in range(2)][1],
             },

@@ -6,6 +6,7 @@ import contextlib
 import re
 import resource
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from orchestrator.cluster.fake import FakeCluster
 from orchestrator.lifecycle import JobState, Stop
 from orchestrator.quotas import Quota
+from orchestrator.scheduling.snapshot import ClusterView
 from orchestrator.store import Store
 from tests.queues import Queue, node, run_record, spec
 from workers.contract import JobSpec
@@ -39,6 +41,16 @@ def make(tmp_path: Path) -> Iterator[Make]:
 def fails(attempts: int, exit_code: int | None = 1) -> Callable[[JobSpec, int], int | None]:
     """The first ``attempts`` fail, the next succeeds."""
     return lambda _, number: exit_code if number <= attempts else 0
+
+
+class Vacated(FakeCluster):
+    """Others hold every GPU when it is first looked at, and none any more when it is looked at again."""
+
+    looks = 0
+
+    def view(self) -> ClusterView:
+        seen, self.looks = super().view(), self.looks + 1
+        return seen if self.looks > 1 else ClusterView(nodes=tuple(replace(each, gpus_free=0) for each in seen.nodes))
 
 
 @contextlib.contextmanager
@@ -279,6 +291,13 @@ class TestRaces:
         queue.step()
         queue.step()
         assert queue.states() == {"a": "running", "b": "running"}
+
+    def test_room_that_others_leave_while_jobs_are_decided_about_is_not_overlooked(self, make: Make) -> None:
+        queue = make(Vacated((node("a"),), lasts_s=lambda *_: None), spec())
+        queue.step()
+        assert queue.states() == {"j": "queued"}
+        queue.step()
+        assert queue.states() == {"j": "running"}
 
 
 class TestNeeds:
