@@ -60,7 +60,7 @@ class Measured:
 
     Attributes:
         what: in words; ``unit``: ``s``, or ``jobs/s``, of which more is better.
-        samples: by who did it; ours first.
+        samples: by who did it; what begins with ``ours`` is no peer.
         load: of the machine when it began, over one minute.
     """
 
@@ -80,7 +80,7 @@ class Measured:
                 f"{medians[who]:.3f} {self.unit}",
                 f"{min(values):.3f} to {max(values):.3f}",
                 str(len(values)),
-                "" if who == OURS else f"{ours / medians[who] if self.unit == 's' else medians[who] / ours:.2f}",
+                "" if who.startswith(OURS) else f"{ours / medians[who] if self.unit == 's' else medians[who] / ours:.2f}",
             ]
             for who, values in self.samples.items()
         ]
