@@ -28,7 +28,7 @@ def evaluate(name: str, predictions: Sequence[str], references: Sequence[str | S
     """The score ``name`` of answers; the value is the mean of the items.
 
     ``exact_match`` and ``token_f1`` take the best of an item's answers. ``vqa_accuracy`` counts how many of the (ten)
-    people gave the answer; ``vqa_exact`` is PathVQA's: equal but for case and space.
+    people gave the answer, and is undefined for an item of under four; ``vqa_exact`` is PathVQA's: equal but for case and space.
 
     Raises:
         UnknownNameError: no such score.
@@ -81,8 +81,13 @@ def _f1(said: list[str], wanted: list[str]) -> float:
     return 2 * common / (len(said) + len(wanted))
 
 
-def _vqa_accuracy(prediction: str, answers: tuple[str, ...]) -> float:
-    """The mean, over leaving out one person in turn, of min(1, others who said so / 3)."""
+def _vqa_accuracy(prediction: str, answers: tuple[str, ...]) -> float | None:
+    """The mean, over leaving out one person in turn, of min(1, others who said so / 3).
+
+    ``None`` with under four people: three others who agree are what makes an answer wholly right.
+    """
+    if len(answers) < 4:
+        return None
     said = vqa_normalised(prediction)
     agreeing = [vqa_normalised(answer) == said for answer in answers]
     total = sum(agreeing)
@@ -94,7 +99,7 @@ def _vqa_exact(prediction: str, answers: tuple[str, ...]) -> float:
     return float(any(said == " ".join(answer.lower().split()) for answer in answers))
 
 
-_SCORES: dict[str, Callable[[str, tuple[str, ...]], float]] = {
+_SCORES: dict[str, Callable[[str, tuple[str, ...]], float | None]] = {
     "exact_match": _exact_match,
     "token_f1": _token_f1,
     "vqa_accuracy": _vqa_accuracy,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from workers.errors import InputError, UnknownNameError
 from workers.quality.packages import installed
@@ -29,10 +29,10 @@ def score(metric: str, labels: Labels, predictions: Labels) -> float:
     if metric not in METRICS:
         raise UnknownNameError("metric", metric, METRICS)
     check_pairs(metric, len(predictions), len(labels), what="labels")
-    return METRICS[metric](np.asarray(labels), np.asarray(predictions))
+    return METRICS[metric](labels, predictions)
 
 
-def evaluate(name: str, predictions: NDArray[np.generic], references: Labels) -> ScoreResult:
+def evaluate(name: str, predictions: ArrayLike, references: ArrayLike) -> ScoreResult:
     """The score ``name`` of predicted class indices or, for ``auc``, of probabilities, against the true classes.
 
     ``auc`` takes ``(n,)`` probabilities of class 1 where there are two classes, or ``(n, classes)`` ones; with more
@@ -43,11 +43,10 @@ def evaluate(name: str, predictions: NDArray[np.generic], references: Labels) ->
         InputError: nothing to score, or not one prediction for each label.
         JobError: scikit-learn is missing.
     """
-    labels = np.asarray(references)
+    labels, answers = np.asarray(references), np.asarray(predictions)
     if name == "auc":
-        check_pairs(name, len(predictions), len(labels), what="labels")
-        return _auc(name, np.asarray(predictions, dtype=np.float64), labels)
-    answers = np.asarray(predictions, dtype=np.int64)
+        check_pairs(name, len(answers), len(labels), what="labels")
+        return _auc(name, answers, labels)
     value = score(name, labels, answers)
     items = (answers == labels).astype(float).tolist() if name == "accuracy" else None
     return scored(name, value, per_item=items)

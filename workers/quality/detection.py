@@ -74,9 +74,7 @@ def _summary(name: str, predictions: Sequence[Boxes], references: Sequence[Boxes
         from pycocotools.cocoeval import COCOeval  # noqa: PLC0415 - a door
 
     objects = [row for image, boxes in enumerate(references) for row in _rows(image, boxes)]
-    classes = sorted(
-        {row["category_id"] for row in objects} | {int(one) for said in predictions for one in said.labels}
-    )
+    classes = sorted({int(one) for boxes in (*predictions, *references) for one in boxes.labels})
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO()
         # An object numbered 0 would count as not matched.

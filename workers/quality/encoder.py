@@ -27,7 +27,7 @@ def load_embed(
         JobError: it cannot be loaded, or has no such layer.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)  # type: ignore[no-untyped-call]
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
         model = AutoModel.from_pretrained(name, revision=revision, use_safetensors=True)
     except (OSError, ValueError) as error:
         raise JobError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from typing import cast
 
 from workers.errors import UnknownNameError
 from workers.quality.packages import installed
@@ -53,10 +54,12 @@ def _rouge(name: str, pairs: _Pairs) -> ScoreResult:
 
 def _bleu(name: str, pairs: _Pairs) -> ScoreResult:
     with installed(name, "sacrebleu"):
-        from sacrebleu.metrics import BLEU  # noqa: PLC0415 - a door
+        from sacrebleu.metrics.bleu import BLEU  # noqa: PLC0415 - a door
 
     most = max(len(texts) for _, texts in pairs)
-    streams = [[texts[place] if place < len(texts) else None for _, texts in pairs] for place in range(most)]
+    # Its annotation leaves out that None stands for a reference an item does not have.
+    absent = cast("str", None)
+    streams = [[texts[place] if place < len(texts) else absent for _, texts in pairs] for place in range(most)]
     corpus, sentence = BLEU(), BLEU(effective_order=True)
     value = corpus.corpus_score([prediction for prediction, _ in pairs], streams).score
     items = [sentence.sentence_score(prediction, list(texts)).score for prediction, texts in pairs]
