@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workers.errors import InputError
@@ -72,6 +72,7 @@ def test_auc_of_three_classes_is_the_mean_of_each_against_the_rest() -> None:
     assert evaluate("auc", given_, np.array([0, 1, 2])).value == pytest.approx((1 + 1 + 1 / 4) / 3, rel=1e-12)
 
 
+@settings(deadline=None, max_examples=15)  # each example asks scikit-learn forty times
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=20))
 def test_the_right_labels_score_all_and_the_order_does_not_matter(pairs) -> None:
     said, true = (list(column) for column in zip(*pairs, strict=True))

@@ -80,6 +80,16 @@ def test_a_word_without_a_vector_is_like_nothing() -> None:
     assert bert("nowhere", "east") == 0
 
 
+def test_a_special_token_may_be_matched_and_does_not_count() -> None:
+    def marked(texts: Sequence[str]) -> list[Embedded]:
+        plain = [f"both {text}" for text in texts]
+        return [Embedded(tokens=one.tokens, vectors=one.vectors, special=frozenset([0])) for one in on_a_plane(plain)]
+
+    # Either word is 90° from the other and 45° from the special token before it.
+    assert evaluate("bert_score", ["east"], ["north"], embed=marked).value == pytest.approx(ROOT, rel=1e-12)
+    assert evaluate("mover_score", ["east"], ["north"], embed=marked).value == pytest.approx(1 - math.sqrt(2), rel=1e-9)
+
+
 def test_bert_score_takes_the_best_reference() -> None:
     assert bert("east", "north", "both", "east") == pytest.approx(1, rel=1e-12)
 
@@ -91,7 +101,7 @@ def test_moving_a_word_costs_the_distance_of_unit_vectors() -> None:
 
 
 def test_half_a_text_is_half_the_work() -> None:
-    assert mover(["east north", "west"], ["north", "both"])[0] == pytest.approx(1 - math.sqrt(2) / 2, rel=1e-9)
+    assert mover(["east north", "west"], ["north", "east"])[0] == pytest.approx(1 - math.sqrt(2) / 2, rel=1e-9)
 
 
 def test_a_rare_word_weighs_more_than_a_common_one() -> None:
@@ -157,11 +167,16 @@ def test_a_layer_the_model_does_not_have_is_refused(model, tokenizer) -> None:
         embed_with(model, tokenizer, layer=3)(["the bird"])
 
 
-def test_tokens_come_without_special_ones_and_alike_in_any_batch(model, tokenizer) -> None:
+def test_tokens_come_alike_in_any_batch_and_special_ones_are_told_apart(model, tokenizer) -> None:
     texts = ["the red bird sings", "", "bird"]
     together, alone = embed_with(model, tokenizer), embed_with(model, tokenizer, batch_size=1)
     answers = together(texts)
-    assert [one.tokens for one in answers] == [("the", "red", "bird", "sing", "##s"), (), ("bird",)]
+    assert answers[0].tokens == ("[CLS]", "the", "red", "bird", "sing", "##s", "[SEP]")
+    assert [[one.tokens[place] for place in one.own] for one in answers] == [
+        ["the", "red", "bird", "sing", "##s"],
+        [],
+        ["bird"],
+    ]
     for one, other in zip(answers, alone(texts), strict=True):
         assert one.vectors.shape == (len(one.tokens), 16)
         np.testing.assert_allclose(one.vectors, other.vectors, atol=1e-6)
@@ -169,8 +184,8 @@ def test_tokens_come_without_special_ones_and_alike_in_any_batch(model, tokenize
 
 def test_a_text_longer_than_the_model_takes_is_cut_where_the_tokenizer_names_no_limit(model, tokenizer) -> None:
     assert tokenizer.model_max_length > 1_000_000
-    # Ten positions less the two RoBERTa sets aside, less [CLS] and [SEP].
-    assert len(embed_with(model, tokenizer)(["bird " * 50])[0].tokens) == 6
+    # Ten positions less the two RoBERTa sets aside.
+    assert len(embed_with(model, tokenizer)(["bird " * 50])[0].tokens) == 8
 
 
 @pytest.mark.parametrize("name", ["bert_score", "scibert_score", "mover_score"])

@@ -17,7 +17,7 @@ def test_an_unknown_score_is_refused() -> None:
 @pytest.mark.parametrize(
     ("name", "reference", "prediction", "expected"),
     [
-        # rouge-score, rouge_scorer_test.py: testRouge1, testRouge2, testRougeLNonConsecutive, testRougeLSumSummaryLevel.
+        # rouge-score, rouge_scorer_test.py: testRouge1, ...2, ...LNonConsecutive, ...LSumSummaryLevel.
         ("rouge1", "testing one two", "testing", 1 / 2),
         ("rouge2", "testing one two", "testing one", 2 / 3),
         ("rougel", "testing one two", "testing two", 4 / 5),

@@ -28,7 +28,8 @@ def evaluate(name: str, predictions: Sequence[str], references: Sequence[str | S
     """The score ``name`` of answers; the value is the mean of the items.
 
     ``exact_match`` and ``token_f1`` take the best of an item's answers. ``vqa_accuracy`` counts how many of the (ten)
-    people gave the answer, and is undefined for an item of under four; ``vqa_exact`` is PathVQA's: equal but for case and space.
+    people gave the answer, and is undefined for an item of under four. ``vqa_exact`` is PathVQA's: equal but for case
+    and space.
 
     Raises:
         UnknownNameError: no such score.

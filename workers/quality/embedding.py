@@ -20,15 +20,22 @@ Vectors = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Embedded:
-    """A text as its tokens, without special ones.
+    """A text as its tokens.
 
     Attributes:
         tokens: as the tokenizer writes them.
         vectors: ``(len(tokens), d)``: each token's vector in its context.
+        special: the places of tokens that are not of the text, such as ``[CLS]``.
     """
 
     tokens: tuple[str, ...]
     vectors: Vectors
+    special: frozenset[int] = frozenset()
+
+    @property
+    def own(self) -> list[int]:
+        """The places of the text's own tokens."""
+        return [place for place in range(len(self.tokens)) if place not in self.special]
 
 
 Embed = Callable[[Sequence[str]], Sequence[Embedded]]
@@ -41,7 +48,8 @@ def evaluate(
     """The score ``name`` of texts by the vectors ``embed`` gives; of the best reference. An empty text scores 0.
 
     ``bert_score`` and ``scibert_score`` are one computation (arXiv 1904.09675): the F1 of greedy cosine matching, not
-    weighted and not rescaled; they differ in the model behind ``embed``.
+    weighted and not rescaled; they differ in the model behind ``embed``. As in the authors' package, a special token
+    may be matched but does not itself count.
 
     ``mover_score`` (arXiv 1909.02622, its second form) is 1 minus the least work to move one text's words onto the
     other's, words weighing their rarity among the references. The authors' script counts the rarity of a prediction's
@@ -70,10 +78,11 @@ def evaluate(
 
 
 def _bert_f1(prediction: Embedded, reference: Embedded) -> float:
-    if not prediction.tokens or not reference.tokens:
+    if not prediction.own or not reference.own:
         return 0.0
     cosines = _unit(prediction.vectors) @ _unit(reference.vectors).T
-    precision, recall = float(cosines.max(axis=1).mean()), float(cosines.max(axis=0).mean())
+    precision = float(cosines.max(axis=1)[prediction.own].mean())
+    recall = float(cosines.max(axis=0)[reference.own].mean())
     return 2 * precision * recall / (precision + recall) if precision + recall > 0 else 0.0
 
 
@@ -85,23 +94,26 @@ def _rarity(references: Sequence[Embedded]) -> Callable[[str], float]:
 
 
 def _mover(prediction: Embedded, reference: Embedded, rarity: Callable[[str], float]) -> float:
-    if not prediction.tokens or not reference.tokens:
+    if not prediction.own or not reference.own:
         return 0.0
-    mine, theirs = _masses(prediction.tokens, rarity), _masses(reference.tokens, rarity)
+    mine, theirs = _masses(prediction, rarity), _masses(reference, rarity)
     ours, others = _unit(prediction.vectors)[mine > 0], _unit(reference.vectors)[theirs > 0]
     squared = np.clip(2.0 - 2.0 * (ours @ others.T), 0.0, None)
     return 1.0 - least_work(mine[mine > 0], theirs[theirs > 0], np.sqrt(squared))
 
 
-def _masses(tokens: Sequence[str], rarity: Callable[[str], float]) -> Vectors:
+def _masses(text: Embedded, rarity: Callable[[str], float]) -> Vectors:
     """What share of its text each token weighs: its rarity; nothing for punctuation and a word's later pieces.
 
     Where no token of the text weighs anything, they weigh alike.
     """
-    skipped = [token.startswith("##") or token in string.punctuation for token in tokens]
-    weights = np.array([0.0 if skip else rarity(token) for token, skip in zip(tokens, skipped, strict=True)])
+    weights = np.zeros(len(text.tokens))
+    for place in text.own:
+        token = text.tokens[place]
+        skipped = token.startswith("##") or token in string.punctuation
+        weights[place] = 0.0 if skipped else rarity(token)
     if weights.sum() <= 0:
-        weights = np.ones(len(tokens))
+        weights[text.own] = 1.0
     share: Vectors = weights / weights.sum()
     return share
 

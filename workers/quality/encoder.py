@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import nn
-from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoModel, AutoTokenizer, GPT2Tokenizer, PreTrainedTokenizerBase, RobertaTokenizer
 
 from workers.errors import JobError
 from workers.quality.embedding import Embed, Embedded
@@ -42,7 +42,8 @@ def embed_with(
 ) -> Embed:
     """The embedding by hidden layer ``layer`` (0 is the embedding, -1 the last) of a model at hand.
 
-    Texts are cut at the longest the model takes. Special tokens are part of the context and not of the answer.
+    Texts are cut at the longest the model takes. As in BERTScore's package, space around a text is dropped, and a
+    tokenizer of RoBERTa's or GPT-2's family sees a space before its first word, as before any other.
 
     Args:
         model: answers ``hidden_states`` when asked for them, as every encoder of transformers does.
@@ -77,15 +78,15 @@ def _longest(model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> int:
 def _embed_batch(
     model: nn.Module, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], layer: int, device: str, longest: int
 ) -> list[Embedded]:
+    before = " " if isinstance(tokenizer, (RobertaTokenizer, GPT2Tokenizer)) else ""
     batch = tokenizer(
-        list(texts),
+        [before + text.strip() if text.strip() else "" for text in texts],
         padding=True,
         truncation=True,
         max_length=longest,
         return_special_tokens_mask=True,
         return_tensors="pt",
     )
-    special = batch["special_tokens_mask"].bool() | ~batch["attention_mask"].bool()
     with torch.inference_mode():
         states = model(
             input_ids=batch["input_ids"].to(device),
@@ -96,8 +97,9 @@ def _embed_batch(
         raise JobError(f"The scoring model has layers 0 to {len(states) - 1}, and {layer} was asked for; name another.")
     vectors = states[layer].float().cpu().numpy().astype(np.float64)
     answers = []
-    for ids, skip, rows in zip(batch["input_ids"], special, vectors, strict=True):
-        kept = ~skip.numpy()
-        tokens = tokenizer.convert_ids_to_tokens(ids[torch.from_numpy(kept)].tolist())
-        answers.append(Embedded(tokens=tuple(tokens), vectors=rows[kept]))
+    for place, rows in enumerate(vectors):
+        kept = batch["attention_mask"][place].bool()
+        tokens = tokenizer.convert_ids_to_tokens(batch["input_ids"][place][kept].tolist())
+        special = batch["special_tokens_mask"][place][kept].nonzero().flatten().tolist()
+        answers.append(Embedded(tokens=tuple(tokens), vectors=rows[kept.numpy()], special=frozenset(special)))
     return answers
