@@ -95,3 +95,36 @@ def test_meteor_without_wordnet_is_unknown_and_says_what_does_without(monkeypatc
     assert result.value is None
     assert "WordNet is not installed here" in str(result.reason)
     assert "meteor_stem does without" in str(result.reason)
+
+
+class TwoWords:
+    """A WordNet of one set of synonyms. Models what NLTK's METEOR asks of it, and no relations between sets."""
+
+    words = ("car", "auto", "motor_car")
+
+    def ensure_loaded(self) -> None:
+        """It is here."""
+
+    def synsets(self, word: str) -> list[TwoWords]:
+        return [self] if word in self.words else []
+
+    def lemmas(self) -> list[Lemma]:
+        return [Lemma(word) for word in self.words]
+
+
+class Lemma(str):
+    """A word of a set of synonyms."""
+
+    __slots__ = ()
+
+    def name(self) -> str:
+        return str(self)
+
+
+def test_meteor_matches_synonyms_where_wordnet_is_installed(monkeypatch) -> None:
+    monkeypatch.setattr(nltk.corpus, "wordnet", TwoWords())
+    result = evaluate("meteor", ["a red auto"], ["a red car"])
+    # All three words match in one chunk: 1 - 0.5 (1/3)³. (NLTK looks up stems: "automobile" would not be found.)
+    assert result.value == pytest.approx(1 - 0.5 / 27, rel=1e-12)
+    assert "WordNet" in str(result.note)
+    assert evaluate("meteor_stem", ["a red auto"], ["a red car"]).value < 0.7

@@ -204,6 +204,13 @@ def test_a_ratio_far_from_the_others_is_left_out(cities: Path) -> None:
     assert result.value == 1
 
 
+def test_slow_queries_are_repeated_less_often(cities: Path) -> None:
+    # To compare: 20 s each. A first pair of 40 s, after which no other is begun: its ratio, 4, is all there is.
+    clock = ScriptedClock(20, 20, 8, 32, 1, 1)
+    result = evaluate("valid_efficiency", [ALL], [ALL], databases=[cities], limit_s=35, clock=clock)
+    assert result.value == 2
+
+
 def test_where_no_time_is_seen_to_pass_there_is_no_efficiency(cities: Path) -> None:
     result = evaluate("valid_efficiency", [ALL], [ALL], databases=[cities], clock=lambda: 0.0)
     assert (result.value, result.per_item) == (None, None)

@@ -69,7 +69,7 @@ def evaluate(
         references: the right query of each.
         databases: the SQLite file of each; neighbours with the same file share one copy.
         limit_s: how long a query may run, s.
-        repeats: how often both queries run for ``valid_efficiency``.
+        repeats: how often both queries run for ``valid_efficiency``, at most; as in BIRD's script.
         clock: seconds, from anywhere.
 
     Raises:
@@ -134,10 +134,17 @@ class _Bench:
         return _Answer(rows=rows, seconds=seconds, failure=failure)
 
     def efficiency(self, prediction: str, reference: str, repeats: int) -> float | None:
-        """The square root of the usual ratio of the two times; ``None`` where the clock saw none pass."""
-        ratios = []
+        """The square root of the usual ratio of the two times; ``None`` where the clock saw none pass.
+
+        No pair is begun once those before it took longer than one query may.
+        """
+        ratios: list[float] = []
+        spent = 0.0
         for _ in range(repeats):
+            if spent > self._limit_s:
+                break
             predicted, wanted = self.run(prediction), self.run(reference)
+            spent += predicted.seconds + wanted.seconds
             if predicted.failure is None and wanted.failure is None and predicted.seconds > 0:
                 ratios.append(wanted.seconds / predicted.seconds)
         return math.sqrt(_usual(ratios)) if ratios else None
