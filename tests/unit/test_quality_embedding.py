@@ -74,6 +74,8 @@ def test_each_word_is_matched_with_the_nearest() -> None:
 
 def test_opposite_words_have_no_harmonic_mean_and_score_nothing() -> None:
     assert bert("west", "east") == 0
+    # Precision √½, recall (√½ - 1)/2 < 0.
+    assert bert("east", "both west") == 0
 
 
 def test_a_word_without_a_vector_is_like_nothing() -> None:

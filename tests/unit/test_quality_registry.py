@@ -15,7 +15,7 @@ import pytest
 from workers.errors import InputError, JobError, UnknownNameError
 from workers.quality.classification import METRICS
 from workers.quality.embedding import MODELS, Embedded
-from workers.quality.registry import SCORES, Takes, evaluate, score_info
+from workers.quality.registry import SCORES, Takes, evaluate, prepare, score_info
 from workers.quality.result import averaged, scored
 from workers.tasks import TASKS
 
@@ -90,6 +90,31 @@ def test_a_missing_package_is_named_with_the_extra_that_brings_it(monkeypatch, n
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(JobError, match=rf"needs the package {package}, .*pip install 'wattledger\[quality\]'"):
         text_score(name, list(TEXTS), list(TEXTS))
+
+
+def test_a_missing_package_can_be_told_before_any_score(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "sacrebleu.metrics.bleu", None)
+    prepare(["rouge1", "accuracy", "spice"])
+    with pytest.raises(JobError, match="The score bleu needs the package sacrebleu"):
+        prepare(["rouge1", "bleu"])
+
+
+def test_an_unknown_score_can_be_told_before_any_score() -> None:
+    with pytest.raises(UnknownNameError, match="unknown score 'blue'"):
+        prepare(["blue"])
+
+
+def test_prepared_scores_import_no_package_when_they_are_computed() -> None:
+    show = (
+        "import json, sys; from workers.quality.registry import evaluate, prepare; names = ['rouge1', 'bleu', 'cider'];"
+        "prepare([*names, 'accuracy', 'map']); before = set(sys.modules);"
+        "[evaluate(name, ['a', 'b'], ['a', 'b']) for name in names]; evaluate('accuracy', [1], [1]);"
+        "print(json.dumps(sorted(set(sys.modules) - before)))"
+    )
+    ran = subprocess.run([sys.executable, "-c", show], capture_output=True, text=True, check=True)
+    # sacrebleu still reads one small module, the tokenizer it is told to use.
+    packages = {module.partition(".")[0] for module in json.loads(ran.stdout)}
+    assert not packages & {"nltk", "rouge_score", "sklearn", "scipy"}
 
 
 def test_a_figure_that_is_not_a_number_never_comes_out() -> None:

@@ -83,7 +83,8 @@ def _bert_f1(prediction: Embedded, reference: Embedded) -> float:
     cosines = _unit(prediction.vectors) @ _unit(reference.vectors).T
     precision = float(cosines.max(axis=1)[prediction.own].mean())
     recall = float(cosines.max(axis=0)[reference.own].mean())
-    return 2 * precision * recall / (precision + recall) if precision + recall > 0 else 0.0
+    # The harmonic mean of a negative and a positive figure lies outside both.
+    return 2 * precision * recall / (precision + recall) if min(precision, recall) > 0 else 0.0
 
 
 def _rarity(references: Sequence[Embedded]) -> Callable[[str], float]:

@@ -19,16 +19,30 @@ _UNSET = 1_000_000
 
 
 def load_embed(
-    name: str, *, layer: int, revision: str | None = None, device: str = "cpu", batch_size: int = 32
+    name: str,
+    *,
+    layer: int,
+    revision: str | None = None,
+    device: str = "cpu",
+    batch_size: int = 32,
+    only_safetensors: bool = True,
 ) -> Embed:
-    """The embedding by hidden layer ``layer`` of the model ``name`` (on the hub, or a folder); safetensors only.
+    """The embedding by hidden layer ``layer`` of the model ``name`` (on the hub, or a folder).
+
+    Args:
+        name: as on the hub, or a folder; code that comes with it is never run.
+        layer: which hidden state; 0 is the embedding.
+        revision: a commit or tag of the hub's; ``None``: the newest.
+        device: where it runs.
+        batch_size: texts at a time.
+        only_safetensors: refuse weights in a format that can carry code (SciBERT's are in one).
 
     Raises:
         JobError: it cannot be loaded, or has no such layer.
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
-        model = AutoModel.from_pretrained(name, revision=revision, use_safetensors=True)
+        model = AutoModel.from_pretrained(name, revision=revision, use_safetensors=only_safetensors or None)
     except (OSError, ValueError) as error:
         raise JobError(
             f"The scoring model {name} cannot be loaded ({error}); make it available to this node, "

@@ -6,12 +6,13 @@ Data only: reading it loads no score. Adding a score is a line here and a case i
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, cast
 
 from workers.errors import InputError, UnknownNameError
+from workers.quality import packages
 from workers.quality.result import ScoreResult
 
 
@@ -71,6 +72,18 @@ def score_info(name: str) -> ScoreInfo:
     return SCORES[name]
 
 
+def prepare(names: Iterable[str]) -> None:
+    """Import what the scores need: a missing package then ends a job before it trains, and no phase pays for it.
+
+    Raises:
+        UnknownNameError: no such score.
+        JobError: a package is missing; names the extra that brings it.
+    """
+    for name in names:
+        for package in score_info(name).packages:
+            packages.load(name, package)
+
+
 def evaluate(
     name: str, predictions: Sequence[Any], references: Sequence[Any], *, context: Mapping[str, object] | None = None
 ) -> ScoreResult:
@@ -113,13 +126,13 @@ def _answers(title: str, source: str) -> ScoreInfo:
     return ScoreInfo(title=title, family="answers", takes=Takes.TEXTS, source=source)
 
 
-def _embedding(title: str, source: str, *packages: str) -> ScoreInfo:
+def _embedding(title: str, source: str, *packages: str, low: float = 0.0) -> ScoreInfo:
     return ScoreInfo(
         title=title,
         family="embedding",
         takes=Takes.TEXTS,
         source=source,
-        low=-1.0,
+        low=low,
         packages=packages,
         context=("embed",),
     )
@@ -207,7 +220,7 @@ SCORES: dict[str, ScoreInfo] = {
     "vqa_exact": _answers("VQA exact match", "PathVQA, arXiv 2003.10286; own code"),
     "bert_score": _embedding("BERTScore", "arXiv 1904.09675; own code"),
     "scibert_score": _embedding("SciBERTScore", "BERTScore by SciBERT, arXiv 1903.10676; own code"),
-    "mover_score": _embedding("MoverScore", "arXiv 1909.02622; own code on scipy", "scipy"),
+    "mover_score": _embedding("MoverScore", "arXiv 1909.02622; own code on scipy", "scipy", low=-1.0),
     "accuracy": _classification("Accuracy", per_item=True),
     **{
         f"{function}_{average}": _classification(f"{title} ({average})")
