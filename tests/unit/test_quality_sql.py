@@ -106,6 +106,11 @@ def test_a_query_that_fails_or_may_not_run_is_wrong_and_no_error(cities: Path, q
     assert [path.name for path in cities.parent.iterdir()] == ["cities.sqlite"]
 
 
+@pytest.mark.parametrize("query", ["", ";", "-- SELECT name FROM cities"])
+def test_no_query_is_wrong_even_where_the_answer_is_empty(cities: Path, query: str) -> None:
+    assert accuracy(cities, query, "SELECT name FROM cities WHERE people < 0") == 0
+
+
 def test_another_database_cannot_be_attached(cities: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.sqlite"
     assert accuracy(cities, f"ATTACH '{other}' AS other", ALL) == 0

@@ -35,7 +35,7 @@ def load_embed(
         revision: a commit or tag of the hub's; ``None``: the newest.
         device: where it runs.
         batch_size: texts at a time.
-        only_safetensors: refuse weights in a format that can carry code (SciBERT's are in one).
+        only_safetensors: refuse weights in a format that can carry code; some checkpoints come in no other.
 
     Raises:
         JobError: it cannot be loaded, or has no such layer.

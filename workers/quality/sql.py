@@ -127,9 +127,12 @@ class _Bench:
         try:
             with closing(self._connection.execute(query)) as cursor:
                 rows = cursor.fetchmany(_MOST_ROWS + 1)
+                is_query = cursor.description is not None
         except (sqlite3.Error, sqlite3.Warning, UnicodeError, ValueError, OverflowError) as error:
             return _Answer(rows=[], seconds=self._clock() - started, failure=str(error))
         seconds = self._clock() - started
+        if not is_query:
+            return _Answer(rows=[], seconds=seconds, failure="no query")
         failure = f"more than {_MOST_ROWS} rows" if len(rows) > _MOST_ROWS else None
         return _Answer(rows=rows, seconds=seconds, failure=failure)
 
