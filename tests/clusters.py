@@ -65,6 +65,7 @@ def wattledger(*arguments: str, timeout_s: float = 180) -> subprocess.CompletedP
         out, err = process.communicate(timeout=timeout_s)
     finally:
         process.kill()
+        process.communicate()
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 

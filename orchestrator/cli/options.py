@@ -78,6 +78,14 @@ JobArgument = Annotated[
 ManifestsArgument = Annotated[
     list[Path], typer.Argument(help="Manifests, YAML, that may need each other.", show_default=False)
 ]
+ProfileOption = Annotated[
+    str | None,
+    typer.Option(
+        "--profile",
+        help="Run each manifest as this one of its profiles says, such as tiny; its name is put after the manifest's.",
+        show_default="as written",
+    ),
+]
 SubmissionOption = Annotated[
     str | None,
     typer.Option("--submission-id", help="The same manifests and id give the same job ids.", show_default="a new one"),

@@ -37,6 +37,7 @@ COLUMNS = (
 
 def plan(
     manifests: options.ManifestsArgument,
+    profile: options.ProfileOption = None,
     local: options.LocalOption = False,
     simulate: options.SimulateOption = None,
     as_json: options.JsonOption = False,
@@ -46,7 +47,7 @@ def plan(
 
     It needs no Ray: the cluster is as its controller saw it last. Without one it is this machine's nodes, too.
     """
-    files = load_manifests(manifests)
+    files = load_manifests(manifests, profile=profile)
     ledger = options.home_of(home)
     with contextlib.ExitStack() as stack:
         store = None

@@ -13,6 +13,7 @@ from orchestrator.cli.terminal import RunDisplay
 
 def run(
     manifests: options.ManifestsArgument,
+    profile: options.ProfileOption = None,
     address: options.AddressOption = None,
     local: options.LocalOption = False,
     simulate: options.SimulateOption = None,
@@ -45,6 +46,7 @@ def run(
             home=ledger,
             observer=display,
             submission_id=submission_id,
+            profile=profile,
         )
     for result in results:
         print_jobs(f"Jobs of {result.run_id}", result.accounts)

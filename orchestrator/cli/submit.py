@@ -11,6 +11,7 @@ from orchestrator.cli.terminal import print_text
 
 def submit(
     manifests: options.ManifestsArgument,
+    profile: options.ProfileOption = None,
     submission_id: options.SubmissionOption = None,
     as_json: options.JsonOption = False,
     home: options.HomeOption = None,
@@ -19,7 +20,7 @@ def submit(
 
     Prints each run's id and its jobs'. Exit codes: 0 submitted, 2 bad input, 3 no controller.
     """
-    submitted = client.submit(manifests, home=options.home_of(home), submission_id=submission_id)
+    submitted = client.submit(manifests, profile=profile, home=options.home_of(home), submission_id=submission_id)
     if as_json:
         options.print_json([asdict(each) for each in submitted])
         return

@@ -62,12 +62,19 @@ class Site:
 
 
 def run(
-    paths: Sequence[Path], target: Target, *, home: Home, observer: Observer, submission_id: str | None = None
+    paths: Sequence[Path],
+    target: Target,
+    *,
+    home: Home,
+    observer: Observer,
+    submission_id: str | None = None,
+    profile: str | None = None,
 ) -> tuple[RunResult, ...]:
     """Submit manifests and see them through. ``KeyboardInterrupt`` cancels what is left and still reports.
 
     On a cluster the jobs are the controller's, and go on when this process is killed; on a local one they end with it.
-    The same manifests and ``submission_id`` again run nothing twice: the results are those of the first time.
+    The same manifests, ``profile`` and ``submission_id`` again run nothing twice: the results are those of the first
+    time.
 
     Raises:
         ManifestError: a manifest has problems; nothing was submitted.
@@ -75,7 +82,7 @@ def run(
             nothing was submitted.
         UnreachableError: no cluster, or a local one is lost.
     """
-    files = load_manifests(paths)
+    files = load_manifests(paths, profile=profile)
     run_ids = {file.manifest.name: new_run_id(file.manifest.name) for file in files}
     target.controller.agent_access.check_exposure(target.controller.agent_listen)
     with contextlib.ExitStack() as stack:

@@ -52,17 +52,19 @@ class Submission:
     new: int
 
 
-def submit(paths: Sequence[Path], *, home: Home, submission_id: str | None = None) -> tuple[Submission, ...]:
+def submit(
+    paths: Sequence[Path], *, home: Home, submission_id: str | None = None, profile: str | None = None
+) -> tuple[Submission, ...]:
     """Put manifests' jobs into the ledger, all or none, and return at once; needs no Ray.
 
-    The same manifests and ``submission_id`` again submit nothing twice.
+    The same manifests, ``profile`` and ``submission_id`` again submit nothing twice.
 
     Raises:
         ManifestError: a manifest has problems.
         InputError: a job that no node could ever run, or a quota is exceeded.
         UnreachableError: no controller would see to them. Nothing was submitted in all of these cases.
     """
-    files = load_manifests(paths)
+    files = load_manifests(paths, profile=profile)
     with contextlib.closing(Store(home.state_db)) as store:
         view = ClusterView.from_json(serving_controller(store, home).cluster)
         drafts = expand_on(files, view, submission_id=submission_id, store=store)

@@ -1,9 +1,9 @@
 """What did the user ask for? A YAML manifest to checked jobs, or to all of its problems at once.
 
 ``document`` reads the text and knows the lines; ``model`` says what a manifest may hold; ``fields``, ``sweep``,
-``together``, ``files`` and ``deadlines`` find what is wrong; ``parse`` puts it in one message, and ``submission`` does
-for several manifests. ``expand`` makes the jobs, ``needs`` says which of them need which, and ``baselines`` adds those
-that are shared. ``schema`` helps editors.
+``together``, ``files`` and ``deadlines`` find what is wrong; ``profiles`` makes another size of it; ``parse`` puts all
+in one message, and ``submission`` does for several manifests. ``expand`` makes the jobs, ``needs`` says which of them
+need which, and ``baselines`` adds those that are shared. ``schema`` helps editors.
 """
 
 from orchestrator.manifest.deadlines import deadline_ns

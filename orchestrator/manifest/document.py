@@ -47,6 +47,11 @@ class Document:
     unread: frozenset[KeyPath]
     first_line: int = 1
 
+    @property
+    def body(self) -> Mapping[str, object]:
+        """Its keys and values; none where it is no mapping."""
+        return self.data if isinstance(self.data, Mapping) else {}
+
     def line_of(self, path: KeyPath) -> int:
         """The line of ``path``, or of the nearest key above it; 0 where there is none."""
         for length in range(len(path), 0, -1):

@@ -155,7 +155,7 @@ def _linked(manifest: Manifest, written: Sequence[JobSpec], needed: Mapping[str,
 
 
 def _bodies(manifest: Manifest, types: tuple[str, ...]) -> Iterator[dict[str, object]]:
-    base = manifest.model_dump(exclude={"version", "seeds", "sweep", "needs"})
+    base = manifest.model_dump(exclude={"version", "seeds", "sweep", "needs", "profiles"})
     for values in itertools.product(*manifest.sweep.values()):
         body = {key: dict(part) if isinstance(part, dict) else part for key, part in base.items()}
         for path, value in zip(manifest.sweep, values, strict=True):

@@ -32,8 +32,13 @@ MAX_JOBS = 100_000
 """Jobs one manifest may expand to: far above any experiment, far below what exhausts the head."""
 MAX_PROBLEMS = 100
 """Problems listed of one manifest; nobody reads more, and the file is then not a manifest at all."""
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,102}$"
+MAX_NAME = 103
 """A job id is the name, a dash and up to 24 hex digits, and holds at most 128 characters."""
+NAME_PATTERN = rf"^[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_NAME - 1}}}$"
+MAX_PROFILES = 16
+"""Profiles of a manifest; under each it is checked whole."""
+PROFILE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$"
+"""It ends the name of what is run under it."""
 
 ACCELERATOR_TYPES: tuple[str, ...] = (
     "H200",
@@ -97,6 +102,10 @@ class Manifest(Section):
     sweep: Mapping[str, Annotated[tuple[JsonValue, ...], Strict(False)]] = Field(
         {}, description="dotted path to the values it takes in turn, instead of the value given above"
     )
+    profiles: Mapping[str, Mapping[str, JsonValue]] = Field(
+        {},
+        description="name to what the manifest says instead when it is run with --profile NAME; null removes an axis",
+    )
 
 
 UNSUPPORTED_KEYS: frozenset[str] = frozenset({"schedule.policy"})
@@ -108,8 +117,18 @@ NOT_SWEPT: Mapping[str, str] = {
     "seeds": "list them under the key seeds",
     "needs": "each job needs those jobs of what the manifest needs that agree with it in what both vary",
     "sweep": "a sweep holds no sweep",
+    "profiles": "one is chosen with --profile",
 }
 """Keys that no sweep axis may set, and why."""
+
+FIXED_IN_PROFILES: Mapping[str, str] = {
+    "version": "one manifest has one version",
+    "name": "the profile's own is put after it",
+    "kind": "it is the same experiment, only of another size",
+    "task": "it is the same experiment, only of another size",
+    "profiles": "a profile holds no profiles",
+}
+"""Keys that no profile may set, and why."""
 
 
 NEEDED: tuple[str, ...] = ("task", "model")

@@ -5,7 +5,16 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from orchestrator.manifest.model import ACCELERATOR_TYPES, NEEDED, SWEEPABLE, VERSION, Manifest
+from orchestrator.manifest.model import (
+    ACCELERATOR_TYPES,
+    FIXED_IN_PROFILES,
+    MAX_PROFILES,
+    NEEDED,
+    PROFILE_PATTERN,
+    SWEEPABLE,
+    VERSION,
+    Manifest,
+)
 from workers.tasks import TASKS
 from workers.training.models import MODELS
 
@@ -25,6 +34,11 @@ def manifest_schema() -> Schema:
     _name_what_is_known(properties)
     properties["sweep"] |= {"properties": {path: _axis(properties, path) for path in SWEEPABLE}}
     properties["sweep"]["additionalProperties"] = False
+    properties["profiles"] |= {
+        "propertyNames": {"pattern": PROFILE_PATTERN},
+        "maxProperties": MAX_PROFILES,
+        "additionalProperties": _profile(),
+    }
     needed = [{"anyOf": [{"required": [key]}, _swept(key)]} for key in NEEDED]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -76,6 +90,20 @@ def _axis(properties: Schema, path: str) -> Schema:
     field.pop("default", None)
     told = field.pop("description", "")
     return {"type": "array", "items": field, "minItems": 1, "uniqueItems": True, "description": told}
+
+
+def _profile() -> Schema:
+    """What each profile may say: the manifest's own keys, of which it may remove axes."""
+    keys: Schema = {
+        key: {"$ref": f"#/properties/{key}"} for key in Manifest.model_fields if key not in FIXED_IN_PROFILES
+    }
+    axes = {
+        path: {"anyOf": [{"$ref": f"#/properties/sweep/properties/{path}"}, {"type": "null"}]}
+        for path in SWEEPABLE
+        if path not in FIXED_IN_PROFILES
+    }
+    keys["sweep"] = {"type": "object", "properties": axes, "additionalProperties": False}
+    return {"type": "object", "properties": keys, "additionalProperties": False}
 
 
 def _swept(key: str) -> Schema:

@@ -10,7 +10,7 @@ from pathlib import Path
 from orchestrator.manifest.document import MAX_BYTES, read_documents, shortened
 from orchestrator.manifest.model import Manifest
 from orchestrator.manifest.needs import Cycle, in_order, need_places
-from orchestrator.manifest.parse import Checked, parse_manifest
+from orchestrator.manifest.parse import Checked, manifests_of, parse_manifest
 from workers.errors import InputError, ManifestError
 
 
@@ -22,17 +22,21 @@ class ManifestFile:
     manifest: Manifest
 
 
-def load_manifest(path: Path, *, now_ns: int | None = None) -> Manifest:
+def load_manifest(path: Path, *, profile: str | None = None, now_ns: int | None = None) -> Manifest:
     """Read and check the one manifest at ``path``, a UTF-8 file; see ``load_manifests``."""
     text = _read(path)
-    return parse_manifest(text, source=str(path), folder=path.parent, now_ns=_now(now_ns))
+    return parse_manifest(text, source=str(path), profile=profile, folder=path.parent, now_ns=_now(now_ns))
 
 
-def load_manifests(paths: Sequence[Path], *, now_ns: int | None = None) -> tuple[ManifestFile, ...]:
+def load_manifests(
+    paths: Sequence[Path], *, profile: str | None = None, now_ns: int | None = None
+) -> tuple[ManifestFile, ...]:
     """Read and check the manifests of one submission, one or more in a file, in the order given.
 
     Args:
         paths: UTF-8 files; ``---`` on a line of its own tells the manifests of one file apart.
+        profile: what all of them are run under; each must have it, be it as ``{}``, which changes nothing. ``None``:
+            as written.
         now_ns: what the time is, ns since the epoch, for deadlines; ``None`` asks the clock.
 
     Raises:
@@ -45,7 +49,9 @@ def load_manifests(paths: Sequence[Path], *, now_ns: int | None = None) -> tuple
     for path in paths:
         try:
             documents = read_documents(_read(path), source=str(path))
-            found += (Checked.of(one, path=path, folder=path.parent, now_ns=time_ns) for one in documents)
+            found += (
+                Checked.of(one, path=path, profile=profile, folder=path.parent, now_ns=time_ns) for one in documents
+            )
         except InputError as error:
             errors.append(error)
     across = [*_same_names(found), *_circles(found)]
@@ -59,7 +65,8 @@ def load_manifests(paths: Sequence[Path], *, now_ns: int | None = None) -> tuple
         raise errors[0]
     if errors:
         raise InputError("\n".join(map(str, errors)))
-    return tuple(ManifestFile(path=one.path, manifest=Manifest.model_validate(one.document.data)) for one in found)
+    manifests = manifests_of(found, profile)
+    return tuple(ManifestFile(path=one.path, manifest=made) for one, made in zip(found, manifests, strict=True))
 
 
 def _same_names(found: Sequence[Checked]) -> Iterator[tuple[Path, int, str]]:

@@ -35,7 +35,8 @@ def test_a_manifest_with_mistakes_exits_2_naming_each_line_and_submits_nothing(t
 
 
 def test_ctrl_c_cancels_the_run_reports_and_leaves_no_process(tmp_path: Path) -> None:
-    running = start("run", str(quick_manifest(tmp_path, steps=440)), "--local", "--home", str(tmp_path))
+    manifest = quick_manifest(tmp_path, steps=440)
+    running = start("run", str(manifest), "--local", "--simulate", "H100", "--home", str(tmp_path))
     wait_until(lambda: any(tmp_path.glob("artifacts/*/attempt-1/progress.json")), what="the attempt to make progress")
     running.send_signal(signal.SIGINT)
     out, err = running.communicate(timeout=60)
@@ -45,7 +46,7 @@ def test_ctrl_c_cancels_the_run_reports_and_leaves_no_process(tmp_path: Path) ->
 
 
 def test_a_local_run_meters_scores_and_reports_every_job(tmp_path: Path) -> None:
-    manifest = quick_manifest(tmp_path, steps=200, accelerators="each")
+    manifest = quick_manifest(tmp_path, steps=80, accelerators="each")
     told = wattledger(
         "run", str(manifest), "--local", "--home", str(tmp_path / "ledger"), "--out", str(tmp_path / "out")
     )

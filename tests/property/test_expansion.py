@@ -56,10 +56,10 @@ def read(data):
     return parse_manifest(json.dumps(data), source="m.json")
 
 
-def outcome(text):
+def outcome(text, profile=None):
     """The manifest, or what was said against it."""
     try:
-        return parse_manifest(text, source="m.yaml"), ()
+        return parse_manifest(text, source="m.yaml", profile=profile), ()
     except ManifestError as error:
         return None, error.problems
 

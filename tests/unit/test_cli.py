@@ -152,6 +152,14 @@ class TestErrors:
         assert (told.code, told.out) == (2, "")
         assert str(tmp_path / "none.yaml") in told.err
 
+    @pytest.mark.parametrize("verb", ["plan", "run", "submit"])
+    def test_a_profile_that_is_not_there_is_bad_input_that_lists_those_there_are(
+        self, call: Call, tmp_path: Path, verb: str
+    ) -> None:
+        told = call(verb, QUICKSTART, "--profile", "tny", "--home", tmp_path)
+        assert (told.code, told.out) == (2, "")
+        assert "unknown profile 'tny'. Did you mean 'tiny'? Known: tiny." in words(told.err)
+
     def test_a_report_that_cannot_be_written_says_where_it_can_be_had(self, call: Call, ledger: Path) -> None:
         told = call("report", "--home", ledger, "--out", ledger / "state.db")
         assert told.code == 2
@@ -244,6 +252,14 @@ class TestPlan:
         assert {job["model"] for job in plan["jobs"]} == {"tiny/vit", "tiny/convnext"}
         assert {job["seed"] for job in plan["jobs"]} == {0, 1}
         assert {job["impossible"] for job in plan["jobs"]} == {None}
+
+    def test_under_a_profile_it_is_of_what_the_profile_makes(self, call: Call) -> None:
+        told = call("plan", QUICKSTART, "--profile", "tiny", "--json")
+        jobs = json.loads(told.out)["jobs"]
+        assert len(jobs) == 4
+        assert {job["seed"] for job in jobs} == {0}
+        assert all(job["job_id"].startswith("quickstart-tiny-") for job in jobs)
+        assert "Plan of quickstart-tiny on" in call("plan", QUICKSTART, "--profile", "tiny").out
 
     def test_the_simulated_types_are_those_asked_for(self, call: Call) -> None:
         told = call("plan", QUICKSTART, "--simulate", "T4", "--json")

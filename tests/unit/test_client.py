@@ -115,6 +115,19 @@ class TestSubmit:
         assert len(store.jobs()) == 4
         assert [run.bound for run in store.runs()] == [False, False]
 
+    def test_under_a_profile_it_is_another_run_with_jobs_of_its_own(
+        self, home: Home, store: Store, tmp_path: Path
+    ) -> None:
+        beat(store)
+        manifest = quick_manifest(tmp_path, more="profiles: {tiny: {}}")
+        (full,) = client.submit([manifest], home=home, submission_id="one")
+        (tiny,) = client.submit([manifest], home=home, submission_id="one", profile="tiny")
+        assert (full.name, tiny.name, full.new, tiny.new) == ("quick", "quick-tiny", 1, 1)
+        assert tiny.run_id.startswith("quick-tiny-")
+        assert [run.name for run in store.runs()] == ["quick-tiny", "quick"]
+        assert [job.spec.name for job in store.jobs()] == ["quick", "quick-tiny"]
+        assert client.find_run(store, "quick").run_id == full.run_id
+
     def test_two_clients_at_once_lose_nothing_and_neither_loads_ray(
         self, home: Home, store: Store, tmp_path: Path
     ) -> None:
