@@ -102,6 +102,12 @@ def finetuned(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     return run(write_job(tmp_path_factory.mktemp("finetune")), meter="simulated:L4")
 
 
+def last_line(log: Path) -> str:
+    """The one thing an attempt said after its first line, which names its devices."""
+    _, line = log.read_text().splitlines()
+    return line
+
+
 def assert_refused(ran: Ran, folder: Path, code: int, lines: Sequence[str]) -> None:
     """One message, on standard error and beside the job file, and no traceback."""
     assert (ran.code, ran.out) == (code, "")
@@ -206,7 +212,7 @@ def test_a_cancelled_attempt_says_so_and_keeps_what_was_measured(tmp_path: Path)
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) == 130
     assert has_ended(agent)
-    assert (tmp_path / "out.txt").read_text() == "cancelled; what was measured so far is in the ledger.\n"
+    assert last_line(tmp_path / "out.txt") == "cancelled; what was measured so far is in the ledger."
     home = Home(tmp_path / "home")
     assert sum(entry.energy_mj for entry in read_energy(home, job_ids=["quick"])) > 0
     logged = [(sample.name, sample.phase) for sample in read_metrics(home, "quick", 1)]
@@ -221,7 +227,7 @@ def test_an_attempt_that_is_asked_to_leave_before_it_trains_leaves_at_once(tmp_p
     process.send_signal(signal.SIGUSR1)
     assert process.wait(20) == 75
     assert has_ended(agent)
-    assert (tmp_path / "out.txt").read_text() == "left as asked; the job goes on from its newest checkpoint.\n"
+    assert last_line(tmp_path / "out.txt") == "left as asked; the job goes on from its newest checkpoint."
     assert not Home(tmp_path / "home").checkpoints("quick").exists()
     assert sum(entry.energy_mj for entry in read_energy(Home(tmp_path / "home"), job_ids=["quick"])) > 0
 
@@ -253,8 +259,8 @@ def test_a_fine_tunes_joules_are_booked_by_phase_as_simulated_and_add_up_to_what
     entries = finetuned.entries()
     assert {entry.phase for entry in entries} == {*Phase, None}, "what warms inference up is of no phase"
     assert {(entry.model, entry.method, entry.attempt) for entry in entries} == {("L4", Method.SIMULATED, 1)}
-    said = re.fullmatch(r"quick: done, ([\d,.]+) J booked; logs in (.*)\n", finetuned.out)
-    assert said is not None
+    said = re.fullmatch(r"quick: attempt 1 on \S+\nquick: done, ([\d,.]+) J booked; logs in (.*)\n", finetuned.out)
+    assert said is not None, finetuned.out
     assert said[1] == f"{sum(entry.energy_mj for entry in entries) / 1000:,.1f}"
     assert Path(said[2]) == finetuned.home.metrics("quick", 1)
 
@@ -328,5 +334,5 @@ def test_an_evaluation_without_gpus_scores_once_and_claims_no_joule(tmp_path: Pa
     ran = run(write_job(tmp_path, kind="evaluate", resources={"gpus": 0}))
     assert (ran.code, ran.err) == (0, "")
     assert [phase for phase, _ in ran.values("score/accuracy")] == [Phase.EVALUATE]
-    assert ran.out.startswith("quick: done, no metered device; logs in ")
+    assert ran.out.startswith("quick: attempt 1 on no device\nquick: done, no metered device; logs in ")
     assert ran.entries() == ()
