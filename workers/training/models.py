@@ -6,6 +6,7 @@ task's source split in the ``load`` phase, which stands in for a pretrained chec
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -20,14 +21,23 @@ class ModelInfo:
         architecture: transformers' ``model_type``; the ``architecture`` column of a report.
         config: keyword arguments of that architecture's configuration class.
         lora_targets: module names LoRA is attached to when the manifest names none.
-        source_epochs: passes over the source split that make the base model.
+        source_epochs: passes over the source split that make the base model; none for a pretrained one.
+        source_learning_rate: AdamW's for these.
+        family: of ``families.FAMILIES``; ``None``: the first of the task's that fits the model's own configuration.
+        hub: its id on the hub, or a folder; ``None``: it is built from ``config``.
     """
 
-    architecture: str
+    architecture: str | None
     config: Mapping[str, object]
     lora_targets: tuple[str, ...]
     source_epochs: int
+    source_learning_rate: float = 2e-3
+    family: str | None = "image-classification"
+    hub: str | None = None
 
+
+HUB_PATTERN = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*|\.{0,2}/.+"
+"""A model of the hub has an owner; a folder begins with ``/``, ``./`` or ``../``."""
 
 MODELS: dict[str, ModelInfo] = {
     "tiny/vit": ModelInfo(
@@ -64,11 +74,18 @@ MODELS: dict[str, ModelInfo] = {
 
 
 def model_info(name: str) -> ModelInfo:
-    """The entry of ``name``.
+    """The entry of ``name``, or what is known beforehand of a model of the hub or in a folder.
 
     Raises:
         UnknownNameError: lists the known models.
     """
-    if name not in MODELS:
+    if name in MODELS:
+        return MODELS[name]
+    if not is_pretrained(name):
         raise UnknownNameError("model", name, MODELS)
-    return MODELS[name]
+    return ModelInfo(architecture=None, config={}, lora_targets=(), source_epochs=0, family=None, hub=name)
+
+
+def is_pretrained(name: str) -> bool:
+    """Whether it names a model of the hub (``owner/name``), or a folder (``/…``, ``./…``)."""
+    return not name.startswith("tiny/") and re.fullmatch(HUB_PATTERN, name) is not None
