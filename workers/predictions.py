@@ -6,7 +6,9 @@ import csv
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from workers.quality.result import ScoreResult
 from workers.tasks.data import AnySplit
@@ -39,6 +41,6 @@ def write_scores(folder: Path, name: str, results: Iterable[ScoreResult]) -> Pat
     return path
 
 
-def _plain(labels: Any) -> list[object]:
+def _plain(labels: tuple[str, ...] | NDArray[np.int64]) -> list[object]:
     """An array's or a tuple's items as JSON and CSV take them."""
     return list(labels) if isinstance(labels, tuple) else list(labels.tolist())

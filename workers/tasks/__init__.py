@@ -50,6 +50,27 @@ TASKS: dict[str, TaskInfo] = {
         tiny="digits-rotated",
         metrics=("accuracy", "f1_macro"),
     ),
+    "dialogue-summarisation": TaskInfo(
+        module="workers.tasks.dialogue_summarisation",
+        families=("seq2seq", "text-generation"),
+        datasets=("samsum", "dialogues-tiny"),
+        tiny="dialogues-tiny",
+        metrics=("rougel", "rouge1", "rouge2", "rougelsum"),
+    ),
+    "text-classification": TaskInfo(
+        module="workers.tasks.text_classification",
+        families=("text-classification",),
+        datasets=("sst2", "imdb", "reviews-tiny"),
+        tiny="reviews-tiny",
+        metrics=("accuracy", "f1_macro"),
+    ),
+    "text-to-sql": TaskInfo(
+        module="workers.tasks.text_to_sql",
+        families=("text-generation", "seq2seq"),
+        datasets=("synthetic_text_to_sql", "questions-tiny"),
+        tiny="questions-tiny",
+        metrics=("execution_accuracy", "exact_match"),
+    ),
 }
 
 

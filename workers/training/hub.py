@@ -6,11 +6,12 @@ Weights are read from safetensors only, and code that comes with a model is neve
 from __future__ import annotations
 
 import textwrap
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from workers.errors import JobError
+from workers.training.load import AUTO
 from workers.training.memory import named_memory
 
 if TYPE_CHECKING:
@@ -55,15 +56,15 @@ def tokenizer_of(name: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def weights_of(auto: Any, name: str, **settings: object) -> PreTrainedModel:
-    """The model by transformers' auto class ``auto``, on the CPU unless ``settings`` say otherwise.
+def weights_of(family: str, name: str, **settings: object) -> PreTrainedModel:
+    """The model by its family's auto class, on the CPU unless ``settings`` say otherwise.
 
     Raises:
         JobError: it cannot be had, has no safetensors, or does not fit the class or the memory.
     """
     with named_memory(None):
         model = _had(
-            name, lambda: auto.from_pretrained(name, use_safetensors=True, trust_remote_code=False, **settings)
+            name, lambda: AUTO[family].from_pretrained(name, use_safetensors=True, trust_remote_code=False, **settings)
         )
     return cast("PreTrainedModel", model)
 

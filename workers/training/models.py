@@ -39,6 +39,25 @@ class ModelInfo:
 HUB_PATTERN = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*|\.{0,2}/.+"
 """A model of the hub has an owner; a folder begins with ``/``, ``./`` or ``../``."""
 
+
+def _causal(architecture: str) -> ModelInfo:
+    """Qwen2 and LLaMA name their parts alike."""
+    return ModelInfo(
+        architecture=architecture,
+        config={
+            "hidden_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "intermediate_size": 192,
+            "max_position_embeddings": 256,
+        },
+        lora_targets=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+        source_epochs=10,
+        family="text-generation",
+    )
+
+
 MODELS: dict[str, ModelInfo] = {
     "tiny/vit": ModelInfo(
         architecture="vit",
@@ -69,6 +88,55 @@ MODELS: dict[str, ModelInfo] = {
         # Not dwconv: LoRA on a depthwise convolution needs a rank that is a multiple of its 32 or 64 groups.
         lora_targets=("pwconv1", "pwconv2"),
         source_epochs=8,
+    ),
+    "tiny/qwen2": _causal("qwen2"),
+    "tiny/llama": _causal("llama"),
+    "tiny/t5": ModelInfo(
+        architecture="t5",
+        config={
+            "d_model": 64,
+            "d_kv": 16,
+            "d_ff": 192,
+            "num_layers": 2,
+            "num_heads": 4,
+            "dropout_rate": 0.0,
+        },
+        lora_targets=("q", "k", "v", "o", "wi", "wo"),
+        source_epochs=10,
+        family="seq2seq",
+    ),
+    "tiny/bart": ModelInfo(
+        architecture="bart",
+        config={
+            "d_model": 64,
+            "encoder_layers": 2,
+            "decoder_layers": 2,
+            "encoder_attention_heads": 4,
+            "decoder_attention_heads": 4,
+            "encoder_ffn_dim": 192,
+            "decoder_ffn_dim": 192,
+            "max_position_embeddings": 256,
+            "dropout": 0.0,
+            "forced_eos_token_id": None,
+        },
+        lora_targets=("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"),
+        source_epochs=10,
+        family="seq2seq",
+    ),
+    "tiny/bert": ModelInfo(
+        architecture="bert",
+        config={
+            "hidden_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "intermediate_size": 192,
+            "max_position_embeddings": 128,
+            "hidden_dropout_prob": 0.0,
+            "attention_probs_dropout_prob": 0.0,
+        },
+        lora_targets=("query", "key", "value", "dense"),
+        source_epochs=4,
+        family="text-classification",
     ),
 }
 
