@@ -26,11 +26,11 @@ from workers.quality import registry
 from workers.session import Session
 from workers.tasks import load_task, task_info
 from workers.tasks.data import TaskData
-from workers.training import adapters, load, loop
+from workers.training import adapters, load, loop, quantizing
 from workers.training.checkpoint import Checkpoint, Checkpoints
 from workers.training.examples import Examples, Generation
 from workers.training.families import base_of
-from workers.training.families.base import Base
+from workers.training.families.base import Base, Model
 from workers.training.group import Group, joined
 from workers.training.keeping import Keeping
 from workers.training.loop import StepResult
@@ -152,7 +152,8 @@ def _prepare(spec: JobSpec, session: Session, place: Place, stack: contextlib.Ex
     if spec.kind != "inference":
         registry.prepare(task.metrics)
     data = load_task(spec.task, spec.dataset, spec.seed, offline=info.hub is None)
-    base = base_of(task.families, info, data, seed=spec.seed)
+    loading = quantizing.loading_of(spec.quantization, device)
+    base = base_of(task.families, info, data, seed=spec.seed, loading=loading)
     work = _Work(
         spec=spec,
         session=session,
@@ -216,10 +217,23 @@ def _base(work: _Work) -> nn.Module:
             "base",
             lambda: load.fit_source(model, info, examples, seed=spec.seed, device=work.device, on_step=work.on_step),
         )
+    if spec.quantization != "none":
+        model = _quantized(work)
     if spec.adapter_job is not None:
         weights = _weights_of(spec.adapter_job, work.place.artifacts)
         return _frozen(work, adapters.load_saved(model, weights, device=work.device))
     return model if spec.kind == "finetune" else _frozen(work, model)
+
+
+def _quantized(work: _Work) -> Model:
+    """The base in fewer bits: one of the hub is loaded so, one that was made here goes by way of the disk."""
+    info, wanted, folder = model_info(work.spec.model), work.spec.quantization, work.place.checkpoints.base
+    if info.hub is not None:
+        quantizing.check(work.base.model, wanted)
+        return work.base.model
+    if work.found is None:
+        work.group.first_does("keep-base", lambda: quantizing.keep(work.base.model, folder))
+    return quantizing.quantized(str(info.family), folder, wanted, work.device)
 
 
 def _frozen(work: _Work, model: nn.Module) -> nn.Module:

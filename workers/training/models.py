@@ -22,7 +22,8 @@ class ModelInfo:
         config: keyword arguments of that architecture's configuration class.
         lora_targets: module names LoRA is attached to when the manifest names none.
         source_epochs: passes over the source split that make the base model; none for a pretrained one.
-        source_learning_rate: AdamW's for these.
+        source_batch_size: samples of each of their steps.
+        source_learning_rate: AdamW's for these. 3e-3 left the image transformer at 0.87 upright for some seeds.
         family: of ``families.FAMILIES``; ``None``: the first of the task's that fits the model's own configuration.
         hub: its id on the hub, or a folder; ``None``: it is built from ``config``.
     """
@@ -31,6 +32,7 @@ class ModelInfo:
     config: Mapping[str, object]
     lora_targets: tuple[str, ...]
     source_epochs: int
+    source_batch_size: int = 64
     source_learning_rate: float = 2e-3
     family: str | None = "image-classification"
     hub: str | None = None
@@ -53,7 +55,9 @@ def _causal(architecture: str) -> ModelInfo:
             "max_position_embeddings": 256,
         },
         lora_targets=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
-        source_epochs=10,
+        source_epochs=5,
+        source_batch_size=32,
+        source_learning_rate=3e-3,
         family="text-generation",
     )
 
@@ -102,7 +106,9 @@ MODELS: dict[str, ModelInfo] = {
             "dropout_rate": 0.0,
         },
         lora_targets=("q", "k", "v", "o", "wi", "wo"),
-        source_epochs=10,
+        source_epochs=5,
+        source_batch_size=32,
+        source_learning_rate=3e-3,
         family="seq2seq",
     ),
     "tiny/bart": ModelInfo(
@@ -120,7 +126,9 @@ MODELS: dict[str, ModelInfo] = {
             "forced_eos_token_id": None,
         },
         lora_targets=("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"),
-        source_epochs=10,
+        source_epochs=5,
+        source_batch_size=32,
+        source_learning_rate=3e-3,
         family="seq2seq",
     ),
     "tiny/bert": ModelInfo(
@@ -135,7 +143,8 @@ MODELS: dict[str, ModelInfo] = {
             "attention_probs_dropout_prob": 0.0,
         },
         lora_targets=("query", "key", "value", "dense"),
-        source_epochs=4,
+        source_epochs=3,
+        source_batch_size=32,
         family="text-classification",
     ),
 }

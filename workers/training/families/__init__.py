@@ -6,7 +6,8 @@ A family knows how to build its models, to make batches of a split, and to answe
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol, cast
 
 from workers.errors import JobError
@@ -27,12 +28,19 @@ FAMILIES = {
 class FamilyModule(Protocol):
     """What a family's module offers."""
 
-    def base(self, info: ModelInfo, data: TaskData, *, seed: int) -> Base:
-        """The model before it is adapted."""
+    def base(self, info: ModelInfo, data: TaskData, *, seed: int, loading: Mapping[str, object]) -> Base:
+        """The model before it is adapted; ``loading`` is for transformers' ``from_pretrained``."""
         ...
 
 
-def base_of(families: Sequence[str], info: ModelInfo, data: TaskData, *, seed: int) -> Base:
+def base_of(
+    families: Sequence[str],
+    info: ModelInfo,
+    data: TaskData,
+    *,
+    seed: int,
+    loading: Mapping[str, object] = MappingProxyType({}),
+) -> Base:
     """The base model of ``info`` for the task's data, and how it takes examples.
 
     Args:
@@ -40,20 +48,26 @@ def base_of(families: Sequence[str], info: ModelInfo, data: TaskData, *, seed: i
         info: the model.
         data: the task's.
         seed: of weights that are drawn.
+        loading: how a model of the hub is loaded (``quantizing.loading_of``).
 
     Raises:
         JobError: it is of no family that can do the task, or cannot be built or loaded.
     """
-    chosen = _family_of(info) if len(families) > 1 or info.family else families[0]
+    chosen = family_of(families, info)
     if chosen not in families:
         raise JobError(f"a {chosen} model cannot do this task; choose a model of the family {' or '.join(families)}.")
     module = cast("FamilyModule", importlib.import_module(FAMILIES[chosen]))
-    return module.base(info, data, seed=seed)
+    return module.base(info, data, seed=seed, loading=loading)
 
 
-def _family_of(info: ModelInfo) -> str:
-    if info.family is not None:
-        return info.family
+def family_of(families: Sequence[str], info: ModelInfo) -> str:
+    """The family of the model among those that can do the task, or its own, which cannot.
+
+    Raises:
+        JobError: it is of the hub, and its configuration cannot be had.
+    """
+    if info.family is not None or len(families) == 1:
+        return info.family or families[0]
     from workers.training.hub import is_seq2seq  # noqa: PLC0415 - brings transformers
 
     return "seq2seq" if is_seq2seq(str(info.hub)) else "text-generation"

@@ -10,6 +10,8 @@ from transformers import PreTrainedModel
 from workers.tasks.data import AnySplit
 from workers.training.examples import Examples
 
+Model = PreTrainedModel
+
 
 @dataclass(frozen=True, kw_only=True)
 class Base:

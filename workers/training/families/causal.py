@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
@@ -16,7 +18,7 @@ from workers.training.load import build_base
 from workers.training.models import ModelInfo
 
 
-def base(info: ModelInfo, data: TaskData, *, seed: int) -> Base:
+def base(info: ModelInfo, data: TaskData, *, seed: int, loading: Mapping[str, object]) -> Base:
     """The model and its tokenizer.
 
     Raises:
@@ -24,7 +26,7 @@ def base(info: ModelInfo, data: TaskData, *, seed: int) -> Base:
     """
     tokenizer = tokenizer_for(info, data, ends=False)
     if info.hub is not None:
-        model = weights_of("text-generation", info.hub)
+        model = weights_of("text-generation", info.hub, **loading)
     else:
         model = build_base(info, seed=seed, more=sizes_of(tokenizer))
     return Base(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import nn
 
@@ -13,12 +15,13 @@ from workers.training.load import build_base
 from workers.training.models import ModelInfo
 
 
-def base(info: ModelInfo, data: TaskData, *, seed: int) -> Base:
+def base(info: ModelInfo, data: TaskData, *, seed: int, loading: Mapping[str, object]) -> Base:
     """The classifier with one output for each class of the task.
 
     Raises:
         JobError: it cannot be built; or it is one of the hub, whose preprocessing no image task here has yet.
     """
+    del loading
     if info.hub is not None:
         raise JobError(
             f"image classification takes models of the registry so far, not {info.hub}; name tiny/vit or tiny/convnext."

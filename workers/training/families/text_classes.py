@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
@@ -15,7 +17,7 @@ from workers.training.load import build_base
 from workers.training.models import ModelInfo
 
 
-def base(info: ModelInfo, data: TaskData, *, seed: int) -> Base:
+def base(info: ModelInfo, data: TaskData, *, seed: int, loading: Mapping[str, object]) -> Base:
     """The classifier with one output for each class of the task; a pretrained body may get a new head.
 
     Raises:
@@ -27,7 +29,7 @@ def base(info: ModelInfo, data: TaskData, *, seed: int) -> Base:
     else:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)  # of a head that the model does not bring
-            model = weights_of("text-classification", info.hub, num_labels=data.classes)
+            model = weights_of("text-classification", info.hub, num_labels=data.classes, **loading)
         model.config.pad_token_id = tokenizer.pad_token_id
     return Base(model=model, examples=lambda split: TextClassExamples(split, tokenizer, longest=data.longest_input))
 
