@@ -145,6 +145,7 @@ MODELS: dict[str, ModelInfo] = {
         lora_targets=("query", "key", "value", "dense"),
         source_epochs=3,
         source_batch_size=32,
+        source_learning_rate=1e-3,
         family="text-classification",
     ),
 }
