@@ -211,8 +211,9 @@ def _steps_of(work: _Work) -> dict[Phase, int]:
 def _base(work: _Work) -> nn.Module:
     """The base model. Its weights are in the checkpoint where there is one, and come from rank 0 where others train."""
     spec, model, source = work.spec, work.base.model, work.data.source
-    if work.found is None and source is not None:
-        info, examples = model_info(spec.model), work.base.examples(source)
+    info = model_info(spec.model)
+    if work.found is None and source is not None and info.hub is None:
+        examples = work.base.examples(source)
         work.group.first_does(
             "base",
             lambda: load.fit_source(model, info, examples, seed=spec.seed, device=work.device, on_step=work.on_step),

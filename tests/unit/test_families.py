@@ -219,7 +219,6 @@ HEAVY = pytest.mark.heavy
         pytest.param("dialogue-summarisation", "tiny/llama", marks=HEAVY),
         pytest.param("dialogue-summarisation", "tiny/t5", marks=HEAVY),
         pytest.param("dialogue-summarisation", "tiny/bart", marks=HEAVY),
-        pytest.param("text-to-sql", "tiny/bart", marks=HEAVY),
     ],
 )
 def test_a_tiny_fine_tune_beats_its_base(task: str, name: str, tmp_path: Path) -> None:

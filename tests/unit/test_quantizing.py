@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.util
 from collections.abc import Iterator
@@ -12,15 +13,20 @@ import torch
 
 from workers.contract import Adapter, Training
 from workers.errors import JobError
+from workers.leaving import Leaving, Left
 from workers.tasks import load_task
 from workers.tasks.data import TaskData
 from workers.training.adapters import adapt, count_parameters, load_saved, save
+from workers.training.checkpoint import Checkpoints
 from workers.training.families import base_of
 from workers.training.families.base import Base
+from workers.training.group import Group
+from workers.training.keeping import Keeping
 from workers.training.load import prepare
 from workers.training.loop import StepResult, fit, predict
 from workers.training.models import MODELS
 from workers.training.quantizing import check, keep, loading_of, quantized
+from workers.training.ranks import Ranks
 
 CPU = torch.device("cpu")
 QWEN = MODELS["tiny/qwen2"]
@@ -98,6 +104,82 @@ def test_a_quantised_model_counts_as_many_parameters_as_the_one_it_was(base: tup
 
 def base_copy(base: tuple[Base, Path]) -> torch.nn.Module:
     return type(base[0].model).from_pretrained(base[1])
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_a_quantised_model_trains_the_same_whether_or_not_it_answered_before(
+    base: tuple[Base, Path], data: TaskData, bits: str
+) -> None:
+    losses: dict[bool, list[float | None]] = {True: [], False: []}
+    for answers_first, seen in losses.items():
+        torch.manual_seed(0)
+        model = quantized("text-generation", base[1], bits, CPU)
+        if answers_first:
+            predict(model, base[0].examples(data.test), batch_size=4, device=CPU, on_step=ignore)
+        examples, training = base[0].examples(data.train), Training(batch_size=8)
+        record = seen.append
+        fit(
+            adapt(model, LORA, QWEN),
+            examples,
+            training,
+            seed=0,
+            device=CPU,
+            on_step=lambda result, record=record: record(result.loss),
+        )
+    assert losses[True] == losses[False]
+    assert len(losses[True]) == 3
+
+
+class Attempt:
+    """One attempt at a fine-tune of the kept base, as far as it comes."""
+
+    def __init__(
+        self, base: tuple[Base, Path], data: TaskData, folder: Path, bits: str, *, leave_after: int | None = None
+    ) -> None:
+        checkpoints = Checkpoints(folder, digest="this job", attempt=1)
+        self.found, _ = checkpoints.newest()
+        torch.manual_seed(0)
+        self.model = adapt(quantized("text-generation", base[1], bits, CPU), LORA, QWEN)
+        leaving = Leaving()
+        keeping = Keeping(
+            checkpoints=checkpoints,
+            group=Group(Ranks()),
+            leaving=leaving,
+            found=self.found,
+            scores={},
+            every_steps=None,
+            seed=0,
+            go_on=lambda: None,
+        )
+
+        def count(result: StepResult) -> None:
+            if result.step == leave_after:
+                leaving.ask(10, None)
+
+        training = Training(epochs=2, batch_size=8)
+        with contextlib.suppress(Left), leaving.between_steps():
+            fit(
+                self.model,
+                base[0].examples(data.train),
+                training,
+                seed=0,
+                device=CPU,
+                on_step=count,
+                keeper=keeping,
+            )
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_a_fine_tune_of_a_quantised_model_that_was_cut_ends_as_if_it_had_not_been(
+    base: tuple[Base, Path], data: TaskData, tmp_path: Path, bits: str
+) -> None:
+    whole = Attempt(base, data, tmp_path / "whole", bits).model.state_dict()
+    Attempt(base, data, tmp_path / "cut", bits, leave_after=3)
+    again = Attempt(base, data, tmp_path / "cut", bits)
+    assert again.found is not None
+    assert again.found.step == 3
+    ours = again.model.state_dict()
+    assert [key for key, value in whole.items() if "lora_" in key and not torch.equal(value, ours[key])] == []
 
 
 @pytest.mark.parametrize("bits", BITS)

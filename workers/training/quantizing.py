@@ -46,12 +46,19 @@ def loading_of(quantization: Quantization, device: torch.device) -> Mapping[str,
 
 
 def check(model: nn.Module, quantization: Quantization) -> None:
-    """Refuse a model none of whose layers could be quantised: it would run, and report, as something it is not.
+    """Refuse a model none of whose layers were quantised: it would run, and report, as something it is not.
+
+    What passes can answer and be trained on in any order.
 
     Raises:
         JobError: it is one.
     """
-    if quantization != "none" and not any(type(module).__name__ in QUANTIZED for module in model.modules()):
+    layers = [module for module in model.modules() if type(module).__name__ in QUANTIZED]
+    for layer in layers:
+        # On a CPU that has AVX-512, 4-bit layers change their weights to a layout for answering alone at the first
+        # answer, and a model that was scored could no longer be trained (bitsandbytes 0.50).
+        layer.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
+    if quantization != "none" and not layers:
         raise JobError(
             f"quantization {quantization} found no linear layer to quantise in a {_architecture(model)} model; "
             "set quantization: none, or choose a model made of linear layers."
