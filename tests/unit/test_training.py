@@ -28,6 +28,7 @@ from workers.training.models import MODELS, ModelInfo
 CPU = torch.device("cpu")
 VIT = MODELS["tiny/vit"]
 CONVNEXT = MODELS["tiny/convnext"]
+IMAGES = [name for name, info in MODELS.items() if info.family == "image-classification"]
 LORA = Adapter(method="lora", rank=4)
 
 
@@ -127,7 +128,7 @@ def test_a_configuration_that_fits_no_model_is_a_fact_and_a_remedy(info: ModelIn
     assert len(message) < 500
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", IMAGES)
 def test_a_base_model_follows_from_its_seed(name: str) -> None:
     one, same, other = (weights(build_base(MODELS[name], classes=10, seed=seed)) for seed in (1, 1, 2))
     assert all(torch.equal(one[key], same[key]) for key in one)
@@ -142,7 +143,7 @@ def test_building_a_model_draws_nothing_from_the_global_generator() -> None:
     assert torch.equal(torch.rand(3), expected)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", IMAGES)
 def test_a_base_model_has_one_output_for_each_class(name: str) -> None:
     model = build_base(MODELS[name], classes=7, seed=0)
     assert model(pixel_values=torch.zeros(2, 1, 8, 8)).logits.shape == (2, 7)
@@ -207,6 +208,7 @@ def test_lora_of_rank_8_has_these_sizes() -> None:
     counts = {
         name: count_parameters(adapt(build_base(info, classes=10, seed=0), Adapter(method="lora"), info))
         for name, info in MODELS.items()
+        if name in IMAGES
     }
     assert counts["tiny/vit"] == ParameterCount(trainable=24_576, total=152_010)
     assert counts["tiny/convnext"] == ParameterCount(trainable=17_920, total=146_634)
@@ -226,7 +228,7 @@ def test_the_head_stays_frozen_unless_it_is_targeted() -> None:
     assert count_parameters(headed).trainable == LORA.rank * (64 + 10)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", IMAGES)
 def test_a_fresh_lora_changes_no_answer(name: str) -> None:
     base, inputs = build_base(MODELS[name], classes=10, seed=0), torch.from_numpy(noise(6).inputs)
     with torch.inference_mode():
@@ -538,7 +540,7 @@ def test_weights_of_another_model_or_torn_ones_are_told_and_not_used(
 # All of it
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", IMAGES)
 def test_a_short_fine_tune_beats_its_base_on_turned_digits(name: str) -> None:
     data, info = load_task("digits", None, seed=0), dataclasses.replace(MODELS[name], source_epochs=5)
     device = prepare(1, seed=0)
