@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RESULTS ?= results
 
-.PHONY: help setup demo test lint unit tools dashboards states bench bench-accuracy bench-cost bench-rollup clean
+.PHONY: help setup demo test test-all lint unit tools dashboards states bench bench-accuracy bench-cost bench-rollup clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -40,6 +40,9 @@ lint: setup
 
 unit: setup tools
 	$(BIN)/pytest -n 2
+
+test-all: setup tools lint ## the same, and the tests that train for minutes
+	$(BIN)/pytest -n 2 -m ''
 
 tools: ## install what the tests need from Debian: Prometheus and Chromium
 	@missing=; command -v prometheus >/dev/null && command -v promtool >/dev/null || missing="prometheus"; \

@@ -218,7 +218,7 @@ class JobSpec(Section):
     name: str = Field("local", pattern=JOB_ID_PATTERN, description="the manifest's name")
     kind: Kind = Field("finetune", description="finetune, evaluate or inference")
     task: str = Field(description="a task of the registry")
-    model: str = Field(description="a model of the registry")
+    model: str = Field(description="a model of the registry, of the hub (owner/name), or a folder")
     dataset: str | None = Field(None, description="a data set of the task; null means the task's own")
     adapter: Adapter = Adapter()
     quantization: Quantization = Field("none", description="weights of the base model while it trains")

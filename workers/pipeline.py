@@ -7,7 +7,6 @@ in for a pretrained checkpoint. The baseline is the very model that is adapted n
 from __future__ import annotations
 
 import contextlib
-import csv
 import math
 import os
 import sys
@@ -15,21 +14,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from workers import metric_log
+from workers import predictions as kept
 from workers.contract import Inference, JobSpec, Phase
 from workers.home import Home
 from workers.leaving import Leaving
-from workers.quality.classification import score
+from workers.quality import registry
 from workers.session import Session
 from workers.tasks import load_task, task_info
 from workers.tasks.data import TaskData
-from workers.training import adapters, load, loop
+from workers.training import adapters, load, loop, quantizing
 from workers.training.checkpoint import Checkpoint, Checkpoints
+from workers.training.examples import Examples, Generation
+from workers.training.families import base_of
+from workers.training.families.base import Base, Model
 from workers.training.group import Group, joined
 from workers.training.keeping import Keeping
 from workers.training.loop import StepResult
@@ -59,6 +60,9 @@ class _Work:
     """What every phase of one job needs.
 
     Attributes:
+        base: the model as it is built or loaded, before anything is done with it.
+        train: the split to fine-tune on, as the model takes it; ``None`` where nothing is trained.
+        test: likewise the split that is scored, and that inference goes over.
         found: the checkpoint it goes on from; ``None``: it begins at the beginning.
     """
 
@@ -66,6 +70,9 @@ class _Work:
     session: Session
     place: Place
     data: TaskData
+    base: Base
+    train: Examples | None
+    test: Examples
     device: torch.device
     group: Group
     found: Checkpoint | None
@@ -77,7 +84,26 @@ class _Work:
 
     def on_step(self, result: StepResult) -> None:
         """A step that counts."""
-        self.session.step(step=result.step, steps=result.steps, samples=result.samples, loss=result.loss)
+        self.session.step(
+            step=result.step, steps=result.steps, samples=result.samples, loss=result.loss, tokens=result.tokens
+        )
+        if result.generation is not None:
+            self._record_generation(result.step, result.generation)
+
+    def _record_generation(self, step: int, made: Generation) -> None:
+        """Reading the prompts and writing the answers apart, each at its own end."""
+        for seconds, tokens, value, count, at_ns in (
+            (
+                metric_log.PREFILL_SECONDS,
+                metric_log.TOKENS_PREFILL,
+                made.prefill_s,
+                made.prefill_tokens,
+                made.prefill_ended_ns,
+            ),
+            (metric_log.DECODE_SECONDS, metric_log.TOKENS_DECODE, made.decode_s, made.decode_tokens, made.ended_ns),
+        ):
+            self.session.record(seconds, value, step=step, time_ns=at_ns)
+            self.session.record(tokens, count, step=step, time_ns=at_ns)
 
     def on_warm_step(self, result: StepResult) -> None:  # noqa: ARG002 - what predict calls
         """A step that only warms up: it takes its time and is not counted."""
@@ -122,8 +148,24 @@ def _prepare(spec: JobSpec, session: Session, place: Place, stack: contextlib.Ex
     device = load.prepare(threads, spec.seed, holds_gpu=bool(os.environ.get("CUDA_VISIBLE_DEVICES")))
     group = stack.enter_context(joined(place.ranks, device))
     found = _find(place.checkpoints, group) if spec.kind == "finetune" else None
-    data = load_task(spec.task, spec.dataset, spec.seed)
-    work = _Work(spec=spec, session=session, place=place, data=data, device=device, group=group, found=found)
+    info, task = model_info(spec.model), task_info(spec.task)
+    if spec.kind != "inference":
+        registry.prepare(task.metrics)
+    data = load_task(spec.task, spec.dataset, spec.seed, offline=info.hub is None)
+    loading = quantizing.loading_of(spec.quantization, device)
+    base = base_of(task.families, info, data, seed=spec.seed, loading=loading)
+    work = _Work(
+        spec=spec,
+        session=session,
+        place=place,
+        data=data,
+        base=base,
+        train=base.examples(data.train) if spec.kind == "finetune" else None,
+        test=base.examples(data.test),
+        device=device,
+        group=group,
+        found=found,
+    )
     session.expect(_steps_of(work))
     if found is not None and work.is_first:
         session.record(metric_log.RESUMED_FROM_ATTEMPT, found.attempt)
@@ -157,7 +199,7 @@ def _steps_of(work: _Work) -> dict[Phase, int]:
     batches = math.ceil(scored / spec.evaluation.batch_size)
     wanted = spec.measured_inference
     known = {
-        Phase.LOAD: 0 if goes_on else load.source_steps(model_info(spec.model), work.data.source),
+        Phase.LOAD: 0 if goes_on else load.source_steps(model_info(spec.model), len(work.data.source or ())),
         Phase.BASELINE: 0 if goes_on else batches,
         Phase.TRAIN: loop.steps_of(spec.training, len(work.data.train)),
         Phase.EVALUATE: batches,
@@ -168,19 +210,31 @@ def _steps_of(work: _Work) -> dict[Phase, int]:
 
 def _base(work: _Work) -> nn.Module:
     """The base model. Its weights are in the checkpoint where there is one, and come from rank 0 where others train."""
-    info, spec = model_info(work.spec.model), work.spec
-    model = load.build_base(info, classes=work.data.classes, seed=spec.seed)
-    if work.found is None:
+    spec, model, source = work.spec, work.base.model, work.data.source
+    info = model_info(spec.model)
+    if work.found is None and source is not None and info.hub is None:
+        examples = work.base.examples(source)
         work.group.first_does(
             "base",
-            lambda: load.fit_source(
-                model, info, work.data.source, seed=spec.seed, device=work.device, on_step=work.on_step
-            ),
+            lambda: load.fit_source(model, info, examples, seed=spec.seed, device=work.device, on_step=work.on_step),
         )
+    if spec.quantization != "none":
+        model = _quantized(work)
     if spec.adapter_job is not None:
         weights = _weights_of(spec.adapter_job, work.place.artifacts)
         return _frozen(work, adapters.load_saved(model, weights, device=work.device))
     return model if spec.kind == "finetune" else _frozen(work, model)
+
+
+def _quantized(work: _Work) -> Model:
+    """The base in fewer bits: one of the hub is loaded so, one that was made here goes by way of the disk."""
+    info, wanted, folder = model_info(work.spec.model), work.spec.quantization, work.place.checkpoints.base
+    if info.hub is not None:
+        quantizing.check(work.base.model, wanted)
+        return work.base.model
+    if work.found is None:
+        work.group.first_does("keep-base", lambda: quantizing.keep(work.base.model, folder))
+    return quantizing.quantized(str(info.family), folder, wanted, work.device)
 
 
 def _frozen(work: _Work, model: nn.Module) -> nn.Module:
@@ -219,6 +273,7 @@ def _baseline(work: _Work, model: nn.Module) -> Mapping[str, float]:
 def _train(work: _Work, adapted: nn.Module, scores: Mapping[str, float]) -> None:
     """Fine-tune, from the checkpoint on where there is one; checkpoints are left behind."""
     spec = work.spec
+    assert work.train is not None
     work.session.carry(0 if work.found is None else work.found.step)
     keeping = Keeping(
         checkpoints=work.place.checkpoints,
@@ -233,7 +288,7 @@ def _train(work: _Work, adapted: nn.Module, scores: Mapping[str, float]) -> None
     with work.place.leaving.between_steps():
         loop.fit(
             adapted,
-            work.data.train,
+            work.train,
             spec.training,
             seed=spec.seed,
             device=work.device,
@@ -249,12 +304,22 @@ def _keep_result(work: _Work, adapted: nn.Module) -> None:
 
 
 def _evaluate(work: _Work, model: nn.Module, name: str) -> dict[str, float]:
-    """Score the model on the test split by every metric of the task; keep the predictions."""
-    wanted, test = work.spec.evaluation, work.data.test
-    inputs, labels = test.inputs[: wanted.max_samples], test.labels[: wanted.max_samples]
-    answers = loop.predict(model, inputs, batch_size=wanted.batch_size, device=work.device, on_step=work.on_step)
-    _write_predictions(work.place.artifacts / f"predictions-{name}.csv", labels, answers)
-    scores = {metric: score(metric, labels, answers) for metric in task_info(work.spec.task).metrics}
+    """Score the model on the test split by every metric of the task; keep predictions and scores.
+
+    A score that cannot be known is left out of the log; the file of scores says why.
+    """
+    wanted, folder = work.spec.evaluation, work.place.artifacts
+    test = work.data.test.first(wanted.max_samples)
+    answers = loop.predict(
+        model, work.test, batch_size=wanted.batch_size, device=work.device, on_step=work.on_step, count=len(test)
+    )
+    kept.write_predictions(folder, name, test, answers)
+    context = work.data.context(folder / "context", len(test))
+    results = [
+        registry.evaluate(metric, answers, test.labels, context=context) for metric in task_info(work.spec.task).metrics
+    ]
+    kept.write_scores(folder, name, results)
+    scores = {result.name: result.value for result in results if result.value is not None}
     for metric, value in scores.items():
         work.session.score(metric, value)
     return scores
@@ -264,8 +329,7 @@ def _infer(work: _Work, model: nn.Module, wanted: Inference) -> None:
     """Answer ``requests`` inputs, the test split over and over; the warm-up is of no phase and not counted."""
 
     def answer(count: int, on_step: loop.OnStep) -> None:
-        inputs = _take(work.data.test.inputs, count)
-        loop.predict(model, inputs, batch_size=wanted.batch_size, device=work.device, on_step=on_step)
+        loop.predict(model, work.test, batch_size=wanted.batch_size, device=work.device, on_step=on_step, count=count)
 
     with work.session.between_phases():
         work.group.first_does("warm-up", lambda: answer(wanted.warmup, work.on_warm_step))
@@ -282,20 +346,8 @@ def _weights_of(job_id: str, artifacts: Path) -> Path:
     return home.attempt_folder(job_id, max(numbers, default=1)) / adapters.FOLDER
 
 
-def _take(inputs: NDArray[np.float32], count: int) -> NDArray[np.float32]:
-    """``count`` inputs, from the first on and around again."""
-    return inputs[np.arange(count) % len(inputs)]
-
-
 def _count_parameters(work: _Work, model: nn.Module) -> None:
     if work.is_first:
         count = adapters.count_parameters(model)
         work.session.record(metric_log.TRAINABLE_PARAMETERS, count.trainable)
         work.session.record(metric_log.TOTAL_PARAMETERS, count.total)
-
-
-def _write_predictions(path: Path, labels: NDArray[np.int64], answers: NDArray[np.int64]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(("index", "label", "prediction"))
-        writer.writerows(zip(range(len(labels)), labels.tolist(), answers.tolist(), strict=True))

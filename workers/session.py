@@ -74,11 +74,16 @@ class Session:
         self._phase = None
         yield
 
-    def step(self, *, step: int, steps: int, samples: int, loss: float | None) -> None:
-        """One optimiser step or batch of the present phase is done; waits when the device is slower than this host."""
+    def step(self, *, step: int, steps: int, samples: int, loss: float | None, tokens: int | None = None) -> None:
+        """One optimiser step or batch of the present phase is done; waits when the device is slower than this host.
+
+        ``tokens`` are those read and written in it; ``None`` where there are none.
+        """
         self._lease.pace()
         self._done, self._total = step, steps
         self._log.log(metric_log.SAMPLES, samples, phase=self._phase, step=step)
+        if tokens is not None:
+            self._log.log(metric_log.TOKENS, tokens, phase=self._phase, step=step)
         if loss is not None:
             self._log.log(metric_log.LOSS, loss, phase=self._phase, step=step)
         self._show(loss)
@@ -91,9 +96,9 @@ class Session:
         """Work that is not counted was done: keep the device's pace and nothing else."""
         self._lease.pace()
 
-    def record(self, name: str, value: float) -> None:
-        """Keep one figure in the metric log."""
-        self._log.log(name, value, phase=self._phase)
+    def record(self, name: str, value: float, *, step: int | None = None, time_ns: int | None = None) -> None:
+        """Keep one figure in the metric log, of ``time_ns`` (ns since the epoch) or now."""
+        self._log.log(name, value, phase=self._phase, step=step, time_ns=time_ns)
 
     def score(self, metric: str, value: float) -> None:
         """Keep one score of the present phase."""

@@ -22,7 +22,7 @@ from workers.contract import DEADLINE_PATTERN, INTENSITY_PATTERN, Section, secti
 from workers.contract import Path as KeyPath
 from workers.errors import UnknownNameError, unknown_name
 from workers.tasks import TASKS
-from workers.training.models import MODELS
+from workers.training.models import MODELS, is_pretrained
 
 
 class Finding(NamedTuple):
@@ -119,6 +119,12 @@ def _registered(what: str, known: Iterable[str]) -> Callable[[object], Found]:
     return check
 
 
+def _model(value: object) -> Found:
+    """One of the registry, of the hub, or in a folder; whether the latter two are there, the job finds out."""
+    if isinstance(value, str) and not is_pretrained(value):
+        yield from _registered("model", MODELS)(value)
+
+
 def _accelerators(value: object) -> Found:
     """Pydantic would report a mistake here once for each branch of the union."""
     if value == "each":
@@ -181,11 +187,6 @@ def _trained_by(value: object) -> Found:
         yield (), "adapter.trained_by: name a manifest or a job, or remove the key"
 
 
-def _quantization(value: object) -> Found:
-    if value in ("8bit", "4bit"):
-        yield (), unsupported(f"quantization {value}")
-
-
 def _on_exceed(value: object) -> Found:
     if value in ("cap", "stop"):
         yield (), f"budget.on_exceed {value} comes with power caps and is not supported by this version; write warn"
@@ -221,8 +222,7 @@ _VALUE_CHECKS: dict[str, Callable[[object], Found]] = {
     "version": _version,
     "name": _name,
     "task": _registered("task", TASKS),
-    "model": _registered("model", MODELS),
-    "quantization": _quantization,
+    "model": _model,
     "budget.on_exceed": _on_exceed,
     "adapter.trained_by": _trained_by,
     "resources.gpus": _gpus,

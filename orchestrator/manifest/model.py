@@ -73,7 +73,9 @@ class Manifest(Section):
     name: str = Field(pattern=NAME_PATTERN, description="begins every job id; letters, digits, '.', '_' and '-'")
     kind: Kind = Field("finetune", description="finetune, evaluate or inference")
     task: str | None = Field(None, description="a task of the registry; needed unless swept")
-    model: str | None = Field(None, description="a model of the registry; needed unless swept")
+    model: str | None = Field(
+        None, description="a model of the registry, of the hub (owner/name), or a folder; needed unless swept"
+    )
     dataset: str | None = Field(None, description="a data set of the task; null means the task's own")
     adapter: Adapter = Field(Adapter(), description="how the model's weights are adapted")
     quantization: Quantization = Field("none", description="weights of the base model while it trains")

@@ -16,7 +16,7 @@ from orchestrator.manifest.model import (
     Manifest,
 )
 from workers.tasks import TASKS
-from workers.training.models import MODELS
+from workers.training.models import HUB_PATTERN, MODELS
 
 Schema = dict[str, Any]
 
@@ -67,9 +67,9 @@ def _section(part: Schema, sections: Schema) -> Schema:
 
 def _name_what_is_known(properties: Schema) -> None:
     """Put the registries' names, and what this version cannot honour, where pydantic knows only types."""
-    for key, registry in (("task", TASKS), ("model", MODELS)):
-        properties[key] = {"enum": sorted(registry), "description": properties[key]["description"]}
-    properties["quantization"]["enum"] = ["none"]
+    properties["task"] = {"enum": sorted(TASKS), "description": properties["task"]["description"]}
+    known = [{"enum": sorted(MODELS)}, {"type": "string", "pattern": f"^(?!tiny/)({HUB_PATTERN})$"}]
+    properties["model"] = {"anyOf": known, "description": properties["model"]["description"]}
     properties["budget"]["properties"]["on_exceed"]["enum"] = ["warn"]
     resources = properties["resources"]["properties"]
     resources["gpus"] = {

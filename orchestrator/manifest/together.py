@@ -12,6 +12,7 @@ from orchestrator.manifest.model import value_at
 from orchestrator.manifest.sweep import Axes
 from workers.errors import unknown_name
 from workers.tasks import TASKS
+from workers.training.models import MODELS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,22 @@ def _metric_of_task(metric: object, task: object) -> str | None:
     if metric is None or task not in TASKS or metric in TASKS[str(task)].metrics:
         return None
     return unknown_name(f"metric of task {task}", str(metric), TASKS[str(task)].metrics)
+
+
+def _model_of_task(model: object, task: object) -> str | None:
+    if model not in MODELS or task not in TASKS:
+        return None
+    family, families = MODELS[str(model)].family, TASKS[str(task)].families
+    if family in families:
+        return None
+    able = ", ".join(sorted(name for name, info in MODELS.items() if info.family in families))
+    return f"{model} is a {family} model, which task {task} cannot use; choose one of the hub or {able}"
+
+
+def _quantized_adapts(quantization: object, method: object) -> str | None:
+    if quantization in ("8bit", "4bit") and method == "full":
+        return f"quantization {quantization} cannot go with adapter.method full: set adapter.method lora"
+    return None
 
 
 def _one_cap(percent: object, watts: object) -> str | None:
@@ -101,6 +118,8 @@ RULES: tuple[Rule, ...] = (
     Rule(fields=("evaluation.baseline", "kind"), breach=_baseline_of_a_finetune),
     Rule(fields=("resources.gpus", "resources.nodes"), breach=_whole_gpus_in_gangs),
     Rule(fields=("resources.accelerators", "resources.gpus"), breach=_gpus_of_the_types),
+    Rule(fields=("model", "task"), breach=_model_of_task),
+    Rule(fields=("quantization", "adapter.method"), breach=_quantized_adapts),
     Rule(fields=("dataset", "task"), breach=_dataset_of_task),
     Rule(fields=("evaluation.metric", "task"), breach=_metric_of_task),
     Rule(fields=("power.cap_percent", "power.cap_watts"), breach=_one_cap),

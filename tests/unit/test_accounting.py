@@ -20,6 +20,7 @@ from tests.unit.ledger import STANDARD, START_S, Ledger, attempt, entry, job, st
 from workers.contract import Adapter, Method, Phase, Quality
 from workers.environment import UNCONFIRMED
 from workers.metric_log import INFERENCES, POWER_CAP_WATTS, SAMPLES, SCORE_PREFIX, TOKENS, TRAINABLE_PARAMETERS
+from workers.tasks import TASKS
 
 FRANCE = {"region": "FRA", "pue": 1.5}
 """56 g/kWh x 1.5 = 84 g per kWh of IT energy."""
@@ -130,7 +131,7 @@ def test_a_region_that_is_no_longer_known_makes_carbon_unknown_and_nothing_else(
 def test_names_that_left_the_registries_make_their_fields_unknown(ledger: Ledger) -> None:
     built = row(ledger, job(attempt(), task="gone", model="gone/too"))
     assert built.reasons["architecture"] == "model gone/too is not in the registry"
-    assert built.reasons["metric"] == "unknown task 'gone'. Known: digits"
+    assert built.reasons["metric"] == f"unknown task 'gone'. Known: {', '.join(sorted(TASKS))}"
 
 
 # The standard job

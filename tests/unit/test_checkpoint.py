@@ -19,6 +19,7 @@ from workers.leaving import Leaving, Left
 from workers.tasks.data import Split
 from workers.training.adapters import adapt
 from workers.training.checkpoint import FROZEN, RECORD, STATE, WEIGHTS, Checkpoint, Checkpoints, digest_of
+from workers.training.families.images import ImageExamples
 from workers.training.group import Group
 from workers.training.keeping import EVERY_S, Keeping
 from workers.training.load import build_base, fit_source
@@ -43,10 +44,10 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def noise(samples: int) -> Split:
+def noise(samples: int) -> ImageExamples:
     random = np.random.default_rng(0)
     inputs = random.uniform(-1, 1, (samples, 1, 8, 8)).astype(np.float32)
-    return Split(inputs=inputs, labels=random.integers(0, 10, samples))
+    return ImageExamples(Split(inputs=inputs, labels=random.integers(0, 10, samples)))
 
 
 # Not a multiple of the batch: two steps and a short one are an epoch.

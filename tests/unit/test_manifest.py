@@ -38,6 +38,11 @@ def problems(text):
     return [f"{line}: {sentence}" for line, sentence in caught.value.problems]
 
 
+def jobs_of(text):
+    """The jobs of a manifest that is fine."""
+    return expand(parse_manifest(text, source="m.yaml"), accelerator_types=[], submission_id="s")
+
+
 class TestEveryProblemAtOnce:
     def test_a_manifest_of_many_mistakes_is_told_all_of_them_each_with_its_line(self):
         text = """\
@@ -57,7 +62,7 @@ resources:
   accelerators: [H100, H1000]
 schedule: {deadline: 18:00, priority: high}
 seeds: [1, 1]
-quantization: 4bit
+quantization: 5bit
 sweep:
   training.epochs:
     - 1
@@ -73,7 +78,8 @@ sweep:
             "bad.yaml:2: name: use letters, digits, '.', '_' and '-', the first a letter or digit, "
             'at most 103 in all (given "my run")\n'
             "bad.yaml:3: a fine-tune needs adapter.method full or lora\n"
-            "bad.yaml:4: unknown task 'digit'. Did you mean 'digits'? Known: digits.\n"
+            "bad.yaml:4: unknown task 'digit'. Did you mean 'digits'? Known: dialogue-summarisation, digits, "
+            "text-classification, text-to-sql.\n"
             "bad.yaml:5: unknown key 'modle'. Did you mean 'model'? Known: accounting, adapter, budget, dataset, "
             "evaluation, inference, kind, model, name, needs, power, profiles, quantization, resources, retry, "
             "schedule, seeds, sweep, task, training, version.\n"
@@ -90,7 +96,7 @@ sweep:
             '(given "18:00")\n'
             'bad.yaml:15: schedule.priority: input should be a valid integer (given "high")\n'
             "bad.yaml:16: seeds: 1 is given twice; remove one\n"
-            "bad.yaml:17: quantization 4bit is not supported by this version of Wattledger; remove it\n"
+            "bad.yaml:17: quantization: input should be 'none', '8bit' or '4bit' (given \"5bit\")\n"
             'bad.yaml:21: training.epochs: input should be a valid integer (given "two")\n'
             "bad.yaml:22: sweep: seeds cannot be swept; list them under the key seeds"
         )
@@ -228,7 +234,10 @@ class TestValues:
             ("retry: {losses: -1}\n", "6: retry.losses: input should be greater than or equal to 0 (given -1)"),
             ("adapter_job: other\n", "6: unknown key 'adapter_job'. Did you mean 'adapter'? Known: "),
             ("baseline_job: other\n", "6: unknown key 'baseline_job'. "),
-            ("quantization: 8bit\n", "6: quantization 8bit is not supported by this version of Wattledger; remove it"),
+            (
+                "quantization: 8bit\n",
+                "6: quantization 8bit cannot go with adapter.method full: set adapter.method lora",
+            ),
             ("quantization: 3bit\n", "6: quantization: input should be 'none', '8bit' or '4bit' (given \"3bit\")"),
             ("needs: other\n", '6: needs: should be a list of names of manifests, jobs or runs (given "other")'),
             ("needs:\n- other\n- 3\n", "8: needs: should be the name of a manifest, a job or a run (given 3)"),
@@ -287,7 +296,31 @@ class TestValues:
 
     def test_an_unknown_model_lists_the_known_ones(self):
         found = problems(GOOD.replace("tiny/vit", "tiny/vitt"))
-        assert found == ["4: unknown model 'tiny/vitt'. Did you mean 'tiny/vit'? Known: tiny/convnext, tiny/vit."]
+        assert found == [
+            "4: unknown model 'tiny/vitt'. Did you mean 'tiny/vit'? Known: " + ", ".join(sorted(MODELS)) + "."
+        ]
+
+    def test_a_model_of_a_family_the_task_cannot_use_comes_with_those_it_can(self):
+        assert problems(GOOD.replace("tiny/vit", "tiny/bert")) == [
+            "4: tiny/bert is a text-classification model, which task digits cannot use; "
+            "choose one of the hub or tiny/convnext, tiny/vit"
+        ]
+
+    @pytest.mark.parametrize("model", ["Qwen/Qwen2.5-0.5B", "google-t5/t5-base", "/models/mine", "./mine", "../mine"])
+    def test_a_model_of_the_hub_or_in_a_folder_is_taken_at_its_word(self, model):
+        text = GOOD.replace("digits", "text-to-sql").replace("tiny/vit", model)
+        assert [job.model for job in jobs_of(text)] == [model]
+        pattern = manifest_schema()["properties"]["model"]["anyOf"][1]["pattern"]
+        assert re.search(pattern, model)
+
+    @pytest.mark.parametrize("model", ["gpt2", "tiny/gpt", "a/b/c", "own er/name", "-x/y"])
+    def test_what_is_neither_known_nor_a_name_of_the_hub_is_refused(self, model):
+        assert problems(GOOD.replace("tiny/vit", model))[0].startswith(f"4: unknown model '{model}'.")
+
+    @pytest.mark.parametrize("bits", ["8bit", "4bit"])
+    def test_lora_goes_on_quantised_weights(self, bits):
+        jobs = jobs_of(GOOD.replace("full", "lora") + f"quantization: {bits}\n")
+        assert [job.quantization for job in jobs] == [bits]
 
     def test_a_fine_tune_without_an_adapter_is_told_at_the_method_it_gives(self):
         text = GOOD.replace("adapter: {method: full}", "adapter:\n  method: none")
@@ -653,20 +686,18 @@ class TestSchema:
     def test_it_knows_the_registries(self):
         properties = manifest_schema()["properties"]
         assert properties["task"]["enum"] == sorted(TASKS)
-        assert properties["model"]["enum"] == sorted(MODELS)
+        assert properties["model"]["anyOf"][0]["enum"] == sorted(MODELS)
         listed, each = properties["resources"]["properties"]["accelerators"]["anyOf"]
         assert listed["items"]["enum"] == list(ACCELERATOR_TYPES)
         assert each == {"const": "each"}
 
     def test_it_offers_nothing_this_version_cannot_honour(self):
         properties = manifest_schema()["properties"]
-        assert properties["quantization"]["enum"] == ["none"]
         assert properties["resources"]["properties"]["gpus"]["anyOf"] == [
             {"type": "integer", "minimum": 0},
             {"type": "number", "minimum": 0, "maximum": 1},
         ]
         assert "needs" not in properties["sweep"]["properties"]
-        assert properties["sweep"]["properties"]["quantization"]["items"]["enum"] == ["none"]
 
     def test_every_key_is_described(self):
         properties = manifest_schema()["properties"]

@@ -18,8 +18,9 @@ from workers.contract import Adapter, Training
 from workers.errors import JobError
 from workers.quality.classification import score
 from workers.tasks import load_task
-from workers.tasks.data import Split
+from workers.tasks.data import Images, Split
 from workers.training.adapters import ParameterCount, adapt, count_parameters, load_saved, save
+from workers.training.families.images import ImageExamples
 from workers.training.load import build_base, fit_source, prepare
 from workers.training.loop import StepResult, fit, predict, steps_of
 from workers.training.models import MODELS, ModelInfo
@@ -27,6 +28,7 @@ from workers.training.models import MODELS, ModelInfo
 CPU = torch.device("cpu")
 VIT = MODELS["tiny/vit"]
 CONVNEXT = MODELS["tiny/convnext"]
+IMAGES = [name for name, info in MODELS.items() if info.family == "image-classification"]
 LORA = Adapter(method="lora", rank=4)
 
 
@@ -43,7 +45,7 @@ def ignore(result: StepResult) -> None:
     """Who does not care about steps."""
 
 
-def noise(samples: int, seed: int = 0) -> Split:
+def noise(samples: int, seed: int = 0) -> Images:
     random = np.random.default_rng(seed)
     return Split(
         inputs=random.uniform(-1, 1, (samples, 1, 8, 8)).astype(np.float32),
@@ -77,7 +79,14 @@ def weights(model: nn.Module) -> dict[str, torch.Tensor]:
 
 def losses_of(seed: int, training: Training) -> list[float | None]:
     model, losses = build_base(VIT, classes=10, seed=0), []
-    fit(model, noise(40), training, seed=seed, device=CPU, on_step=lambda result: losses.append(result.loss))
+    fit(
+        model,
+        ImageExamples(noise(40)),
+        training,
+        seed=seed,
+        device=CPU,
+        on_step=lambda result: losses.append(result.loss),
+    )
     return losses
 
 
@@ -119,7 +128,7 @@ def test_a_configuration_that_fits_no_model_is_a_fact_and_a_remedy(info: ModelIn
     assert len(message) < 500
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", IMAGES)
 def test_a_base_model_follows_from_its_seed(name: str) -> None:
     one, same, other = (weights(build_base(MODELS[name], classes=10, seed=seed)) for seed in (1, 1, 2))
     assert all(torch.equal(one[key], same[key]) for key in one)
@@ -134,7 +143,7 @@ def test_building_a_model_draws_nothing_from_the_global_generator() -> None:
     assert torch.equal(torch.rand(3), expected)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", IMAGES)
 def test_a_base_model_has_one_output_for_each_class(name: str) -> None:
     model = build_base(MODELS[name], classes=7, seed=0)
     assert model(pixel_values=torch.zeros(2, 1, 8, 8)).logits.shape == (2, 7)
@@ -199,6 +208,7 @@ def test_lora_of_rank_8_has_these_sizes() -> None:
     counts = {
         name: count_parameters(adapt(build_base(info, classes=10, seed=0), Adapter(method="lora"), info))
         for name, info in MODELS.items()
+        if name in IMAGES
     }
     assert counts["tiny/vit"] == ParameterCount(trainable=24_576, total=152_010)
     assert counts["tiny/convnext"] == ParameterCount(trainable=17_920, total=146_634)
@@ -218,7 +228,7 @@ def test_the_head_stays_frozen_unless_it_is_targeted() -> None:
     assert count_parameters(headed).trainable == LORA.rank * (64 + 10)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", IMAGES)
 def test_a_fresh_lora_changes_no_answer(name: str) -> None:
     base, inputs = build_base(MODELS[name], classes=10, seed=0), torch.from_numpy(noise(6).inputs)
     with torch.inference_mode():
@@ -276,12 +286,12 @@ def test_packed_and_plain_weights_add_up() -> None:
 def test_a_model_that_is_all_frozen_is_refused_with_the_adapters_that_train() -> None:
     model = Linear().requires_grad_(False)
     with pytest.raises(JobError, match=r"every parameter is frozen.*set adapter\.method to lora or full"):
-        fit(model, noise(4), Training(), seed=0, device=CPU, on_step=ignore)
+        fit(model, ImageExamples(noise(4)), Training(), seed=0, device=CPU, on_step=ignore)
 
 
 def test_a_split_without_samples_is_refused() -> None:
     with pytest.raises(JobError, match=r"the training split has no samples; choose another dataset"):
-        fit(Linear(), noise(0), Training(), seed=0, device=CPU, on_step=ignore)
+        fit(Linear(), ImageExamples(noise(0)), Training(), seed=0, device=CPU, on_step=ignore)
 
 
 @pytest.mark.parametrize(("value", "word"), [(math.nan, "nan"), (math.inf, "nan|inf")])
@@ -292,17 +302,24 @@ def test_a_loss_that_is_not_finite_ends_the_fit_before_it_spoils_a_weight(value:
     with pytest.raises(
         JobError, match=rf"the loss became ({word}) at step 1 of 2; lower training\.learning_rate \(now 0\.5\)"
     ):
-        fit(model, split, Training(batch_size=4, learning_rate=0.5), seed=0, device=CPU, on_step=seen.append)
+        fit(
+            model,
+            ImageExamples(split),
+            Training(batch_size=4, learning_rate=0.5),
+            seed=0,
+            device=CPU,
+            on_step=seen.append,
+        )
     assert seen == []
     assert all(torch.equal(value, before[name]) for name, value in weights(model).items())
 
 
 def train(model: nn.Module) -> None:
-    fit(model, noise(8), Training(batch_size=4), seed=0, device=CPU, on_step=ignore)
+    fit(model, ImageExamples(noise(8)), Training(batch_size=4), seed=0, device=CPU, on_step=ignore)
 
 
 def answer(model: nn.Module) -> None:
-    predict(model, noise(8).inputs, batch_size=4, device=CPU, on_step=ignore)
+    predict(model, ImageExamples(noise(8)), batch_size=4, device=CPU, on_step=ignore)
 
 
 @pytest.mark.parametrize("work", [train, answer])
@@ -348,7 +365,7 @@ def test_steps_are_batches_of_every_epoch_up_to_the_limit(training: Training, sa
 def test_every_step_is_told_with_its_samples_and_loss() -> None:
     seen: list[StepResult] = []
     training = Training(epochs=2, batch_size=4)
-    fit(Linear(), noise(10), training, seed=0, device=CPU, on_step=seen.append)
+    fit(Linear(), ImageExamples(noise(10)), training, seed=0, device=CPU, on_step=seen.append)
     assert [(result.step, result.steps, result.samples) for result in seen] == [
         (1, 6, 4),
         (2, 6, 4),
@@ -370,7 +387,7 @@ def test_an_epoch_sees_every_sample_once() -> None:
             return super().forward(pixel_values)
 
     split = noise(11)
-    fit(Watched(), split, Training(batch_size=4, epochs=2), seed=0, device=CPU, on_step=ignore)
+    fit(Watched(), ImageExamples(split), Training(batch_size=4, epochs=2), seed=0, device=CPU, on_step=ignore)
     first, second = seen[:11], seen[11:]
     assert sorted(first) == sorted(second) == sorted(split.inputs[:, 0, 0, 0].tolist())
     assert first != second
@@ -392,7 +409,7 @@ def test_a_fit_lowers_the_loss() -> None:
 def test_fine_tuning_a_lora_changes_the_lora_and_nothing_else() -> None:
     model = adapt(build_base(VIT, classes=10, seed=0), LORA, VIT)
     before = weights(model)
-    fit(model, noise(16), Training(batch_size=8), seed=0, device=CPU, on_step=ignore)
+    fit(model, ImageExamples(noise(16)), Training(batch_size=8), seed=0, device=CPU, on_step=ignore)
     changed = {name for name, value in weights(model).items() if not torch.equal(value, before[name])}
     assert changed == {name for name in before if "lora_" in name}
 
@@ -402,21 +419,28 @@ def test_fine_tuning_a_lora_changes_the_lora_and_nothing_else() -> None:
 
 def test_no_inputs_have_no_answers_and_no_steps() -> None:
     seen: list[StepResult] = []
-    answers = predict(Linear(), noise(0).inputs, batch_size=4, device=CPU, on_step=seen.append)
-    assert (answers.shape, answers.dtype, seen) == ((0,), np.int64, [])
+    answers = predict(Linear(), ImageExamples(noise(0)), batch_size=4, device=CPU, on_step=seen.append)
+    assert (answers, seen) == ([], [])
 
 
 def test_answers_are_the_likeliest_labels_in_order_however_they_are_batched() -> None:
-    model, inputs = Linear(), noise(10).inputs
-    expected = model(torch.from_numpy(inputs)).logits.argmax(dim=1).numpy()
+    model, split = Linear(), noise(10)
+    expected = model(torch.from_numpy(split.inputs)).logits.argmax(dim=1).tolist()
     for batch_size in (1, 4, 10, 64):
-        answers = predict(model, inputs, batch_size=batch_size, device=CPU, on_step=ignore)
-        np.testing.assert_array_equal(answers, expected)
+        assert predict(model, ImageExamples(split), batch_size=batch_size, device=CPU, on_step=ignore) == expected
+
+
+def test_more_answers_than_examples_go_over_them_again() -> None:
+    model, examples = Linear(), ImageExamples(noise(3))
+    once = predict(model, examples, batch_size=2, device=CPU, on_step=ignore)
+    seen: list[StepResult] = []
+    assert predict(model, examples, batch_size=2, device=CPU, on_step=seen.append, count=7) == [*once, *once, once[0]]
+    assert [result.samples for result in seen] == [2, 2, 2, 1]
 
 
 def test_every_batch_is_told_with_its_samples_and_no_loss() -> None:
     seen: list[StepResult] = []
-    predict(Linear(), noise(10).inputs, batch_size=4, device=CPU, on_step=seen.append)
+    predict(Linear(), ImageExamples(noise(10)), batch_size=4, device=CPU, on_step=seen.append)
     assert seen == [StepResult(step=i, steps=3, samples=n, loss=None) for i, n in ((1, 4), (2, 4), (3, 2))]
 
 
@@ -432,7 +456,7 @@ def test_a_model_of_neither_library_is_not_saved(tmp_path: Path) -> None:
 def test_a_saved_adapter_gives_the_same_answers_on_its_base(tmp_path: Path) -> None:
     model = adapt(build_base(VIT, classes=10, seed=0), LORA, VIT)
     split = noise(32)
-    fit(model, split, Training(epochs=4, batch_size=8), seed=0, device=CPU, on_step=ignore)
+    fit(model, ImageExamples(split), Training(epochs=4, batch_size=8), seed=0, device=CPU, on_step=ignore)
     save(model, tmp_path / "deep" / "adapter")
     assert {path.name for path in (tmp_path / "deep" / "adapter").iterdir()} >= {
         "adapter_model.safetensors",
@@ -465,7 +489,7 @@ def test_saved_weights_answer_on_another_copy_of_the_base_as_they_did(tmp_path: 
     adapter = Adapter.model_validate({"method": method, "rank": 4})
     model = adapt(build_base(VIT, classes=10, seed=0), adapter, VIT)
     split = noise(32)
-    fit(model, split, Training(epochs=4, batch_size=8), seed=0, device=CPU, on_step=ignore)
+    fit(model, ImageExamples(split), Training(epochs=4, batch_size=8), seed=0, device=CPU, on_step=ignore)
     save(model, tmp_path)
     again = load_saved(build_base(VIT, classes=10, seed=0), tmp_path, device=CPU)
     inputs = torch.from_numpy(split.inputs)
@@ -516,21 +540,21 @@ def test_weights_of_another_model_or_torn_ones_are_told_and_not_used(
 # All of it
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", IMAGES)
 def test_a_short_fine_tune_beats_its_base_on_turned_digits(name: str) -> None:
     data, info = load_task("digits", None, seed=0), dataclasses.replace(MODELS[name], source_epochs=5)
     device = prepare(1, seed=0)
     model = build_base(info, classes=data.classes, seed=0)
-    fit_source(model, info, data.source, seed=0, device=device, on_step=ignore)
+    fit_source(model, info, ImageExamples(data.source), seed=0, device=device, on_step=ignore)
 
     def accuracy(of: nn.Module) -> float:
-        answers = predict(of, data.test.inputs, batch_size=64, device=device, on_step=ignore)
-        return score("accuracy", data.test.labels, answers)
+        answers = predict(of, ImageExamples(data.test), batch_size=64, device=device, on_step=ignore)
+        return score("accuracy", data.test.labels, np.asarray(answers))
 
     base = accuracy(model)
     adapted = adapt(model, Adapter(method="lora", rank=8), info)
     training = Training(epochs=4, batch_size=64, learning_rate=8e-3)
-    fit(adapted, data.train, training, seed=0, device=device, on_step=ignore)
+    fit(adapted, ImageExamples(data.train), training, seed=0, device=device, on_step=ignore)
     assert base < 0.6
     assert accuracy(adapted) > base + 0.2
 

@@ -21,13 +21,17 @@ class TaskInfo:
 
     Attributes:
         module: where its loader lives.
+        families: of models that can do it (``training.families``); the first that fits a model of the hub is taken.
         datasets: names of its data sets; the first is the default.
-        metrics: its scores; the first is the default.
+        tiny: the one among them that needs no network: the default of models that need none either.
+        metrics: its scores, of ``quality.registry``; the first is the default.
         lower_is_better: the metrics among them for which less is more.
     """
 
     module: str
+    families: tuple[str, ...]
     datasets: tuple[str, ...]
+    tiny: str
     metrics: tuple[str, ...]
     lower_is_better: frozenset[str] = frozenset()
 
@@ -43,8 +47,31 @@ class TaskModule(Protocol):
 TASKS: dict[str, TaskInfo] = {
     "digits": TaskInfo(
         module="workers.tasks.digits",
+        families=("image-classification",),
         datasets=("digits-rotated",),
+        tiny="digits-rotated",
         metrics=("accuracy", "f1_macro"),
+    ),
+    "dialogue-summarisation": TaskInfo(
+        module="workers.tasks.dialogue_summarisation",
+        families=("seq2seq", "text-generation"),
+        datasets=("samsum", "dialogues-tiny"),
+        tiny="dialogues-tiny",
+        metrics=("rougel", "rouge1", "rouge2", "rougelsum"),
+    ),
+    "text-classification": TaskInfo(
+        module="workers.tasks.text_classification",
+        families=("text-classification",),
+        datasets=("sst2", "imdb", "reviews-tiny"),
+        tiny="reviews-tiny",
+        metrics=("accuracy", "f1_macro"),
+    ),
+    "text-to-sql": TaskInfo(
+        module="workers.tasks.text_to_sql",
+        families=("text-generation", "seq2seq"),
+        datasets=("synthetic_text_to_sql", "questions-tiny"),
+        tiny="questions-tiny",
+        metrics=("execution_accuracy", "exact_match"),
     ),
 }
 
@@ -60,14 +87,21 @@ def task_info(name: str) -> TaskInfo:
     return TASKS[name]
 
 
-def load_task(name: str, dataset: str | None, seed: int) -> TaskData:
+def load_task(name: str, dataset: str | None, seed: int, *, offline: bool = True) -> TaskData:
     """Import the task and load its data.
+
+    Args:
+        name: of ``TASKS``.
+        dataset: of the task's; ``None``: its default.
+        seed: the job's.
+        offline: whether the default is the data set that needs no network.
 
     Raises:
         UnknownNameError: no such task or data set.
+        JobError: the data cannot be had.
     """
     info = task_info(name)
-    chosen = dataset or info.datasets[0]
+    chosen = dataset or (info.tiny if offline else info.datasets[0])
     if chosen not in info.datasets:
         raise UnknownNameError(f"data set of task {name}", chosen, info.datasets)
     module = cast("TaskModule", importlib.import_module(info.module))

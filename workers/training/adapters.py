@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
 from safetensors import SafetensorError
 from torch import nn
 from transformers import PreTrainedModel
@@ -21,6 +21,8 @@ from workers.contract import Adapter
 from workers.errors import JobError
 from workers.training.models import ModelInfo
 
+ALL_LINEAR = "all-linear"
+"""What LoRA is attached to in a model of the hub unless the manifest says: peft's word for all but the output layer."""
 FOLDER = "adapter"
 """Where an attempt leaves the weights it trained, in its folder."""
 
@@ -46,24 +48,35 @@ def adapt(model: nn.Module, adapter: Adapter, info: ModelInfo) -> nn.Module:
     LoRA changes no answer. Its weights draw from torch's global generator, which ``prepare`` seeds.
 
     Raises:
-        JobError: a target names no module, or one that LoRA cannot be attached to at this rank.
+        JobError: a target names no module, or one that LoRA cannot be attached to at this rank; or all weights of a
+            quantised model are to be trained.
     """
+    is_quantized = bool(getattr(model, "is_quantized", False))
+    if is_quantized and adapter.method == "full":
+        raise JobError(
+            "quantised weights cannot be trained: adapter.method full does not go with quantization 8bit or 4bit. "
+            "Set adapter.method: lora, or quantization: none."
+        )
     if adapter.method != "lora":
         return model.requires_grad_(adapter.method == "full")
     targets = info.lora_targets if adapter.targets is None else adapter.targets
-    _check_targets(model, targets)
+    everywhere = info.hub is not None and not targets
+    if not everywhere:
+        _check_targets(model, targets)
+    if is_quantized:
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)  # type: ignore[no-untyped-call]
     alpha = 2 * adapter.rank if adapter.alpha is None else adapter.alpha
     config = LoraConfig(
         r=adapter.rank,
         lora_alpha=alpha,  # type: ignore[arg-type] # a numerator: peft divides by the rank, so any number serves
         lora_dropout=adapter.dropout,
-        target_modules=list(targets),
+        target_modules=ALL_LINEAR if everywhere else list(targets),
     )
     try:
         return _wrapped(model, config)
     except ValueError as error:
         raise JobError(
-            f"LoRA of rank {adapter.rank} does not fit {', '.join(targets)}: {error} "
+            f"LoRA of rank {adapter.rank} does not fit {', '.join(targets) or ALL_LINEAR}: {error} "
             f"Change adapter.rank, or choose adapter.targets among: {_choices(model)}."
         ) from error
 

@@ -85,6 +85,11 @@ class Checkpoints:
         self._frozen: str | None = None
         self._previous: Path | None = None
 
+    @property
+    def base(self) -> Path:
+        """Where a base model made in ``load`` is kept that is quantised next: an adapter fits only that very one."""
+        return self._folder / "base"
+
     def newest(self) -> tuple[Checkpoint | None, tuple[str, ...]]:
         """The newest that is whole and of this very job, and why each newer one is not used, in sentences."""
         notes: list[str] = []

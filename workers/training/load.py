@@ -6,23 +6,36 @@ With ``loop.py`` and ``adapters.py`` this is the door of torch, transformers and
 from __future__ import annotations
 
 import textwrap
-from typing import cast
+from collections.abc import Mapping
+from typing import Any, cast
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from torch import nn
-from transformers import AutoConfig, AutoModelForImageClassification, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageClassification,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+    PreTrainedModel,
+)
+from transformers.utils.logging import disable_progress_bar
 
 from workers.contract import Training
 from workers.errors import JobError
-from workers.tasks.data import Split
+from workers.training.examples import Examples
 from workers.training.loop import OnStep, fit, steps_of
 from workers.training.memory import named_memory
 from workers.training.models import ModelInfo
 
-SOURCE_BATCH_SIZE = 64
-SOURCE_LEARNING_RATE = 2e-3
-"""Both found by trial on ``digits``; 3e-3 left the transformer at 0.87 upright for some seeds."""
+AUTO: Mapping[str, Any] = {
+    "image-classification": AutoModelForImageClassification,
+    "text-classification": AutoModelForSequenceClassification,
+    "text-generation": AutoModelForCausalLM,
+    "seq2seq": AutoModelForSeq2SeqLM,
+}
+"""Family to transformers' auto class."""
 MISFITS = (ValueError, TypeError, RuntimeError, LookupError, ArithmeticError, StrictDataclassError)
 """What transformers raises for a configuration that does not fit, each seen in version 5.23."""
 
@@ -36,6 +49,7 @@ def prepare(threads: int, seed: int, *, holds_gpu: bool = False) -> torch.device
     """
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
+    disable_progress_bar()  # type: ignore[no-untyped-call] # an attempt's log is read line by line
     if holds_gpu and not torch.cuda.is_available():
         raise JobError(
             f"the job holds a GPU, but torch {torch.__version__} sees no CUDA device. "
@@ -44,19 +58,28 @@ def prepare(threads: int, seed: int, *, holds_gpu: bool = False) -> torch.device
     return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
 
 
-def build_base(info: ModelInfo, *, classes: int, seed: int) -> PreTrainedModel:
-    """A classifier of the architecture with random weights that follow from ``seed`` alone, on the CPU.
+def build_base(
+    info: ModelInfo, *, seed: int, classes: int = 0, more: Mapping[str, object] | None = None
+) -> PreTrainedModel:
+    """A model of the architecture with random weights that follow from ``seed`` alone, on the CPU.
+
+    Args:
+        info: names the architecture and its family.
+        seed: of the weights.
+        classes: outputs of a classifier; 0 where the model is none.
+        more: of the configuration, what follows from the task's data (sizes and ids of its tokenizer).
 
     Raises:
         JobError: transformers knows no such architecture or key, or the values do not fit together.
     """
+    labels = {"num_labels": classes} if classes else {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
             _check_keys(info)
-            config = AutoConfig.for_model(info.architecture, num_labels=classes, **info.config)
+            config = AutoConfig.for_model(str(info.architecture), **labels, **info.config, **(more or {}))
             with named_memory(None):
-                model = AutoModelForImageClassification.from_config(config)  # type: ignore[no-untyped-call]
+                model = AUTO[info.family or ""].from_config(config)
             return cast("PreTrainedModel", model)
         except MISFITS as error:
             fact = textwrap.shorten(str(error), 300, placeholder=" ...")
@@ -68,13 +91,13 @@ def build_base(info: ModelInfo, *, classes: int, seed: int) -> PreTrainedModel:
 
 def _check_keys(info: ModelInfo) -> None:
     """Transformers takes any key and ignores what it does not know, so a typo would build another model."""
-    default = AutoConfig.for_model(info.architecture)
+    default = AutoConfig.for_model(str(info.architecture))
     if unknown := [key for key in info.config if not hasattr(default, key)]:
         raise ValueError(f"its configuration has no {', '.join(unknown)}.")
 
 
 def fit_source(
-    model: nn.Module, info: ModelInfo, source: Split, *, seed: int, device: torch.device, on_step: OnStep
+    model: nn.Module, info: ModelInfo, source: Examples, *, seed: int, device: torch.device, on_step: OnStep
 ) -> None:
     """Train every weight on the source split, in place: what stands in for a pretrained checkpoint.
 
@@ -84,10 +107,12 @@ def fit_source(
     fit(model, source, _source_training(info), seed=seed, device=device, on_step=on_step)
 
 
-def source_steps(info: ModelInfo, source: Split) -> int:
-    """Optimiser steps of ``fit_source``."""
-    return steps_of(_source_training(info), len(source))
+def source_steps(info: ModelInfo, samples: int) -> int:
+    """Optimiser steps of ``fit_source`` on so many samples; none for a model that comes pretrained."""
+    return 0 if info.hub is not None else steps_of(_source_training(info), samples)
 
 
 def _source_training(info: ModelInfo) -> Training:
-    return Training(epochs=info.source_epochs, batch_size=SOURCE_BATCH_SIZE, learning_rate=SOURCE_LEARNING_RATE)
+    return Training(
+        epochs=info.source_epochs, batch_size=info.source_batch_size, learning_rate=info.source_learning_rate
+    )

@@ -12,16 +12,14 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from workers.contract import Training
 from workers.errors import JobError
-from workers.tasks.data import Split
+from workers.training.examples import Examples, Generation
 from workers.training.group import Group
 from workers.training.memory import named_memory
 from workers.training.ranks import Ranks
@@ -42,12 +40,16 @@ class StepResult:
         steps: how many there will be.
         samples: samples in this step.
         loss: mean loss of the step before its update; ``None`` where there is none (prediction).
+        tokens: read, and written, in this step, padding left out; ``None`` where there are none.
+        generation: how the answers were written, where they were generated.
     """
 
     step: int
     steps: int
     samples: int
     loss: float | None
+    tokens: int | None = None
+    generation: Generation | None = None
 
 
 OnStep = Callable[[StepResult], None]
@@ -100,7 +102,7 @@ class NoKeeper:
 
 def fit(
     model: nn.Module,
-    split: Split,
+    examples: Examples,
     training: Training,
     *,
     seed: int,
@@ -122,15 +124,15 @@ def fit(
     """
     group, keeper = group or Group(Ranks()), keeper or NoKeeper()
     with _mode(model, training=True), named_memory(training.batch_size):
-        run = _begin(model, training, len(split), device)
+        run = _begin(model, training, len(examples), device)
         keeper.begin(run)
         wrapped = group.wrap(model, device)
-        inputs, labels = torch.from_numpy(split.inputs), torch.from_numpy(split.labels)
-        for chosen in itertools.islice(_batches(len(split), training.batch_size, seed), run.step, run.steps):
-            part, weight = group.part(chosen)
+        for chosen in itertools.islice(_batches(len(examples), training.batch_size, seed), run.step, run.steps):
+            part, share = group.part(chosen)
+            weight = examples.units(part) / examples.units(chosen) if share else 0.0
+            batch = examples.batch(part, device)
             with group.peers():
-                logits = wrapped(pixel_values=inputs[part].to(device)).logits
-                loss = nn.functional.cross_entropy(logits, labels[part].to(device)) * weight
+                loss = batch.loss(wrapped(**batch.inputs).logits) * weight
                 value = group.sum(loss)
                 _check_loss(value, run, training)
                 run.optimizer.zero_grad()
@@ -139,13 +141,13 @@ def fit(
             run.optimizer.step()
             run.schedule.step()
             run.step += 1
-            samples = len(part) if weight else 0
-            on_step(StepResult(step=run.step, steps=run.steps, samples=samples, loss=value))
+            samples, tokens = (len(part), batch.tokens) if share else (0, None)
+            on_step(StepResult(step=run.step, steps=run.steps, samples=samples, loss=value, tokens=tokens))
             keeper.after_step(run)
 
 
 def _begin(model: nn.Module, training: Training, samples: int, device: torch.device) -> Run:
-    model.to(device)
+    _put(model, device)
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     steps = steps_of(training, samples)
     if not trainable:
@@ -166,23 +168,47 @@ def _check_loss(value: float, run: Run, training: Training) -> None:
 
 
 def predict(
-    model: nn.Module, inputs: NDArray[np.float32], *, batch_size: int, device: torch.device, on_step: OnStep
-) -> NDArray[np.int64]:
-    """The likeliest label of each input, ``(n,)``, in order; the model is left in the mode it came in.
+    model: nn.Module,
+    examples: Examples,
+    *,
+    batch_size: int,
+    device: torch.device,
+    on_step: OnStep,
+    count: int | None = None,
+) -> list[int] | list[str]:
+    """The answer to each example in order, a class index or a text; the model is left in the mode it came in.
+
+    ``count`` answers are given, the examples over and over; ``None``: one for each.
 
     Raises:
         JobError: the device's memory does not hold a batch.
     """
-    steps = math.ceil(len(inputs) / batch_size)
-    answers = np.empty(len(inputs), dtype=np.int64)
+    wanted = len(examples) if count is None else count
+    order = torch.arange(wanted) % max(1, len(examples))
+    steps = math.ceil(wanted / batch_size)
+    values: list[Any] = []
     with _mode(model, training=False), named_memory(batch_size), torch.inference_mode():
+        _put(model, device)
+        for step, chosen in enumerate(torch.split(order, batch_size) if wanted else (), start=1):
+            answers = examples.answers(model, chosen, device)
+            values += answers.values
+            on_step(
+                StepResult(
+                    step=step,
+                    steps=steps,
+                    samples=len(chosen),
+                    loss=None,
+                    tokens=answers.tokens,
+                    generation=answers.generation,
+                )
+            )
+    return values
+
+
+def _put(model: nn.Module, device: torch.device) -> None:
+    """Move the model, unless it is there: quantised weights refuse to be moved, even to where they are."""
+    if any(parameter.device != device for parameter in model.parameters()):
         model.to(device)
-        for step in range(1, steps + 1):
-            batch = slice((step - 1) * batch_size, step * batch_size)
-            logits = model(pixel_values=torch.from_numpy(inputs[batch]).to(device)).logits
-            answers[batch] = logits.argmax(dim=-1).cpu().numpy()
-            on_step(StepResult(step=step, steps=steps, samples=len(inputs[batch]), loss=None))
-    return answers
 
 
 def _learning_rate_share(done: int, steps: int) -> float:

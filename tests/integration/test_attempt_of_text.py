@@ -1,0 +1,88 @@
+"""Attempts whose work is text, as their users meet them: a model in a folder, a hub that is out of reach."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.integration.test_attempt import Ran, run, write_job
+from workers.contract import Phase
+from workers.tasks import load_task
+from workers.training.families import base_of
+from workers.training.families.tokenizing import tokenizer_for
+from workers.training.models import MODELS
+
+SQL = {
+    "task": "text-to-sql",
+    "dataset": "questions-tiny",
+    "training": {"max_steps": 3, "batch_size": 8},
+    "evaluation": {"max_samples": 6, "batch_size": 3},
+    "inference": {"requests": 5, "batch_size": 2, "warmup": 1},
+}
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """A fine-tune of a model in a folder, as save_pretrained leaves one."""
+    folder, data, info = tmp_path_factory.mktemp("asked"), load_task("text-to-sql", None, seed=0), MODELS["tiny/t5"]
+    base_of(("seq2seq",), info, data, seed=0).model.save_pretrained(folder / "model")
+    tokenizer_for(info, data, ends=True).save_pretrained(folder / "model")
+    return run(write_job(folder, model=str(folder / "model"), **SQL))
+
+
+def test_a_model_of_the_hub_that_is_out_of_reach_ends_the_job_with_the_remedy_and_its_energy_booked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    ran = run(write_job(tmp_path, model="nobody/nothing", **SQL))
+    assert ran.code == 1
+    (line,) = ran.err.splitlines()
+    assert line.startswith("model nobody/nothing cannot be loaded: ")
+    assert line.endswith(
+        "Give this node access to the hub, or fetch the model into its cache or a folder and name that."
+    )
+    assert sum(entry.energy_mj for entry in ran.entries()) > 0
+
+
+def test_a_model_the_task_cannot_use_ends_the_job(tmp_path: Path) -> None:
+    ran = run(write_job(tmp_path, model="tiny/bert", **SQL))
+    assert (ran.code, ran.err) == (
+        1,
+        "a text-classification model cannot do this task; choose a model of the family text-generation or seq2seq.\n",
+    )
+
+
+def test_a_fine_tune_of_text_scores_on_real_databases_and_keeps_its_answers(asked: Ran) -> None:
+    assert (asked.code, asked.err) == (0, "")
+    folder = asked.home.attempt_folder("quick", 1)
+    for name in ("baseline", "evaluate"):
+        rows = [json.loads(line) for line in (folder / f"predictions-{name}.jsonl").read_text().splitlines()]
+        assert [row["index"] for row in rows] == list(range(6))
+        scores = json.loads((folder / f"scores-{name}.json").read_text())
+        assert set(scores) == {"execution_accuracy", "exact_match"}
+        assert [(Phase(name), scores["execution_accuracy"]["value"])] == [
+            (phase, value) for phase, value in asked.values("score/execution_accuracy") if phase == name
+        ]
+    assert len(list((folder / "context").glob("*.sqlite"))) == 6
+    assert (folder / "adapter" / "adapter_model.safetensors").is_file()
+
+
+def test_tokens_are_counted_in_every_step_and_reading_and_writing_apart(asked: Ran) -> None:
+    for phase in (Phase.BASELINE, Phase.TRAIN, Phase.EVALUATE, Phase.INFERENCE):
+        steps = [value for at, value in asked.values("samples") if at is phase]
+        tokens = [value for at, value in asked.values("tokens") if at is phase]
+        assert len(tokens) == len(steps)
+        assert all(several > samples for several, samples in zip(tokens, steps, strict=True))
+    for phase in (Phase.BASELINE, Phase.EVALUATE, Phase.INFERENCE):
+        parts = {
+            name: sum(value for at, value in asked.values(name) if at is phase)
+            for name in ("tokens", "tokens_prefill", "tokens_decode", "prefill_seconds", "decode_seconds")
+        }
+        assert parts["tokens"] == parts["tokens_prefill"] + parts["tokens_decode"]
+        assert min(parts.values()) > 0
+    assert asked.values("prefill_seconds")[0][0] is Phase.BASELINE
+
+
+def test_a_model_in_a_folder_is_not_trained_before_its_baseline(asked: Ran) -> None:
+    assert asked.code == 0, asked.err
+    assert [value for phase, value in asked.values("samples") if phase is Phase.LOAD] == []

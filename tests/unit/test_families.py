@@ -1,0 +1,264 @@
+"""Families of models: how examples become batches with a loss, and how models answer. Tiny models, real libraries."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from workers.contract import Adapter, Training
+from workers.errors import JobError
+from workers.quality.registry import evaluate
+from workers.tasks import load_task, task_info
+from workers.tasks.data import Split, TaskData
+from workers.training.adapters import adapt
+from workers.training.examples import IGNORED, Batch
+from workers.training.families import base_of, family_of
+from workers.training.families.base import Base
+from workers.training.load import fit_source
+from workers.training.loop import StepResult, fit, predict
+from workers.training.models import MODELS, model_info
+
+CPU = torch.device("cpu")
+PAIRS = {"tiny/qwen2": "text-to-sql", "tiny/llama": "text-to-sql", "tiny/t5": "text-to-sql", "tiny/bart": "text-to-sql"}
+ALL = {**PAIRS, "tiny/bert": "text-classification"}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def data() -> dict[str, TaskData]:
+    """A few examples of each task, to look at and not to learn from."""
+    found = {}
+    for name in set(ALL.values()):
+        task = load_task(name, None, seed=0)
+        assert task.source is not None
+        found[name] = dataclasses.replace(
+            task, source=task.source.first(40), train=task.train.first(40), test=task.test.first(9), longest_answer=12
+        )
+    return found
+
+
+def built(data: dict[str, TaskData], name: str) -> Base:
+    return base_of(task_info(ALL[name]).families, MODELS[name], data[ALL[name]], seed=0)
+
+
+def ignore(result: StepResult) -> None:
+    """Who does not care about steps."""
+
+
+# What cannot be
+
+
+def test_a_model_of_a_family_that_cannot_do_the_task_is_refused(data: dict[str, TaskData]) -> None:
+    with pytest.raises(JobError, match=r"a seq2seq model cannot do this task; choose .* text-classification\."):
+        base_of(("text-classification",), MODELS["tiny/t5"], data["text-classification"], seed=0)
+
+
+@pytest.mark.parametrize("task", ["text-to-sql", "text-classification"])
+def test_a_hub_that_cannot_be_reached_is_a_fact_and_a_remedy(
+    data: dict[str, TaskData], task: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(JobError, match=r"model nobody/nothing cannot be loaded: .* Give this node access to the hub"):
+        base_of(task_info(task).families, model_info("nobody/nothing"), data[task], seed=0)
+
+
+def test_a_folder_without_a_model_is_told(data: dict[str, TaskData], tmp_path: Path) -> None:
+    with pytest.raises(JobError, match=r"cannot be loaded: .* Check its name on the hub, or name a folder"):
+        base_of(("text-generation", "seq2seq"), model_info(str(tmp_path)), data["text-to-sql"], seed=0)
+
+
+def saved(base: Base, folder: Path, data: TaskData) -> str:
+    """A model and its tokenizer in a folder, as save_pretrained leaves them."""
+    from workers.training.families.tokenizing import tokenizer_for
+
+    base.model.save_pretrained(folder)
+    tokenizer_for(MODELS["tiny/t5"], data, ends=base.model.config.is_encoder_decoder).save_pretrained(folder)
+    return str(folder)
+
+
+def test_weights_in_a_pickle_alone_are_not_read(data: dict[str, TaskData], tmp_path: Path) -> None:
+    base = built(data, "tiny/qwen2")
+    name = saved(base, tmp_path, data["text-to-sql"])
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(base.model.state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(JobError, match=r"cannot be loaded: .*safetensors"):
+        base_of(("text-generation",), model_info(name), data["text-to-sql"], seed=0)
+
+
+@pytest.mark.parametrize(("name", "family"), [("tiny/qwen2", "text-generation"), ("tiny/t5", "seq2seq")])
+def test_a_model_in_a_folder_is_of_its_own_family_and_has_the_weights_that_were_saved(
+    data: dict[str, TaskData], tmp_path: Path, name: str, family: str
+) -> None:
+    base, task = built(data, name), data["text-to-sql"]
+    info = model_info(saved(base, tmp_path, task))
+    assert family_of(task_info("text-to-sql").families, info) == family
+    again = base_of(task_info("text-to-sql").families, info, task, seed=1)
+    batch = base.examples(task.train).batch(torch.arange(3), CPU)
+    with torch.inference_mode():
+        assert torch.equal(base.model.eval()(**batch.inputs).logits, again.model.eval()(**batch.inputs).logits)
+    # transformers may give the small tokenizer the rules of the architecture's own, so its answers are others.
+    assert len(predict(again.model, again.examples(task.test), batch_size=4, device=CPU, on_step=ignore)) == 9
+    adapted = adapt(again.model, Adapter(method="lora", rank=2), info)
+    touched = {key.split(".lora_A")[0].rsplit(".", 1)[-1] for key in adapted.state_dict() if "lora_A" in key}
+    assert "lm_head" not in touched
+    assert len(touched) > 4, "without targets, LoRA is on every linear layer but the head"
+
+
+# Batches
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_loss_of_a_batch_is_the_weighted_sum_of_the_losses_of_its_parts(data: dict[str, TaskData], name: str) -> None:
+    base, chosen = built(data, name), torch.arange(7)
+    examples, model = base.examples(data[ALL[name]].train), base.model.eval()
+
+    def loss(part: torch.Tensor) -> float:
+        batch = examples.batch(part, CPU)
+        with torch.inference_mode():
+            return float(batch.loss(model(**batch.inputs).logits))
+
+    parts = chosen.tensor_split(3)
+    weights = [examples.units(part) / examples.units(chosen) for part in parts]
+    assert sum(weights) == pytest.approx(1, rel=1e-12)
+    weighed = sum(weight * loss(part) for weight, part in zip(weights, parts, strict=True))
+    assert weighed == pytest.approx(loss(chosen), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_the_loss_is_the_one_transformers_computes_of_the_same_answer(data: dict[str, TaskData], name: str) -> None:
+    base = built(data, name)
+    batch = base.examples(data["text-to-sql"].train).batch(torch.arange(5), CPU)
+    targets = batch.targets
+    if MODELS[name].family == "text-generation":  # it shifts them itself
+        targets = torch.cat([torch.full((len(targets), 1), IGNORED), targets[:, :-1]], dim=1)
+    with torch.inference_mode():
+        theirs = base.model(**batch.inputs, labels=targets)
+    assert float(batch.loss(theirs.logits)) == pytest.approx(float(theirs.loss), rel=1e-6)
+
+
+def test_tokens_are_counted_without_padding(data: dict[str, TaskData]) -> None:
+    for name in PAIRS:
+        batch = built(data, name).examples(data["text-to-sql"].train).batch(torch.arange(6), CPU)
+        read = int(batch.inputs["attention_mask"].sum())
+        written = int((batch.targets != IGNORED).sum()) if MODELS[name].family == "seq2seq" else 0
+        assert batch.tokens == read + written
+
+
+def test_an_ignored_target_does_not_change_a_loss() -> None:
+    logits = torch.randn(1, 3, 5)
+    short = Batch(inputs={}, targets=torch.tensor([[1, 2]]))
+    long = Batch(inputs={}, targets=torch.tensor([[1, 2, IGNORED]]))
+    assert torch.equal(short.loss(logits[:, :2]), long.loss(logits))
+
+
+# Answers
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_answers_do_not_depend_on_how_they_are_batched(data: dict[str, TaskData], name: str) -> None:
+    base = built(data, name)
+    examples = base.examples(data[ALL[name]].test)
+    one, several = (
+        predict(base.model, examples, batch_size=size, device=CPU, on_step=ignore) for size in (1, len(examples))
+    )
+    assert one == several
+
+
+@pytest.mark.parametrize("name", ["tiny/qwen2", "tiny/t5"])
+def test_reading_prompts_and_writing_answers_are_counted_apart(data: dict[str, TaskData], name: str) -> None:
+    base, seen = built(data, name), []
+    examples = base.examples(data["text-to-sql"].test)
+    predict(base.model, examples, batch_size=4, device=CPU, on_step=seen.append)
+    assert [result.samples for result in seen] == [4, 4, 1]
+    for result in seen:
+        made = result.generation
+        assert made is not None
+        assert result.tokens == made.prefill_tokens + made.decode_tokens
+        assert result.samples <= made.decode_tokens <= 12 * result.samples
+        assert made.prefill_s > 0
+        assert made.decode_s > 0
+        assert made.prefill_ended_ns <= made.ended_ns
+
+
+def test_a_long_prompt_keeps_its_end_and_a_long_answer_its_beginning(data: dict[str, TaskData]) -> None:
+    task = dataclasses.replace(data["text-to-sql"], longest_input=4, longest_answer=3)
+    base = base_of(("text-generation",), MODELS["tiny/qwen2"], task, seed=0)
+    batch = base.examples(task.train).batch(torch.arange(2), CPU)
+    assert batch.inputs["input_ids"].shape == (2, 7)
+    assert (batch.targets != IGNORED).sum(dim=1).tolist() == [3, 3]
+
+
+# All of it
+
+HEAVY = pytest.mark.heavy
+
+
+@pytest.mark.parametrize(
+    ("task", "name"),
+    [
+        ("text-classification", "tiny/bert"),
+        ("text-to-sql", "tiny/t5"),
+        pytest.param("text-to-sql", "tiny/qwen2", marks=HEAVY),
+        pytest.param("text-to-sql", "tiny/llama", marks=HEAVY),
+        pytest.param("dialogue-summarisation", "tiny/qwen2", marks=HEAVY),
+        pytest.param("dialogue-summarisation", "tiny/llama", marks=HEAVY),
+        pytest.param("dialogue-summarisation", "tiny/t5", marks=HEAVY),
+        pytest.param("dialogue-summarisation", "tiny/bart", marks=HEAVY),
+    ],
+)
+def test_a_tiny_fine_tune_beats_its_base(task: str, name: str, tmp_path: Path) -> None:
+    data, info = load_task(task, None, seed=0), MODELS[name]
+    base = base_of(task_info(task).families, info, data, seed=0)
+    test = base.examples(data.test)
+    assert data.source is not None
+    fit_source(base.model, info, base.examples(data.source), seed=0, device=CPU, on_step=ignore)
+
+    def score(model: nn.Module) -> float:
+        answers = predict(model, test, batch_size=100, device=CPU, on_step=ignore)
+        context = data.context(tmp_path, len(data.test))
+        value = evaluate(task_info(task).metrics[0], answers, data.test.labels, context=context).value
+        assert value is not None
+        return value
+
+    before = score(base.model)
+    adapted = adapt(base.model, Adapter(method="lora", rank=8), info)
+    training = Training(epochs=4, batch_size=32, learning_rate=5e-3)
+    fit(adapted, base.examples(data.train), training, seed=0, device=CPU, on_step=ignore)
+    assert before > 0, "a gain relative to nothing is none"
+    assert score(adapted) > before + 0.15
+
+
+def test_predictions_of_texts_are_kept_so_that_scores_can_be_taken_again(tmp_path: Path) -> None:
+    from workers.predictions import write_predictions, write_scores
+
+    test = Split(inputs=("say «a»", "b\nc"), labels=("a", "c"))
+    path = write_predictions(tmp_path, "evaluate", test, ["a", "d"])
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert rows[1] == {"index": 1, "input": "b\nc", "label": "c", "prediction": "d"}
+    again = evaluate("exact_match", [row["prediction"] for row in rows], [row["label"] for row in rows])
+    assert again.value == 0.5
+    kept = json.loads(write_scores(tmp_path, "evaluate", [again]).read_text())
+    assert kept["exact_match"]["value"] == 0.5
+
+
+def test_predictions_of_labels_of_texts_are_kept_with_the_texts(tmp_path: Path) -> None:
+    from workers.predictions import write_predictions
+
+    test = Split(inputs=("good", "bad"), labels=np.array([1, 0]))
+    path = write_predictions(tmp_path, "baseline", test, [1, 1])
+    assert json.loads(path.read_text().splitlines()[1])["label"] == 0

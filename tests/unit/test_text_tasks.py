@@ -1,0 +1,123 @@
+"""The tasks of text: tiny data is fixed, held-out examples are never learned from, and what is promised is so."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from workers.errors import JobError, UnknownNameError
+from workers.quality.registry import SCORES, evaluate, score_info
+from workers.tasks import TASKS, load_task
+from workers.tasks.data import TaskData
+from workers.tasks.hub import HubData, rows_of
+from workers.tasks.text_to_sql import database_of, schema_of
+from workers.training.families import FAMILIES
+
+TEXTS = ("dialogue-summarisation", "text-classification", "text-to-sql")
+
+
+@pytest.fixture(scope="module")
+def data() -> dict[str, TaskData]:
+    return {name: load_task(name, None, seed=0) for name in TEXTS}
+
+
+def test_a_data_set_of_another_task_is_refused_with_the_tasks_own() -> None:
+    with pytest.raises(UnknownNameError, match=r"unknown data set of task text-to-sql 'samsum'.*questions-tiny"):
+        load_task("text-to-sql", "samsum", seed=0)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_task_names_families_scores_and_a_tiny_data_set_that_exist(name: str) -> None:
+    info = TASKS[name]
+    assert set(info.families) <= set(FAMILIES)
+    assert set(info.metrics) <= set(SCORES)
+    assert info.tiny in info.datasets
+    assert info.lower_is_better == {metric for metric in info.metrics if not score_info(metric).higher_is_better}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_tiny_data_is_the_same_for_every_seed(data: dict[str, TaskData], name: str) -> None:
+    again = load_task(name, TASKS[name].tiny, seed=7)
+    for split in ("source", "train", "test"):
+        one, other = getattr(data[name], split), getattr(again, split)
+        assert one.inputs == other.inputs
+        assert list(one.labels) == list(other.labels)
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_no_example_is_both_learned_from_and_scored(data: dict[str, TaskData], name: str) -> None:
+    held_out = set(data[name].test.inputs)
+    assert held_out.isdisjoint(data[name].train.inputs)
+    assert data[name].source is not None
+    assert held_out.isdisjoint(data[name].source.inputs)
+
+
+def test_the_right_query_of_every_tiny_question_answers_on_its_own_real_database(
+    data: dict[str, TaskData], tmp_path: Path
+) -> None:
+    task = data["text-to-sql"]
+    queries, context = list(task.test.labels), task.context(tmp_path, len(task.test))
+    result = evaluate("execution_accuracy", queries, queries, context=context)
+    assert (result.value, result.note) == (1.0, None)
+    wrong = evaluate("execution_accuracy", ["SELECT 1"] * len(queries), queries, context=context)
+    assert wrong.value == 0.0
+
+
+def test_a_database_is_made_once_and_holds_what_its_statements_say(tmp_path: Path) -> None:
+    script = "CREATE TABLE t (a INTEGER); INSERT INTO t VALUES (3), (4);"
+    path = database_of(script, tmp_path)
+    made = path.stat().st_mtime_ns
+    assert database_of(script, tmp_path) == path
+    assert path.stat().st_mtime_ns == made
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT SUM(a) FROM t").fetchall() == [(7,)]
+
+
+def test_statements_that_fail_leave_a_database_on_which_the_reference_fails(tmp_path: Path) -> None:
+    path = database_of("CREATE TABLE t (a INTEGER); NONSENSE;", tmp_path)
+    result = evaluate("execution_accuracy", ["SELECT 1"], ["SELECT b FROM t"], context={"databases": [path]})
+    assert result.value is None
+
+
+def test_a_prompt_tells_the_tables_and_not_their_rows() -> None:
+    script = "CREATE TABLE t (a INTEGER); insert into t values (3); create view v as select a from t;"
+    assert schema_of(script) == "CREATE TABLE t (a INTEGER); create view v as select a from t;"
+
+
+# Data sets of the hub: folders stand in for them
+
+
+def folder(path: Path, *, columns: tuple[str, ...] = ("dialogue", "summary")) -> HubData:
+    lines = ['{"dialogue": "A: hi", "summary": "A greets."}', '{"dialogue": "", "summary": "Nobody."}']
+    for split in ("train", "test"):
+        (path / f"{split}.jsonl").write_text("\n".join(lines) + "\n")
+    return HubData(path=str(path), splits={"train": "train", "test": "test"}, columns=columns, licence="CC0")
+
+
+@pytest.fixture
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+@pytest.mark.usefixtures("_own_cache")
+def test_a_data_set_without_the_column_is_told_with_those_it_has(tmp_path: Path) -> None:
+    data = folder(tmp_path, columns=("dialogue", "highlights"))
+    with pytest.raises(JobError, match=r"has no column highlights; it has dialogue, summary\. Choose another dataset"):
+        rows_of(data, "train")
+
+
+@pytest.mark.usefixtures("_own_cache")
+def test_a_data_set_that_cannot_be_had_is_a_fact_and_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    data = HubData(path="nobody/nothing", splits={"train": "train"}, columns=("a",), licence="none")
+    with pytest.raises(JobError, match=r"data set nobody/nothing cannot be loaded: .*\. Give this node access"):
+        rows_of(data, "train")
+
+
+@pytest.mark.usefixtures("_own_cache")
+def test_rows_in_which_a_column_is_empty_are_left_out(tmp_path: Path) -> None:
+    assert rows_of(folder(tmp_path), "test") == [{"dialogue": "A: hi", "summary": "A greets."}]

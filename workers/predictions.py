@@ -1,0 +1,46 @@
+"""Predictions and scores as files, so that scores can be taken again, others too, without a model."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workers.quality.result import ScoreResult
+from workers.tasks.data import AnySplit
+
+
+def write_predictions(folder: Path, name: str, test: AnySplit, answers: Sequence[int] | Sequence[str]) -> Path:
+    """Write ``predictions-<name>.csv`` of labels, or ``.jsonl`` with the input where inputs are texts."""
+    if isinstance(test.inputs, tuple):
+        path = folder / f"predictions-{name}.jsonl"
+        rows = zip(test.inputs, _plain(test.labels), answers, strict=True)
+        lines = [
+            json.dumps({"index": place, "input": given, "label": label, "prediction": answer}, ensure_ascii=False)
+            for place, (given, label, answer) in enumerate(rows)
+        ]
+        path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        return path
+    path = folder / f"predictions-{name}.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(("index", "label", "prediction"))
+        writer.writerows(zip(range(len(test)), _plain(test.labels), answers, strict=True))
+    return path
+
+
+def write_scores(folder: Path, name: str, results: Iterable[ScoreResult]) -> Path:
+    """Write ``scores-<name>.json``: each score's value, or the reason why there is none, and how it was obtained."""
+    path = folder / f"scores-{name}.json"
+    found = {result.name: {"value": result.value, "reason": result.reason, "note": result.note} for result in results}
+    path.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return path
+
+
+def _plain(labels: tuple[str, ...] | NDArray[np.int64]) -> list[object]:
+    """An array's or a tuple's items as JSON and CSV take them."""
+    return list(labels) if isinstance(labels, tuple) else list(labels.tolist())

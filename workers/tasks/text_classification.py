@@ -1,0 +1,91 @@
+"""Task ``text-classification``: is a review for or against?
+
+Data: SST-2 (Socher et al. 2013, aclanthology.org/D13-1170; on the hub with GLUE, licence not stated there) and IMDB
+(Maas et al. 2011, aclanthology.org/P11-1015; likewise), fetched when a job needs them; and ``reviews-tiny``, made here.
+
+A base model built from a configuration learns what words of praise and blame say (``source``) and is wrong wherever
+they are negated; it is fine-tuned on reviews of which half are.
+"""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+
+from workers.tasks.data import LabelledTexts, Split, TaskData
+from workers.tasks.hub import HubData, rows_of
+
+HUB = {
+    # The labels of SST-2's own test split are not public.
+    "sst2": HubData(
+        path="stanfordnlp/sst2",
+        splits={"train": "train", "test": "validation"},
+        columns=("sentence", "label"),
+        licence="not stated",
+    ),
+    "imdb": HubData(
+        path="stanfordnlp/imdb",
+        splits={"train": "train", "test": "test"},
+        columns=("text", "label"),
+        licence="not stated",
+    ),
+}
+DATA_SEED = 0
+"""The same reviews in every job, so that scores of jobs with different seeds can be compared."""
+SOURCE_SAMPLES, TRAIN_SAMPLES, TEST_SAMPLES = 1000, 1500, 200
+THINGS = ("plot", "acting", "music", "ending", "dialogue", "camera")
+WORDS = (("dull", "weak", "awful", "boring"), ("great", "lovely", "moving", "clever"))
+"""Of blame (class 0) and of praise (class 1)."""
+FILLERS = ("really", "quite", "rather", "truly")
+
+
+def load(dataset: str, seed: int) -> TaskData:
+    """Reviews, and 1 for praise, 0 for blame.
+
+    Args:
+        dataset: ``sst2``, ``imdb`` or ``reviews-tiny``; the registry has checked it.
+        seed: has no effect: the data is fixed, and the order of training is the loop's.
+
+    Raises:
+        JobError: the hub's data cannot be had.
+    """
+    del seed
+    if dataset in HUB:
+        rows, held_out = (_reviewed(HUB[dataset], name) for name in ("train", "test"))
+        return TaskData(source=None, train=rows, test=held_out, classes=2, longest_input=512)
+    made = random.Random(DATA_SEED)  # noqa: S311 - data, not a secret
+    test = _reviews(made, TEST_SAMPLES, 0.5, frozenset())
+    seen = frozenset(text for text, _ in test)
+    return TaskData(
+        source=_split(_reviews(made, SOURCE_SAMPLES, 0.0, seen)),
+        train=_split(_reviews(made, TRAIN_SAMPLES, 0.5, seen)),
+        test=_split(test),
+        classes=2,
+        longest_input=64,
+    )
+
+
+def _reviewed(data: HubData, split: str) -> LabelledTexts:
+    text, label = data.columns
+    return _split([(row[text], row[label]) for row in rows_of(data, split)])
+
+
+def _split(rows: list[tuple[str, int]]) -> LabelledTexts:
+    return Split(
+        inputs=tuple(text for text, _ in rows), labels=np.asarray([label for _, label in rows], dtype=np.int64)
+    )
+
+
+def _reviews(made: random.Random, count: int, negated: float, seen: frozenset[str]) -> list[tuple[str, int]]:
+    """So many reviews, none of them among ``seen``; a share of ``negated`` says the contrary of its word."""
+    rows: list[tuple[str, int]] = []
+    while len(rows) < count:
+        label, turned = made.randrange(2), made.random() < negated
+        one, other = made.sample(THINGS, 2)
+        word = made.choice(WORDS[1 - label if turned else label])
+        said = f"was{' not' if turned else ''} {made.choice(FILLERS)} {word}"
+        text = f"The {one} and the {other} of this film: it {said}."
+        if text not in seen:
+            rows.append((text, label))
+    return rows
