@@ -660,7 +660,7 @@ class TestQuickstart:
         (job, *_) = expand(
             load_manifest(ROOT / "manifests" / "quickstart.yaml"), accelerator_types=["H100"], submission_id="s"
         )
-        assert (job.kind, job.measured_inference) == ("finetune", Inference(requests=300, batch_size=1))
+        assert (job.kind, job.measured_inference) == ("finetune", Inference(requests=100, batch_size=1))
         # 280 W of 64 cores, and 0.3725 W of each GB, as its comments say.
         assert (job.accounting.cpu_watts, job.accounting.dram_watts) == (round(280 / 64, 1), 0.3725)
 
