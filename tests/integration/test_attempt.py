@@ -23,7 +23,9 @@ from workers.contract import EnergyEntry, Method, Phase
 from workers.home import Home
 from workers.metric_log import SCORE_PREFIX, MetricSample, read_metrics
 from workers.progress import read_progress
+from workers.tasks import TASKS
 from workers.telemetry.energy_read import read_energy
+from workers.training.models import MODELS
 
 QUICK = {
     "job_id": "quick",
@@ -140,13 +142,13 @@ def test_a_job_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_unknown_model_lists_the_known_and_costs_no_energy(tmp_path: Path) -> None:
-    sentence = "unknown model 'tiny/vit2'. Did you mean 'tiny/vit'? Known: tiny/convnext, tiny/vit."
+    sentence = f"unknown model 'tiny/vit2'. Did you mean 'tiny/vit'? Known: {', '.join(sorted(MODELS))}."
     assert_refused(run(write_job(tmp_path, model="tiny/vit2")), tmp_path, 2, [sentence])
     assert not (tmp_path / "home").exists()
 
 
 def test_an_unknown_task_lists_the_known_and_costs_no_energy(tmp_path: Path) -> None:
-    sentence = "unknown task 'digit'. Did you mean 'digits'? Known: digits."
+    sentence = f"unknown task 'digit'. Did you mean 'digits'? Known: {', '.join(sorted(TASKS))}."
     assert_refused(run(write_job(tmp_path, task="digit")), tmp_path, 2, [sentence])
     assert not (tmp_path / "home").exists()
 

@@ -13,6 +13,7 @@ from tests.clusters import ROOT
 
 
 @pytest.mark.cluster
+@pytest.mark.heavy
 def test_the_benchmark_measures_ours_and_the_peer_and_saves_what_it_printed(tmp_path: Path) -> None:
     arguments = ["--rounds", "1", "--jobs", "2", "--submitted", "3", "--save", str(tmp_path)]
     command = [sys.executable, "-m", "tests.bench.bench_launch", *arguments]
