@@ -27,8 +27,7 @@ LOWERED = "the control plane was taken down"
 
 def live_controller(store: Store, name: str = controller_name()) -> ControllerRecord | None:
     """The controller of that name, if its last heartbeat is young enough."""
-    views = controller_views(store.controllers(), now_ns=time.time_ns())
-    return next((view.record for view in views if view.record.name == name and view.is_alive), None)
+    return next((view.record for view in _views(store, name) if view.is_alive), None)
 
 
 def serving_controller(store: Store, home: Home) -> ControllerRecord:
@@ -53,9 +52,9 @@ def serving_controller(store: Store, home: Home) -> ControllerRecord:
     return record
 
 
-def _views(store: Store) -> list[ControllerView]:
+def _views(store: Store, name: str = controller_name()) -> list[ControllerView]:
     views = controller_views(store.controllers(), now_ns=time.time_ns())
-    return [view for view in views if view.record.name == controller_name()]
+    return [view for view in views if view.record.name == name]
 
 
 def up(

@@ -29,8 +29,6 @@ from workers.training.models import model_info
 
 FORMAT = 1
 """Changes with what is in a checkpoint, or in its digest: others are not used."""
-KEPT = 2
-"""The newest, and the one before it for when the newest is torn."""
 WEIGHTS, STATE, RECORD, FROZEN = "weights.safetensors", "state.pt", "checkpoint.json", "frozen.safetensors"
 
 
@@ -188,6 +186,7 @@ class Checkpoints:
         return {FROZEN: self._frozen}
 
     def _drop_others(self, newest: Path) -> None:
+        """Two stay: the newest, and the one before it for when the newest is torn."""
         kept = {newest, self._previous}
         for folder in (*self._folder.glob("step-*"), *self._folder.glob(".step-*")):
             if folder not in kept:
