@@ -6,6 +6,7 @@ import csv
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from workers.quality.result import ScoreResult
 from workers.tasks.data import AnySplit
 
 
-def write_predictions(folder: Path, name: str, test: AnySplit, answers: Sequence[int] | Sequence[str]) -> Path:
+def write_predictions(folder: Path, name: str, test: AnySplit, answers: Sequence[Any]) -> Path:
     """Write ``predictions-<name>.csv`` of labels, or ``.jsonl`` with the input where inputs are texts."""
     if isinstance(test.inputs, tuple):
         path = folder / f"predictions-{name}.jsonl"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -130,7 +131,7 @@ def test_a_loss_of_a_batch_is_the_weighted_sum_of_the_losses_of_its_parts(data: 
     def loss(part: torch.Tensor) -> float:
         batch = examples.batch(part, CPU)
         with torch.inference_mode():
-            return float(batch.loss(model(**batch.inputs).logits))
+            return float(batch.loss(model(**batch.inputs)))
 
     parts = chosen.tensor_split(3)
     weights = [examples.units(part) / examples.units(chosen) for part in parts]
@@ -148,7 +149,7 @@ def test_the_loss_is_the_one_transformers_computes_of_the_same_answer(data: dict
         targets = torch.cat([torch.full((len(targets), 1), IGNORED), targets[:, :-1]], dim=1)
     with torch.inference_mode():
         theirs = base.model(**batch.inputs, labels=targets)
-    assert float(batch.loss(theirs.logits)) == pytest.approx(float(theirs.loss), rel=1e-6)
+    assert float(batch.loss(theirs)) == pytest.approx(float(theirs.loss), rel=1e-6)
 
 
 def test_tokens_are_counted_without_padding(data: dict[str, TaskData]) -> None:
@@ -159,11 +160,16 @@ def test_tokens_are_counted_without_padding(data: dict[str, TaskData]) -> None:
         assert batch.tokens == read + written
 
 
+@dataclass(frozen=True)
+class Outputs:
+    logits: torch.Tensor
+
+
 def test_an_ignored_target_does_not_change_a_loss() -> None:
     logits = torch.randn(1, 3, 5)
     short = Batch(inputs={}, targets=torch.tensor([[1, 2]]))
     long = Batch(inputs={}, targets=torch.tensor([[1, 2, IGNORED]]))
-    assert torch.equal(short.loss(logits[:, :2]), long.loss(logits))
+    assert torch.equal(short.loss(Outputs(logits[:, :2])), long.loss(Outputs(logits)))
 
 
 # Answers

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -22,18 +22,19 @@ class Batch:
 
     Attributes:
         inputs: keyword arguments of the model.
-        targets: class indices, one for each row of logits; ``IGNORED`` where none counts.
+        targets: class indices, one for each row of logits, ``IGNORED`` where none counts; or what the loss of a
+            family's own kind of batch takes.
         tokens: what the model reads, padding left out; ``None`` where inputs are no tokens.
     """
 
     inputs: Mapping[str, object]
-    targets: torch.Tensor
+    targets: Any
     tokens: int | None = None
 
-    def loss(self, logits: torch.Tensor) -> torch.Tensor:
-        """Mean cross-entropy over the targets that count."""
+    def loss(self, outputs: Any) -> torch.Tensor:  # noqa: ANN401 - transformers has an output class for each head
+        """Mean cross-entropy of the model's outputs over the targets that count; a family may have another."""
         return nn.functional.cross_entropy(
-            logits.float().flatten(end_dim=-2), self.targets.flatten(), ignore_index=IGNORED
+            outputs.logits.float().flatten(end_dim=-2), self.targets.flatten(), ignore_index=IGNORED
         )
 
 
@@ -60,12 +61,12 @@ class Answers:
     """What a model said of some examples.
 
     Attributes:
-        values: class indices, or texts; one for each example.
+        values: one for each example, as the task's scores take them (``quality.registry.Takes``).
         tokens: read and written; ``None`` where there are none.
         generation: where answers were generated.
     """
 
-    values: Sequence[int] | Sequence[str]
+    values: Sequence[Any]
     tokens: int | None = None
     generation: Generation | None = None
 

@@ -132,7 +132,7 @@ def fit(
             weight = examples.units(part) / examples.units(chosen) if share else 0.0
             batch = examples.batch(part, device)
             with group.peers():
-                loss = batch.loss(wrapped(**batch.inputs).logits) * weight
+                loss = batch.loss(wrapped(**batch.inputs)) * weight
                 value = group.sum(loss)
                 _check_loss(value, run, training)
                 run.optimizer.zero_grad()
@@ -175,8 +175,8 @@ def predict(
     device: torch.device,
     on_step: OnStep,
     count: int | None = None,
-) -> list[int] | list[str]:
-    """The answer to each example in order, a class index or a text; the model is left in the mode it came in.
+) -> list[Any]:
+    """The answer to each example in order, as the task's scores take it; the model is left in the mode it came in.
 
     ``count`` answers are given, the examples over and over; ``None``: one for each.
 
