@@ -87,7 +87,8 @@ class Evaluation(Section):
 class Inference(Section):
     """What is measured of inference: what 1,000 answers cost."""
 
-    requests: int = Field(1000, ge=1, description="inferences that are counted")
+    requests: int = Field(1000, ge=1, description="inferences that are counted, in each repeat")
+    repeats: int = Field(1, ge=1, le=1000, description="times they are made and measured, one after another")
     batch_size: int = Field(1, ge=1, description="inferences per forward pass")
     warmup: int = Field(10, ge=0, description="inferences made first and not counted")
 

@@ -203,7 +203,7 @@ def _steps_of(work: _Work) -> dict[Phase, int]:
         Phase.BASELINE: 0 if goes_on else batches,
         Phase.TRAIN: loop.steps_of(spec.training, len(work.data.train)),
         Phase.EVALUATE: batches,
-        Phase.INFERENCE: 0 if wanted is None else math.ceil(wanted.requests / wanted.batch_size),
+        Phase.INFERENCE: 0 if wanted is None else wanted.repeats * math.ceil(wanted.requests / wanted.batch_size),
     }
     return {phase: known[phase] for phase in phases_of(spec)}
 
@@ -326,17 +326,28 @@ def _evaluate(work: _Work, model: nn.Module, name: str) -> dict[str, float]:
 
 
 def _infer(work: _Work, model: nn.Module, wanted: Inference) -> None:
-    """Answer ``requests`` inputs, the test split over and over; the warm-up is of no phase and not counted."""
+    """Answer ``requests`` inputs, the test split over and over; each repeat begins at its first example.
+
+    The warm-up is of no phase and not counted.
+    """
 
     def answer(count: int, on_step: loop.OnStep) -> None:
         loop.predict(model, work.test, batch_size=wanted.batch_size, device=work.device, on_step=on_step, count=count)
 
     with work.session.between_phases():
         work.group.first_does("warm-up", lambda: answer(wanted.warmup, work.on_warm_step))
-    with work.session.phase(Phase.INFERENCE):
-        work.group.first_does("inference", lambda: answer(wanted.requests, work.on_step))
-        if work.is_first:
+
+    def repeat() -> None:
+        for done in range(wanted.repeats):
+
+            def on_step(result: StepResult, done: int = done) -> None:
+                work.on_step(result.among(done, wanted.repeats))
+
+            answer(wanted.requests, on_step)
             work.session.record(metric_log.INFERENCES, wanted.requests)
+
+    with work.session.phase(Phase.INFERENCE):
+        work.group.first_does("inference", repeat)
 
 
 def _weights_of(job_id: str, artifacts: Path) -> Path:

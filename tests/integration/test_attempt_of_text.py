@@ -17,7 +17,7 @@ SQL = {
     "dataset": "questions-tiny",
     "training": {"max_steps": 3, "batch_size": 8},
     "evaluation": {"max_samples": 6, "batch_size": 3},
-    "inference": {"requests": 5, "batch_size": 2, "warmup": 1},
+    "inference": {"requests": 5, "batch_size": 2, "warmup": 1, "repeats": 2},
 }
 
 
@@ -81,6 +81,12 @@ def test_tokens_are_counted_in_every_step_and_reading_and_writing_apart(asked: R
         assert parts["tokens"] == parts["tokens_prefill"] + parts["tokens_decode"]
         assert min(parts.values()) > 0
     assert asked.values("prefill_seconds")[0][0] is Phase.BASELINE
+
+
+def test_each_repeat_of_the_inferences_is_counted_at_its_end_and_its_steps_go_on(asked: Ran) -> None:
+    assert [value for phase, value in asked.values("inferences") if phase is Phase.INFERENCE] == [5, 5]
+    assert [value for phase, value in asked.values("samples") if phase is Phase.INFERENCE] == [2, 2, 1, 2, 2, 1]
+    assert json.loads((asked.home.attempt_folder("quick", 1) / "progress.json").read_text())["done"] == 6
 
 
 def test_a_model_in_a_folder_is_not_trained_before_its_baseline(asked: Ran) -> None:

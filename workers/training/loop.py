@@ -11,7 +11,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -50,6 +50,10 @@ class StepResult:
     loss: float | None
     tokens: int | None = None
     generation: Generation | None = None
+
+    def among(self, before: int, repeats: int) -> StepResult:
+        """The same step where the whole is done ``repeats`` times, of which ``before`` are done."""
+        return replace(self, step=before * self.steps + self.step, steps=repeats * self.steps)
 
 
 OnStep = Callable[[StepResult], None]
