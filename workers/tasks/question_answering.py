@@ -4,8 +4,8 @@ Data: SQuAD (Rajpurkar et al. 2016, arXiv 1606.05250) and SQuAD 2 (2018, arXiv 1
 answer, both CC BY-SA 4.0; SciQ (Welbl et al. 2017, arXiv 1707.06209), CC BY-NC 3.0, as far as the answer stands in its
 supporting text; fetched when a job needs them; and ``facts-tiny``, made here.
 
-A base model built from a configuration learns to say where somebody lives (``source``), and is fine-tuned on questions
-of which two in three want a trade or a day. A model that writes is asked for the words themselves.
+A base model built from a configuration learns to tell where somebody lives and what they work as (``source``), and is
+fine-tuned on questions of which one in three wants a day. A model that writes is asked for the words themselves.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ LONGEST_ANSWER = 30
 """Tokens, as SQuAD's baselines have it."""
 DATA_SEED = 0
 """The same questions in every job, so that scores of jobs with different seeds can be compared."""
-SOURCE_SAMPLES, TRAIN_SAMPLES, TEST_SAMPLES = 1200, 1500, 150
+SOURCE_SAMPLES, TRAIN_SAMPLES, TEST_SAMPLES = 1200, 1200, 150
 NAMES = ("Ann", "Ben", "Eva", "Tom", "Lea", "Max")
 KINDS = {
     "Where does {name} live?": ("lives in", ("Rome", "Oslo", "New Delhi", "Lima", "San Juan", "Kyoto")),
@@ -48,7 +48,7 @@ KINDS = {
     "When does {name} rest?": ("rests on", ("Monday", "Tuesday", "Thursday", "Sunday")),
 }
 """Of facts: the question, what is said of it, and what may be so."""
-SOURCE_KINDS = ("Where does {name} live?",)
+SOURCE_KINDS = ("Where does {name} live?", "What is the trade of {name}?")
 TEXT = "{name} {0}, {1} and {2}."
 
 
@@ -95,7 +95,7 @@ def asked(split: Questions) -> TextPairs:
     """Questions as prompts; the question stands before and after, since a long text is cut at one of its ends."""
     return Split(
         inputs=tuple(
-            f"{given.question}\nText: {given.context}\nQuestion: {given.question}\nAnswer:" for given in split.inputs
+            f"{given.question}\n{given.context}\nQuestion: {given.question}\nAnswer:" for given in split.inputs
         ),
         labels=tuple(answers[0] or NO_ANSWER for answers in split.labels),
     )
