@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from workers.quality.entities import spans
 from workers.quality.registry import evaluate
 from workers.tasks import load_task, question_answering, text_classification, token_classification
 from workers.tasks.data import MASK, Question, Questions, Split
-from workers.tasks.hub import HubData
+from workers.tasks.hub import HubData, rows_of
 from workers.tasks.masked_language_modelling import HUB as TEXTS
 from workers.tasks.masked_language_modelling import hidden
 from workers.tasks.question_answering import NO_ANSWER, answer_of
@@ -71,6 +72,14 @@ def test_an_answer_that_is_no_label_is_wrong_and_never_an_error(answer: str) -> 
         value = evaluate(metric, [class_of(answer), 1], np.array([0, 1])).value
         assert value is not None
         assert 0 < value < 1
+
+
+@pytest.mark.usefixtures("_own_cache")
+def test_a_part_of_one_file_is_read_where_a_data_set_is_too_large(tmp_path: Path) -> None:
+    whole = folder(tmp_path, ("text",), [{"text": f"line {number}"} for number in range(5)])
+    (Path(whole.path) / "more.jsonl").write_text("not even JSON")
+    part = dataclasses.replace(whole, files={"train": "train.jsonl"}, splits={"train": "train[:2]"})
+    assert rows_of(part, "train") == [{"text": "line 0"}, {"text": "line 1"}]
 
 
 # Classes as words

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 from collections.abc import Iterator
@@ -15,10 +16,12 @@ from hypothesis import strategies as st
 from torch import nn
 from transformers import ByT5Tokenizer, PreTrainedTokenizerBase
 
+from workers.contract import Adapter
 from workers.errors import JobError
 from workers.quality.registry import evaluate
 from workers.tasks import load_task, task_info
 from workers.tasks.data import MASK, Question, Questions, Split, TaskData
+from workers.training.adapters import adapt
 from workers.training.examples import IGNORED
 from workers.training.families import base_of, family_of
 from workers.training.families.base import Base
@@ -32,8 +35,9 @@ from workers.training.models import MODELS, model_info
 CPU = torch.device("cpu")
 BERT = MODELS["tiny/bert"]
 HEADS = ("token-classification", "question-answering", "masked-language-modelling")
+ENCODERS = [(task, name) for task in HEADS for name in ("tiny/bert", "tiny/distilbert")]
 CASES = [
-    *[(task, name) for task in HEADS for name in ("tiny/bert", "tiny/distilbert")],
+    *ENCODERS,
     *[(task, name) for task in ("text-classification", "question-answering") for name in ("tiny/t5", "tiny/qwen2")],
 ]
 TEXTS = {
@@ -154,6 +158,23 @@ def test_a_model_of_the_registry_is_built_with_the_head_of_the_task(
     assert type(built(data, task, name).model).__name__.endswith(ends[family])
 
 
+@pytest.mark.parametrize(("task", "name"), ENCODERS)
+def test_a_model_in_a_folder_has_the_weights_that_were_saved_and_lora_takes_its_head_in(
+    data: dict[str, TaskData], tokenizers: dict[str, PreTrainedTokenizerBase], tmp_path: Path, task: str, name: str
+) -> None:
+    base, info = built(data, task, name), model_info(str(tmp_path))
+    base.model.save_pretrained(tmp_path)
+    tokenizers[task].save_pretrained(tmp_path)
+    again = base_of(task_info(task).families, info, data[task], seed=1)
+    weights = again.model.state_dict()
+    assert all(torch.equal(weight, weights[key]) for key, weight in base.model.state_dict().items())
+    assert len(predict(again.model, again.examples(data[task].test), batch_size=4, device=CPU, on_step=ignore)) == 9
+    adapted = adapt(again.model, Adapter(method="lora", rank=2), info)
+    touched = {key.split(".lora_A")[0].rsplit(".", 1)[-1] for key in adapted.state_dict() if "lora_A" in key}
+    head = {"token-classification": {"classifier"}, "question-answering": {"qa_outputs"}}
+    assert head.get(task, set()) <= touched, "a head that a model did not bring has to be learned"
+
+
 # Batches, whatever the head
 
 
@@ -176,8 +197,7 @@ def test_a_loss_of_a_batch_is_the_weighted_sum_of_the_losses_of_its_parts(
     assert weighed == pytest.approx(loss(chosen), rel=1e-5)
 
 
-@pytest.mark.parametrize("task", HEADS)
-@pytest.mark.parametrize("name", ["tiny/bert", "tiny/distilbert"])
+@pytest.mark.parametrize(("task", "name"), ENCODERS)
 def test_the_loss_is_the_one_transformers_computes_of_the_same_batch(
     data: dict[str, TaskData], task: str, name: str
 ) -> None:
@@ -289,6 +309,18 @@ def test_a_tagger_that_knows_the_tasks_tags_keeps_its_own_order_and_another_gets
     assert anew.model.config.label2id == {"B-DRUG": 0}
     assert anew.model.classifier.weight.shape == (1, 64)
     assert torch.equal(anew.model.bert.embeddings.word_embeddings.weight, model.bert.embeddings.word_embeddings.weight)
+
+
+def test_a_model_that_takes_fewer_tokens_than_the_task_gives_is_given_fewer(
+    data: dict[str, TaskData], tokenizers: dict[str, PreTrainedTokenizerBase]
+) -> None:
+    for task, examples in (("token-classification", WordTagExamples), ("masked-language-modelling", MaskedExamples)):
+        tokenizer = copy.deepcopy(tokenizers[task])
+        tokenizer.model_max_length = 7
+        tags = {"tags": ("B-PER", "I-PER", "B-LOC", "I-LOC", "O")} if task == "token-classification" else {}
+        batch = examples(data[task].train, tokenizer, longest=64, **tags).batch(torch.arange(9), CPU)
+        assert batch.inputs["input_ids"].shape == (9, 7)
+        assert int((batch.targets != IGNORED).any(dim=1).sum()) == 9
 
 
 # Spans of answers
