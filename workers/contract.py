@@ -77,6 +77,11 @@ class Evaluation(Section):
     batch_size: int = Field(64, ge=1, description="samples per forward pass")
     max_samples: int | None = Field(None, ge=1, description="samples of the test split at most; null means all")
     metric: str | None = Field(None, description="the score of the ledger; null means the task's own")
+    encoders: Mapping[Literal["bert_score", "scibert_score", "mover_score"], str] = Field(
+        {},
+        description="the model behind a score of meaning: its name on the hub (owner/name, or owner/name@revision), or "
+        "a folder; silent, the published one, for jobs whose model is of the hub",
+    )
     baseline: Literal["own", "shared"] = Field(
         "own",
         description="own: each fine-tune scores its base model first; shared: one evaluate job does, for all jobs of "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,6 +17,8 @@ _LONGEST = 512
 """Tokens at most where neither tokenizer nor model says; BERT's own limit."""
 _UNSET = 1_000_000
 """A tokenizer without a limit says ``int(1e30)``, which overflows the tokenizers library: that is no limit."""
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError)
+"""What transformers raises for a model that is not there, gated, torn or too new, each seen in version 5.23."""
 
 
 def load_embed(
@@ -25,7 +28,6 @@ def load_embed(
     revision: str | None = None,
     device: str = "cpu",
     batch_size: int = 32,
-    only_safetensors: bool = True,
 ) -> Embed:
     """The embedding by hidden layer ``layer`` of the model ``name`` (on the hub, or a folder).
 
@@ -35,17 +37,17 @@ def load_embed(
         revision: a commit or tag of the hub's; ``None``: the newest.
         device: where it runs.
         batch_size: texts at a time.
-        only_safetensors: refuse weights in a format that can carry code; some checkpoints come in no other.
 
     Raises:
-        JobError: it cannot be loaded, or has no such layer.
+        JobError: it cannot be loaded, as one whose weights are pickles, which can carry code; or has no such layer.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
-        model = AutoModel.from_pretrained(name, revision=revision, use_safetensors=only_safetensors or None)
-    except (OSError, ValueError) as error:
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
+        model = AutoModel.from_pretrained(name, revision=revision, use_safetensors=True, trust_remote_code=False)
+    except UNREADABLE as error:
+        fact = textwrap.shorten(str(error), 300, placeholder=" ...").rstrip(".")
         raise JobError(
-            f"The scoring model {name} cannot be loaded ({error}); make it available to this node, "
+            f"The scoring model {name} cannot be loaded ({fact}); make it available to this node, with safetensors, "
             "or name the folder of another."
         ) from error
     return embed_with(model, tokenizer, layer=layer, device=device, batch_size=batch_size)
@@ -63,19 +65,26 @@ def embed_with(
         model: answers ``hidden_states`` when asked for them, as every encoder of transformers does.
         tokenizer: its tokenizer.
         layer: which hidden state.
-        device: where it runs; the model is moved there.
+        device: where it runs; the model is there while it works, and on the CPU between two calls, so that training has
+            the memory.
         batch_size: texts at a time.
 
     Raises:
-        JobError: when called: the model has no such layer.
+        JobError: when called: the model has no such layer, or does not fit the memory.
     """
     longest = _longest(model, tokenizer)
-    model.to(device).eval()
+    model.eval()
 
     def embed(texts: Sequence[str]) -> list[Embedded]:
         found: list[Embedded] = []
-        for start in range(0, len(texts), batch_size):
-            found += _embed_batch(model, tokenizer, texts[start : start + batch_size], layer, device, longest)
+        try:
+            model.to(device)
+            for start in range(0, len(texts), batch_size):
+                found += _embed_batch(model, tokenizer, texts[start : start + batch_size], layer, device, longest)
+        except torch.OutOfMemoryError as error:
+            raise JobError(f"The scoring model does not fit the memory of {device}; name a smaller one.") from error
+        finally:
+            model.to("cpu")
         return found
 
     return embed
