@@ -171,7 +171,7 @@ def _prepare(spec: JobSpec, session: Session, place: Place, stack: contextlib.Ex
         found=found,
         # Only a job that reaches for the hub anyway fetches encoders from it that it does not name.
         encoders=Encoders(
-            {str(score): name for score, name in spec.evaluation.encoders.items()},
+            {score: name for score, name in spec.evaluation.encoders if name is not None},
             published=info.hub is not None,
             device=str(device),
         ),

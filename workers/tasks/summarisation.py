@@ -4,8 +4,8 @@ Data, fetched from the hub when a job needs it: CNN/DailyMail 3.0.0 (See et al. 
 Apache 2.0; XSum (Narayan et al. 2018, aclanthology.org/D18-1206), licence unknown; SAMSum, CC BY-NC-ND 4.0, which
 ``dialogue-summarisation`` has too; and ``reports-tiny``, made here of templates.
 
-A base model built from a configuration learns to repeat who met (``source``), and is fine-tuned to tell what they
-decided, which is told later and among other things.
+A base model built from a configuration learns to report one thing that was said (``source``), and is fine-tuned to tell
+who does what for how much, which is told apart and among other things.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def load(dataset: str, seed: int) -> TaskData:
     seen = frozenset(row["text"] for row in test)
     source, train = (_unlike(made, count, seen) for count in (SOURCE_SAMPLES, TRAIN_SAMPLES))
     return TaskData(
-        source=_pairs(source, ("text", "lead")),
+        source=_pairs(source, ("text", "part")),
         train=_pairs(train, ("text", "summary")),
         test=_pairs(test, ("text", "summary")),
         longest_input=160,
@@ -97,6 +97,6 @@ def _report(made: random.Random) -> dict[str, str]:
     before, after = made.sample(WEATHERS, 2)
     return {
         "text": f"The council of {town} met on {day}. {before} They voted to {plan}. {after} It will cost {cost}.",
-        "lead": f"The council of {town} met on {day}.",
+        "part": made.choice((f"{town} met on {day}.", f"They will {plan}.", f"It will cost {cost}.")),
         "summary": f"{town} will {plan} for {cost}.",
     }

@@ -7,7 +7,7 @@ oscar-project.org), CC0 1.0, as ``oscar-small`` holds it; and ``errands-tiny``, 
 A text of the hub is cut after ``PROMPT_WORDS`` words, and what a model writes is compared with the ``NEXT_WORDS`` that
 follow. How likely it finds those, its perplexity, is a language model's own score: many ways to go on are right.
 
-A base model built from a configuration learns stories in which the first thing bought is unpacked (``source``), and is
+A base model built from a configuration learns stories in which some thing bought is unpacked (``source``), and is
 fine-tuned on those in which all are, the last one first.
 """
 
@@ -118,6 +118,6 @@ def _story(made: random.Random) -> tuple[str, str, str]:
     one, two, three = things
     return (
         f"{name} went to the {shop} and bought a {one}, a {two} and a {three}. At home",
-        f"{name} unpacked the {one} first.",
+        f"{name} unpacked the {made.choice(things)} first.",
         f"{name} unpacked the {three}, then the {two} and then the {one}.",
     )
