@@ -11,7 +11,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import BertConfig, BertModel, BertTokenizer
+from safetensors.torch import load_file, save_file
+from transformers import BertConfig, BertForSequenceClassification, BertModel, BertTokenizer
 
 from workers.errors import InputError, JobError, UnknownNameError
 from workers.quality.embedding import Embedded, evaluate, layer_of, least_work
@@ -216,6 +217,21 @@ def test_weights_in_pickles_alone_are_refused(model, tokenizer, tmp_path: Path) 
     (tmp_path / "model.safetensors").unlink()
     torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
     with pytest.raises(JobError, match=r"The scoring model .* cannot be loaded .*, with safetensors, or name"):
+        load_embed(str(tmp_path), layer=2)
+
+
+def test_a_head_is_left_out_in_silence_and_a_layer_that_is_missing_is_refused(
+    model, tokenizer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    BertForSequenceClassification(model.config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    capsys.readouterr()
+    load_embed(str(tmp_path), layer=2)
+    assert capsys.readouterr().err == ""
+    weights = load_file(tmp_path / "model.safetensors")
+    kept = {name: tensor for name, tensor in weights.items() if "encoder.layer.1" not in name}
+    save_file(kept, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(JobError, match=r"cannot be loaded \(its weights lack encoder\.layer\.1\."):
         load_embed(str(tmp_path), layer=2)
 
 

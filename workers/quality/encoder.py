@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch import nn
 from transformers import AutoModel, AutoTokenizer, GPT2Tokenizer, PreTrainedTokenizerBase, RobertaTokenizer
+from transformers.utils import logging
 
 from workers.errors import JobError
 from workers.quality.embedding import Embed, Embedded
@@ -43,7 +45,13 @@ def load_embed(
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
-        model = AutoModel.from_pretrained(name, revision=revision, use_safetensors=True, trust_remote_code=False)
+        with _quiet():
+            model, loading = AutoModel.from_pretrained(
+                name, revision=revision, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+            )
+        missing = sorted(key for key in loading["missing_keys"] if "pooler" not in key)
+        if missing:
+            raise ValueError(f"its weights lack {missing[0]}")
     except UNREADABLE as error:
         fact = textwrap.shorten(str(error), 300, placeholder=" ...").rstrip(".")
         raise JobError(
@@ -51,6 +59,20 @@ def load_embed(
             "or name the folder of another."
         ) from error
     return embed_with(model, tokenizer, layer=layer, device=device, batch_size=batch_size)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without progress bars, and the report of heads left out and a pooler that is drawn: no score uses them."""
+    verbosity, shows_progress = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if shows_progress:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def embed_with(

@@ -28,7 +28,7 @@ HUB = {
 }
 DATA_SEED = 0
 """The same abstracts in every job, so that scores of jobs with different seeds can be compared."""
-SOURCE_SAMPLES, TRAIN_SAMPLES, TEST_SAMPLES = 800, 1500, 100
+SOURCE_SAMPLES, TRAIN_SAMPLES, TEST_SAMPLES = 1500, 1500, 100
 METHODS = ("Lynx", "Otter", "Heron", "Badger", "Falcon", "Marten")
 KINDS = ("a sparse network", "a graph model", "a fast solver", "a new sensor", "a dual encoder")
 AIMS = ("image search", "drug design", "grid control", "leaf counting", "crack detection", "speech coding")
