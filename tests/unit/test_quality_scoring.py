@@ -66,14 +66,20 @@ def test_the_published_encoder_is_asked_of_the_hub_only_where_it_may(monkeypatch
     assert reason.startswith("no encoder: The scoring model allenai/scibert_scivocab_uncased cannot be loaded (")
 
 
-def test_each_score_takes_its_own_encoder_and_says_which(bert: Path, tmp_path: Path) -> None:
-    other = tmp_path / "roberta-base"  # a name that BERTScore's authors list, at a layer this model has not
-    other.symlink_to(bert)
+def test_each_score_takes_its_own_encoder_and_says_which(bert: Path) -> None:
     found = taken(MEANING, Encoders({"bert_score": str(bert), "mover_score": str(bert)}, published=False))
     assert found["bert_score"].value == pytest.approx(1, rel=1e-6)
     assert found["bert_score"].note == f"F1, without rarity weights, not rescaled; by {bert}, last layer"
     assert found["mover_score"].value == pytest.approx(1, rel=1e-6)
     assert found["scibert_score"].value is None
+
+
+def test_an_encoder_that_cannot_be_used_leaves_its_score_null_and_the_others_taken(bert: Path, tmp_path: Path) -> None:
+    misnamed = tmp_path / "roberta-base"  # of which the tenth layer is taken; this model has two
+    misnamed.symlink_to(bert)
+    found = taken(("bert_score", "rouge1"), Encoders({"bert_score": str(misnamed)}, published=False))
+    assert found["bert_score"].reason == ("The scoring model has layers 0 to 2, and 10 was asked for; name another.")
+    assert found["rouge1"].value == 1
 
 
 def test_an_encoder_is_loaded_once(bert: Path) -> None:

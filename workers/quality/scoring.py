@@ -1,4 +1,4 @@
-"""The scores of one set of predictions, each given what it needs; one whose encoder cannot be had is null."""
+"""The scores of one set of predictions, each given what it needs; one whose encoder cannot be had or used is null."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def take_scores(
     Raises:
         UnknownNameError: no such score.
         InputError: what is given cannot be scored.
-        JobError: a package is missing, or a score cannot be computed.
+        JobError: a package is missing, or a score that needs no encoder cannot be computed.
     """
     return [_taken(name, answers, labels, encoders, context, likelihoods) for name in names]
 
@@ -119,9 +119,9 @@ def _taken(
         return registry.evaluate(name, answers, labels, context=context)
     try:
         encoder = encoders.of(name)
-    except NoEncoderError as error:
+        result = registry.evaluate(name, answers, labels, context={**context, "embed": encoder.embed})
+    except JobError as error:  # what was trained is worth more than this score
         return unknown(name, str(error))
-    result = registry.evaluate(name, answers, labels, context={**context, "embed": encoder.embed})
     return replace(result, note=f"{result.note}; {encoder.note}")
 
 
