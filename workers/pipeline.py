@@ -10,7 +10,7 @@ import contextlib
 import math
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,8 @@ from workers import predictions as kept
 from workers.contract import Inference, JobSpec, Phase
 from workers.home import Home
 from workers.leaving import Leaving
-from workers.quality import registry
+from workers.quality import registry, scoring
+from workers.quality.scoring import Encoders
 from workers.session import Session
 from workers.tasks import load_task, task_info
 from workers.tasks.data import TaskData
@@ -33,6 +34,7 @@ from workers.training.families import base_of, family_of
 from workers.training.families.base import Base, Model
 from workers.training.group import Group, joined
 from workers.training.keeping import Keeping
+from workers.training.likelihood import LogProbabilities, Tokens, log_probabilities
 from workers.training.loop import StepResult
 from workers.training.models import model_info
 from workers.training.ranks import Ranks
@@ -64,6 +66,7 @@ class _Work:
         train: the split to fine-tune on, as the model takes it; ``None`` where nothing is trained.
         test: likewise the split that is scored, and that inference goes over.
         found: the checkpoint it goes on from; ``None``: it begins at the beginning.
+        encoders: those of scores, for baseline and evaluate alike.
     """
 
     spec: JobSpec
@@ -76,6 +79,7 @@ class _Work:
     device: torch.device
     group: Group
     found: Checkpoint | None
+    encoders: Encoders
 
     @property
     def is_first(self) -> bool:
@@ -165,6 +169,12 @@ def _prepare(spec: JobSpec, session: Session, place: Place, stack: contextlib.Ex
         device=device,
         group=group,
         found=found,
+        # Only a job that reaches for the hub anyway fetches encoders from it that it does not name.
+        encoders=Encoders(
+            {score: name for score, name in spec.evaluation.encoders if name is not None},
+            published=info.hub is not None,
+            device=str(device),
+        ),
     )
     session.expect(_steps_of(work))
     if found is not None and work.is_first:
@@ -314,16 +324,44 @@ def _evaluate(work: _Work, model: nn.Module, name: str) -> dict[str, float]:
     answers = loop.predict(
         model, work.test, batch_size=wanted.batch_size, device=work.device, on_step=work.on_step, count=len(test)
     )
-    kept.write_predictions(folder, name, test, answers)
+    metrics = task_info(work.spec.task).metrics
+    likelihoods = _likelihoods(work, model, len(test)) if registry.want_likelihoods(metrics) else None
     context = work.data.context(folder / "context", len(test))
-    results = [
-        registry.evaluate(metric, answers, test.labels, context=context) for metric in task_info(work.spec.task).metrics
-    ]
+    kept.write_predictions(folder, name, test, answers, besides=_besides(context, likelihoods))
+    # An encoder is loaded here, by the first phase that scores with it: its energy is that phase's.
+    results = scoring.take_scores(
+        metrics,
+        answers=answers,
+        labels=test.labels,
+        encoders=work.encoders,
+        context=context,
+        likelihoods=likelihoods,
+    )
     kept.write_scores(folder, name, results)
     scores = {result.name: result.value for result in results if result.value is not None}
     for metric, value in scores.items():
         work.session.score(metric, value)
     return scores
+
+
+def _likelihoods(work: _Work, model: nn.Module, count: int) -> tuple[LogProbabilities, Tokens]:
+    """The right answers once more through the model, which counts no samples: they were counted when it answered."""
+    return log_probabilities(
+        model,
+        work.test,
+        count=count,
+        batch_size=work.spec.evaluation.batch_size,
+        device=work.device,
+        on_batch=work.session.warm,
+    )
+
+
+def _besides(
+    context: Mapping[str, object], likelihoods: tuple[LogProbabilities, Tokens] | None
+) -> dict[str, Sequence[object]]:
+    """What scores were made of besides answers and labels, of each example."""
+    found: dict[str, Sequence[object]] = {name: value for name, value in context.items() if isinstance(value, list)}
+    return found if likelihoods is None else {**found, "log_probabilities": likelihoods[0]}
 
 
 def _infer(work: _Work, model: nn.Module, wanted: Inference) -> None:

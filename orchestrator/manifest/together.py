@@ -35,7 +35,7 @@ def _finetune_adapts(method: object, kind: object) -> str | None:
 
 
 def _dataset_of_task(dataset: object, task: object) -> str | None:
-    if dataset is None or task not in TASKS or dataset in TASKS[str(task)].datasets:
+    if dataset is None or task not in TASKS or TASKS[str(task)].has_dataset(str(dataset)):
         return None
     return unknown_name(f"data set of task {task}", str(dataset), TASKS[str(task)].datasets)
 

@@ -7,7 +7,8 @@ import pytest
 
 from tests.integration.test_attempt import Ran, run, write_job
 from workers.contract import Phase
-from workers.tasks import load_task, task_info
+from workers.rescore import main as rescore
+from workers.tasks import TASKS, load_task, task_info
 from workers.training.families import base_of
 from workers.training.families.spans import questions_and_texts
 from workers.training.families.tokenizing import tokenizer_for
@@ -30,13 +31,104 @@ QUESTIONS = {
 }
 
 
+def saved(task: str, model: str, folder: Path) -> str:
+    """A model of random weights and its tokenizer, as save_pretrained leaves them."""
+    data, info = load_task(task, None, seed=0), MODELS[model]
+    base_of((str(info.family),), info, data, seed=0).model.save_pretrained(folder)
+    tokenizer_for(info, data, ends=info.family != "text-generation").save_pretrained(folder)
+    return str(folder)
+
+
 @pytest.fixture(scope="module")
 def asked(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     """A fine-tune of a model in a folder, as save_pretrained leaves one."""
-    folder, data, info = tmp_path_factory.mktemp("asked"), load_task("text-to-sql", None, seed=0), MODELS["tiny/t5"]
-    base_of(("seq2seq",), info, data, seed=0).model.save_pretrained(folder / "model")
-    tokenizer_for(info, data, ends=True).save_pretrained(folder / "model")
-    return run(write_job(folder, model=str(folder / "model"), **SQL))
+    folder = tmp_path_factory.mktemp("asked")
+    return run(write_job(folder, model=saved("text-to-sql", "tiny/t5", folder / "model"), **SQL))
+
+
+@pytest.fixture(scope="module")
+def highlighted(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """A fine-tune where the hub is out of reach, and one of three encoders is in a folder."""
+    folder = tmp_path_factory.mktemp("highlighted")
+    work = {
+        "task": "paper-highlights",
+        "dataset": "highlights-tiny",
+        "model": saved("paper-highlights", "tiny/t5", folder / "model"),
+        "training": {"max_steps": 2, "batch_size": 8},
+        "evaluation": {
+            "max_samples": 3,
+            "batch_size": 3,
+            "encoders": {"bert_score": saved("text-classification", "tiny/bert", folder / "bert")},
+        },
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        return run(write_job(folder, **work))
+
+
+@pytest.fixture(scope="module")
+def continued(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """A model that is scored on going on with texts."""
+    folder = tmp_path_factory.mktemp("continued")
+    work = {
+        "kind": "evaluate",
+        "task": "text-generation",
+        "dataset": "errands-tiny",
+        "model": saved("text-generation", "tiny/qwen2", folder / "model"),
+        "adapter": {"method": "none"},
+        "evaluation": {"max_samples": 5, "batch_size": 2},
+    }
+    return run(write_job(folder, **work))
+
+
+def scores_of(ran: Ran, name: str) -> dict[str, dict[str, object]]:
+    found: dict[str, dict[str, object]] = json.loads(
+        (ran.home.attempt_folder("quick", 1) / f"scores-{name}.json").read_text()
+    )
+    return found
+
+
+def test_a_score_whose_encoder_is_out_of_reach_is_null_with_the_reason_and_the_job_succeeds(highlighted: Ran) -> None:
+    assert (highlighted.code, highlighted.err) == (0, "")
+    logged = {sample.name for sample in highlighted.metrics()}
+    for name in ("baseline", "evaluate"):
+        scores = scores_of(highlighted, name)
+        assert set(scores) == set(TASKS["paper-highlights"].metrics)
+        for score in ("scibert_score", "mover_score"):
+            assert scores[score]["value"] is None
+            assert str(scores[score]["reason"]).startswith("no encoder: The scoring model ")
+            assert f"evaluation.encoders.{score}" in str(scores[score]["reason"])
+            assert f"score/{score}" not in logged
+        assert str(scores["bert_score"]["note"]).endswith("bert, last layer")
+        assert [scores["bert_score"]["value"]] == [
+            value for phase, value in highlighted.values("score/bert_score") if phase == name
+        ]
+
+
+def test_scores_of_an_attempt_are_taken_again_to_the_same_figures(
+    highlighted: Ran, asked: Ran, continued: Ran, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for ran, names in (
+        (highlighted, ("rougel", "bert_score")),
+        (asked, ("execution_accuracy", "exact_match")),
+        (continued, ("perplexity", "bleu")),
+    ):
+        folder = ran.home.attempt_folder("quick", 1)
+        encoders = [f"--encoder=bert_score={ran.home.root.parent / 'bert'}"] if ran is highlighted else []
+        asked_for = [f"--score={name}" for name in names]
+        assert rescore([str(folder / "predictions-evaluate.jsonl"), *asked_for, *encoders]) == 0
+        printed = [line.split("  ")[:3] for line in capsys.readouterr().out.splitlines()]
+        kept = scores_of(ran, "evaluate")
+        assert printed == [["evaluate", name, f"{kept[name]['value']:.4f}"] for name in names]
+
+
+def test_a_language_model_is_scored_by_its_perplexity_and_its_samples_are_counted_once(continued: Ran) -> None:
+    assert (continued.code, continued.err) == (0, "")
+    (perplexity,) = continued.values("score/perplexity")
+    # Random weights find each of some six hundred tokens about as likely.
+    assert perplexity[0] is Phase.EVALUATE
+    assert 300 < perplexity[1] < 1200
+    assert sum(value for phase, value in continued.values("samples") if phase is Phase.EVALUATE) == 5
 
 
 def test_a_model_of_the_hub_that_is_out_of_reach_ends_the_job_with_the_remedy_and_its_energy_booked(
@@ -68,7 +160,7 @@ def test_a_fine_tune_of_text_scores_on_real_databases_and_keeps_its_answers(aske
         rows = [json.loads(line) for line in (folder / f"predictions-{name}.jsonl").read_text().splitlines()]
         assert [row["index"] for row in rows] == list(range(6))
         scores = json.loads((folder / f"scores-{name}.json").read_text())
-        assert set(scores) == {"execution_accuracy", "exact_match"}
+        assert set(scores) == {"execution_accuracy", "valid_efficiency", "exact_match"}
         assert [(Phase(name), scores["execution_accuracy"]["value"])] == [
             (phase, value) for phase, value in asked.values("score/execution_accuracy") if phase == name
         ]

@@ -259,6 +259,11 @@ class TestValues:
                 "6: seeds.0: input should be less than or equal to 4294967295 (given 4294967296)",
             ),
             ("dataset: cifar\n", "6: unknown data set of task digits 'cifar'. Known: digits-rotated."),
+            ("dataset: /data/digits\n", "6: unknown data set of task digits '/data/digits'. Known: digits-rotated."),
+            (
+                "evaluation: {encoders: {rouge1: owner/name}}\n",
+                "6: evaluation.encoders: unknown key 'rouge1'. Known: bert_score, mover_score, scibert_score.",
+            ),
             ("evaluation: {metric: bleu}\n", "6: unknown metric of task digits 'bleu'. Known: accuracy, f1_macro."),
             ("power: {cap_watts: 9, cap_percent: 50}\n", "6: power: give cap_watts or cap_percent, not both"),
         ],

@@ -6,6 +6,7 @@ The registry holds names only, so that a manifest is checked without loading a d
 from __future__ import annotations
 
 import importlib
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, cast
 
@@ -26,6 +27,7 @@ class TaskInfo:
         tiny: the one among them that needs no network: the default of models that need none either.
         metrics: its scores, of ``quality.registry``; the first is the default.
         lower_is_better: the metrics among them for which less is more.
+        takes_folders: whether a folder of the user's may be named as the data set; the task's module says in what form.
     """
 
     module: str
@@ -34,6 +36,11 @@ class TaskInfo:
     tiny: str
     metrics: tuple[str, ...]
     lower_is_better: frozenset[str] = frozenset()
+    takes_folders: bool = False
+
+    def has_dataset(self, name: str) -> bool:
+        """Whether it is one of the task's data sets, or a folder (``/…``, ``./…``, ``../…``) where it takes those."""
+        return name in self.datasets or (self.takes_folders and re.match(r"\.{0,2}/", name) is not None)
 
 
 class TaskModule(Protocol):
@@ -73,6 +80,31 @@ TASKS: dict[str, TaskInfo] = {
         tiny="facts-tiny",
         metrics=("exact_match", "token_f1"),
     ),
+    "paper-highlights": TaskInfo(
+        module="workers.tasks.paper_highlights",
+        families=("seq2seq", "text-generation"),
+        datasets=("mixsub", "highlights-tiny"),
+        tiny="highlights-tiny",
+        metrics=(
+            "rougel",
+            "rouge1",
+            "rouge2",
+            "rougelsum",
+            "meteor",
+            "meteor_stem",
+            "mover_score",
+            "bert_score",
+            "scibert_score",
+        ),
+        takes_folders=True,
+    ),
+    "summarisation": TaskInfo(
+        module="workers.tasks.summarisation",
+        families=("seq2seq", "text-generation"),
+        datasets=("cnn_dailymail", "xsum", "samsum", "reports-tiny"),
+        tiny="reports-tiny",
+        metrics=("rougel", "rouge1", "rouge2", "rougelsum"),
+    ),
     "text-classification": TaskInfo(
         module="workers.tasks.text_classification",
         families=("text-classification", "seq2seq", "text-generation"),
@@ -80,12 +112,20 @@ TASKS: dict[str, TaskInfo] = {
         tiny="reviews-tiny",
         metrics=("accuracy", "f1_macro"),
     ),
+    "text-generation": TaskInfo(
+        module="workers.tasks.text_generation",
+        families=("text-generation", "seq2seq"),
+        datasets=("wikitext", "bookcorpus", "oscar", "errands-tiny"),
+        tiny="errands-tiny",
+        metrics=("perplexity", "rougel", "bleu"),
+        lower_is_better=frozenset({"perplexity"}),
+    ),
     "text-to-sql": TaskInfo(
         module="workers.tasks.text_to_sql",
         families=("text-generation", "seq2seq"),
         datasets=("synthetic_text_to_sql", "questions-tiny"),
         tiny="questions-tiny",
-        metrics=("execution_accuracy", "exact_match"),
+        metrics=("execution_accuracy", "valid_efficiency", "exact_match"),
     ),
     "token-classification": TaskInfo(
         module="workers.tasks.token_classification",
@@ -113,7 +153,7 @@ def load_task(name: str, dataset: str | None, seed: int, *, offline: bool = True
 
     Args:
         name: of ``TASKS``.
-        dataset: of the task's; ``None``: its default.
+        dataset: of the task's, or a folder where it takes those; ``None``: its default.
         seed: the job's.
         offline: whether the default is the data set that needs no network.
 
@@ -123,7 +163,7 @@ def load_task(name: str, dataset: str | None, seed: int, *, offline: bool = True
     """
     info = task_info(name)
     chosen = dataset or (info.tiny if offline else info.datasets[0])
-    if chosen not in info.datasets:
+    if not info.has_dataset(chosen):
         raise UnknownNameError(f"data set of task {name}", chosen, info.datasets)
     module = cast("TaskModule", importlib.import_module(info.module))
     return module.load(chosen, seed)

@@ -23,6 +23,8 @@ class HubData:
         path: its id on the hub, or a folder with files named by their split (``train.jsonl``).
         config: its configuration; ``None``: it has one.
         files: the data set's split to the one file of it that is read, where the whole would be too much.
+        revision: its branch or commit; ``None``: the main one.
+        folder: the part of it that is read; ``None``: all.
         splits: the task's split to the data set's, or to a part of it (``train[:20000]``).
         columns: what the task reads.
         licence: as its card says.
@@ -34,6 +36,8 @@ class HubData:
     licence: str
     config: str | None = None
     files: Mapping[str, str] | None = None
+    revision: str | None = None
+    folder: str | None = None
 
 
 def hub_data(
@@ -81,7 +85,14 @@ def rows_of(data: HubData, split: str) -> Rows:
         ) from error
     datasets.disable_progress_bars()
     try:
-        found = datasets.load_dataset(data.path, data.config, data_files=data.files, split=data.splits[split])
+        found = datasets.load_dataset(
+            data.path,
+            data.config,
+            data_dir=data.folder,
+            data_files=data.files,
+            revision=data.revision,
+            split=data.splits[split],
+        )
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         fact = textwrap.shorten(str(error), 300, placeholder=" ...")
         raise JobError(
