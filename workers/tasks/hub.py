@@ -33,6 +33,16 @@ def rows_of(data: HubData, split: str) -> list[dict[str, Any]]:
     """The columns of ``split`` (the task's name for it), a row each. Rows in which one of them is empty are left out.
 
     Raises:
+        JobError: as ``table_of``.
+    """
+    rows = table_of(data, split).to_list()
+    return [row for row in rows if all(row[name] not in (None, "") for name in data.columns)]
+
+
+def table_of(data: HubData, split: str) -> Any:  # noqa: ANN401 - datasets is untyped
+    """The columns of ``split`` (the task's name for it) as the library's own ``Dataset``, which reads what is asked for.
+
+    Raises:
         JobError: it cannot be had, or lacks a column or the split; datasets is not installed.
     """
     try:
@@ -56,5 +66,4 @@ def rows_of(data: HubData, split: str) -> list[dict[str, Any]]:
             f"data set {data.path} has no column {', '.join(missing)}; it has {', '.join(found.column_names)}. "
             "Choose another dataset, or name its columns in the task's module."
         )
-    rows = found.select_columns(list(data.columns)).to_list()
-    return [row for row in rows if all(row[name] not in (None, "") for name in data.columns)]
+    return found.select_columns(list(data.columns))
