@@ -40,7 +40,7 @@ def rows_of(data: HubData, split: str) -> list[dict[str, Any]]:
 
 
 def table_of(data: HubData, split: str) -> Any:  # noqa: ANN401 - datasets is untyped
-    """The columns of ``split`` (the task's name for it) as the library's own ``Dataset``, which reads what is asked for.
+    """The columns of ``split`` (the task's name for it) as the library's own ``Dataset``, read when asked.
 
     Raises:
         JobError: it cannot be had, or lacks a column or the split; datasets is not installed.

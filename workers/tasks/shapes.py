@@ -15,7 +15,8 @@ Distance = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float
 
 
 def _circle(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.hypot(x, y) - 1.0
+    outside: NDArray[np.float64] = np.hypot(x, y) - 1.0
+    return outside
 
 
 def _square(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -78,18 +79,19 @@ def draw(
     """A picture of each scene, ``(n, 3, side, side)``; later shapes hide earlier ones, and edges are smooth."""
     pictures = np.empty((len(scenes), 3, side, side), dtype=np.float32)
     middles = (np.arange(side) + 0.5) / side
-    for picture, scene in zip(pictures, scenes, strict=True):
-        picture[:] = np.asarray(background, dtype=np.float32)[:, None, None]
+    pictures[:] = np.asarray(background, dtype=np.float32)[:, None, None]
+    for place, scene in enumerate(scenes):
         for shape in scene:
             x, y = np.meshgrid((middles - shape.x) / shape.radius, (middles - shape.y) / shape.radius)
             outside_px = _OUTLINES[shape.kind](x, y) * shape.radius * side
             covered = np.clip(0.5 - outside_px, 0.0, 1.0).astype(np.float32)
             colour = np.asarray(COLOURS[shape.colour], dtype=np.float32)[:, None, None]
-            picture += covered * (colour - picture)
+            pictures[place] += covered * (colour - pictures[place])
     return pictures
 
 
 def noisy(pictures: Pixels, amount: float, made: np.random.Generator) -> Pixels:
     """The pictures with normal noise of that standard deviation on every value, cut to [-1, 1]."""
     noise = made.normal(0.0, amount, pictures.shape).astype(np.float32)
-    return np.clip(pictures + noise, -1.0, 1.0)
+    cut: Pixels = np.clip(pictures + noise, -1.0, 1.0)
+    return cut
