@@ -12,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workers.quality.result import ScoreResult
-from workers.tasks.data import AnySplit
+from workers.tasks.data import AnySplit, Boxes
 
 
 def write_predictions(folder: Path, name: str, test: AnySplit, answers: Sequence[Any]) -> Path:
-    """Write ``predictions-<name>.csv`` of labels, or ``.jsonl`` with the input where inputs are texts."""
+    """Write ``predictions-<name>.csv`` of labels; ``.jsonl`` of boxes, or with the input where inputs are texts."""
+    if all(isinstance(label, Boxes) for label in test.labels):
+        return _write_boxes(folder / f"predictions-{name}.jsonl", test.labels, answers)
     if isinstance(test.inputs, tuple):
         path = folder / f"predictions-{name}.jsonl"
         rows = zip(test.inputs, _plain(test.labels), answers, strict=True)
@@ -40,6 +42,40 @@ def write_scores(folder: Path, name: str, results: Iterable[ScoreResult]) -> Pat
     found = {result.name: {"value": result.value, "reason": result.reason, "note": result.note} for result in results}
     path.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return path
+
+
+def read_boxes(path: Path) -> tuple[list[Boxes], list[Boxes]]:
+    """What was found and what is there, image by image, of a file of boxes: what a score of boxes compares."""
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [_boxes(row["prediction"]) for row in rows], [_boxes(row["label"]) for row in rows]
+
+
+def _write_boxes(path: Path, labels: Sequence[Boxes], answers: Sequence[Boxes]) -> Path:
+    """A line for each image; corners are in its pixels: left, top, right, bottom."""
+    pairs = enumerate(zip(labels, answers, strict=True))
+    with path.open("w", encoding="utf-8") as file:
+        for place, (label, answer) in pairs:
+            row = {"index": place, "label": _objects(label), "prediction": _objects(answer)}
+            file.write(f"{json.dumps(row)}\n")
+    return path
+
+
+def _objects(boxes: Boxes) -> list[dict[str, object]]:
+    sure = [None] * len(boxes) if boxes.confidences is None else boxes.confidences.tolist()
+    found = zip(boxes.labels.tolist(), boxes.corners.tolist(), sure, strict=True)
+    return [
+        {"label": label, "corners": corners} | ({} if confidence is None else {"confidence": confidence})
+        for label, corners, confidence in found
+    ]
+
+
+def _boxes(objects: list[dict[str, Any]]) -> Boxes:
+    sure = [one["confidence"] for one in objects if "confidence" in one]
+    return Boxes(
+        corners=np.asarray([one["corners"] for one in objects], dtype=np.float64).reshape(-1, 4),
+        labels=np.asarray([one["label"] for one in objects], dtype=np.int64),
+        confidences=np.asarray(sure, dtype=np.float64) if len(sure) == len(objects) else None,
+    )
 
 
 def _plain(labels: tuple[str, ...] | NDArray[np.int64]) -> list[object]:

@@ -67,3 +67,12 @@ def table_of(data: HubData, split: str) -> Any:  # noqa: ANN401 - datasets is un
             "Choose another dataset, or name its columns in the task's module."
         )
     return found.select_columns(list(data.columns))
+
+
+def class_names(table: Any, *column: str) -> tuple[str, ...]:  # noqa: ANN401 - datasets is untyped
+    """The names of the classes in a column of ``table_of``, or in a field of one; none where it holds plain numbers."""
+    feature = table.features
+    for name in column:
+        feature = feature[name]
+    names = getattr(getattr(feature, "feature", feature), "names", None)
+    return tuple(names or ())

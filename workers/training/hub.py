@@ -5,17 +5,22 @@ Weights are read from safetensors only, and code that comes with a model is neve
 
 from __future__ import annotations
 
+import sys
 import textwrap
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+import torch
+from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from workers.errors import JobError
 from workers.training.load import AUTO
 from workers.training.memory import named_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from transformers import PreTrainedConfig
+    from transformers.image_processing_utils import BaseImageProcessor
 
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError)
 """What transformers raises for a model that is not there, gated, torn or too new, each seen in version 5.23."""
@@ -30,14 +35,22 @@ UNREACHABLE_TEXTS = (
 )
 
 
+def config_of(name: str) -> PreTrainedConfig:
+    """The model's configuration, without its weights.
+
+    Raises:
+        JobError: it cannot be had.
+    """
+    return cast("PreTrainedConfig", _had(name, lambda: AutoConfig.from_pretrained(name, trust_remote_code=False)))
+
+
 def is_seq2seq(name: str) -> bool:
     """Whether the model has an encoder and a decoder, as its configuration says.
 
     Raises:
         JobError: it cannot be had.
     """
-    config = _had(name, lambda: AutoConfig.from_pretrained(name, trust_remote_code=False))
-    return bool(getattr(config, "is_encoder_decoder", False))
+    return bool(getattr(config_of(name), "is_encoder_decoder", False))
 
 
 def tokenizer_of(name: str) -> PreTrainedTokenizerBase:
@@ -69,6 +82,52 @@ def weights_of(family: str, name: str, **settings: object) -> PreTrainedModel:
     return cast("PreTrainedModel", model)
 
 
+def weights_with_head(
+    family: str, name: str, labels: Sequence[str], *, seed: int, **settings: object
+) -> PreTrainedModel:
+    """``weights_of`` a model with an output for each of ``labels``: its own head where that has as many.
+
+    A head that is drawn anew is told on stderr, and its weights follow from ``seed``.
+
+    Raises:
+        JobError: as ``weights_of``; or the checkpoint lacks weights of more than the head.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        found = weights_of(
+            family,
+            name,
+            id2label=dict(enumerate(labels)),
+            label2id={label: place for place, label in enumerate(labels)},
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            **settings,
+        )
+    model, loading = cast("tuple[PreTrainedModel, dict[str, Any]]", found)
+    drawn = sorted({*loading["missing_keys"], *(key for key, *_ in loading["mismatched_keys"])})
+    body = [key for key in drawn if key.startswith(f"{model.base_model_prefix}.")]
+    if body:
+        raise JobError(
+            f"model {name} cannot be loaded: its checkpoint lacks {len(body)} weights of its body, such as {body[0]}, "
+            "or has them in another shape. Choose a checkpoint of this very architecture."
+        )
+    if drawn:
+        sys.stderr.write(
+            f"{name} has no head for these {len(labels)} classes; drawn anew, to be trained: {', '.join(drawn)}.\n"
+        )
+    return model
+
+
+def image_processor_of(name: str) -> BaseImageProcessor:
+    """What makes of a picture the values that the model was trained on.
+
+    Raises:
+        JobError: it cannot be had.
+    """
+    read = cast("Callable[..., object]", AutoImageProcessor.from_pretrained)
+    return cast("BaseImageProcessor", _had(name, lambda: read(name, trust_remote_code=False)))
+
+
 def _had(name: str, read: Callable[[], object]) -> object:
     try:
         return read()
@@ -88,4 +147,6 @@ def _remedy(error: Exception) -> str:
         return "Accept its terms on the hub, and give this node a token of an account that did (HF_TOKEN)."
     if any(known in text for known in UNREACHABLE_TEXTS):
         return "Give this node access to the hub, or fetch the model into its cache or a folder and name that."
+    if "timm" in text:
+        return "Models made of timm's parts cannot be used here; choose one of transformers alone, such as hustvl/yolos-tiny."
     return "Check its name on the hub, or name a folder that save_pretrained wrote, with safetensors."

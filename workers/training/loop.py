@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from workers.contract import Training
 from workers.errors import JobError
@@ -229,9 +230,16 @@ def _batches(samples: int, batch_size: int, seed: int) -> Iterator[torch.Tensor]
 
 @contextmanager
 def _mode(model: nn.Module, *, training: bool) -> Iterator[None]:
-    """Train or eval mode inside, the mode before afterwards."""
+    """Train or eval mode inside, the mode before afterwards.
+
+    Batch norms that are frozen stay in eval mode: in train mode they would go on averaging what they see, and an
+    adapter would fit a base that its saved file does not hold.
+    """
     before = model.training
     model.train(training)
+    for module in model.modules():
+        if isinstance(module, _BatchNorm) and not any(weight.requires_grad for weight in module.parameters()):
+            module.eval()
     try:
         yield
     finally:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 FAMILIES = {
     "image-classification": "workers.training.families.images",
+    "object-detection": "workers.training.families.detection",
     "text-classification": "workers.training.families.text_classes",
     "text-generation": "workers.training.families.causal",
     "seq2seq": "workers.training.families.seq2seq",

@@ -1,0 +1,177 @@
+"""Object detectors: pixels in, boxes with a class and a confidence out; the loss is transformers' own, by matching."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import PreTrainedModel, YolosImageProcessorPil
+from transformers.image_processing_utils import BaseImageProcessor
+
+from workers.errors import JobError
+from workers.tasks.data import AnySplit, Boxes, TaskData
+from workers.training.examples import Answers, Batch
+from workers.training.families.base import Base
+from workers.training.families.processing import TINY_SIDE, is_made, rgb, sizes_of
+from workers.training.hub import config_of, image_processor_of, weights_of, weights_with_head
+from workers.training.load import build_base
+from workers.training.models import ModelInfo
+
+LEAST_CONFIDENCE = 0.01
+"""Boxes the model is less sure of are not kept: they move no mean average precision, and a picture has a hundred."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectionBatch(Batch):
+    """Pictures whose objects are among the model's inputs, since its loss is taken inside it."""
+
+    def loss(self, outputs: Any) -> torch.Tensor:  # noqa: ANN401 - transformers has an output class for each head
+        """The matched loss of classes and boxes, as the model's configuration weighs them."""
+        loss: torch.Tensor = outputs.loss
+        return loss
+
+
+def base(info: ModelInfo, data: TaskData, *, seed: int, loading: Mapping[str, object]) -> Base:
+    """The detector with an output for each class of the task.
+
+    A head of the hub is kept where it knows every class by name, and is drawn anew where it does not.
+
+    Raises:
+        JobError: it or its image processor cannot be built or loaded; or the classes have no names.
+    """
+    names = data.class_names
+    if info.hub is None:
+        model = build_base(info, seed=seed, classes=data.classes, more=sizes_of(info, data))
+        return _base(model, _small_processor(data), tuple(range(data.classes)))
+    if not names:
+        raise JobError(f"the data set names no classes, which {info.hub} needs; choose another dataset.")
+    known = getattr(config_of(info.hub), "label2id", None) or {}
+    if all(name in known for name in names):
+        model, places = weights_of("object-detection", info.hub, **loading), tuple(int(known[name]) for name in names)
+    else:
+        model = weights_with_head("object-detection", info.hub, names, seed=seed, **loading)
+        places = tuple(range(len(names)))
+    processor = image_processor_of(info.hub)
+    if not hasattr(processor, "post_process_object_detection"):
+        raise JobError(f"the image processor of {info.hub} makes no boxes; choose a model of object detection.")
+    return _base(model, processor, places)
+
+
+def _base(model: PreTrainedModel, processor: BaseImageProcessor, places: tuple[int, ...]) -> Base:
+    taken = frozenset(inspect.signature(type(model).forward).parameters)
+    return Base(model=model, examples=lambda split: DetectionExamples(split, processor, places, taken))
+
+
+class DetectionExamples:
+    """Pictures and the boxes in them.
+
+    Args:
+        split: of a task.
+        processor: the model's.
+        places: the model's number of each class of the task.
+        taken: what the model takes; some have no use for the mask of what is padding.
+    """
+
+    def __init__(
+        self, split: AnySplit, processor: BaseImageProcessor, places: tuple[int, ...], taken: frozenset[str]
+    ) -> None:
+        self._inputs, self._labels, self._processor = split.inputs, split.labels, processor
+        self._places, self._taken = torch.tensor(places), taken
+        self._classes = {place: number for number, place in enumerate(places)}
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def units(self, chosen: torch.Tensor) -> int:
+        """One for each picture.
+
+        Not exact: the loss is a mean over objects for boxes, and over queries for classes. Ranks that share a batch
+        come close to what one process finds, and meet it where pictures have as many objects.
+        """
+        return len(chosen)
+
+    def batch(self, chosen: torch.Tensor, device: torch.device) -> Batch:
+        """Pixels, and objects as the model's loss takes them: class, and middle and size as shares of the picture."""
+        places = chosen.tolist()
+        found = self._processed(places, [_annotated(place, self._labels[place]) for place in places])
+        labels = [
+            {
+                "class_labels": self._places[objects["class_labels"]].to(device),
+                "boxes": objects["boxes"].float().to(device),
+            }
+            for objects in found.pop("labels")
+        ]
+        return DetectionBatch(inputs={**_on(found, device), "labels": labels}, targets=None)
+
+    def answers(self, model: nn.Module, chosen: torch.Tensor, device: torch.device) -> Answers:
+        """The boxes found in each, in its own pixels; the likeliest first."""
+        places = chosen.tolist()
+        outputs = model(**_on(self._processed(places), device))
+        sizes = [_size(self._inputs[place]) for place in places]
+        found = self._processor.post_process_object_detection(  # type: ignore[attr-defined] # detectors' have it
+            outputs, threshold=LEAST_CONFIDENCE, target_sizes=sizes
+        )
+        return Answers(values=[self._boxes(one) for one in found])
+
+    def _processed(self, places: list[int], annotations: list[dict[str, object]] | None = None) -> dict[str, Any]:
+        """What the processor makes of pictures that are read now and forgotten after.
+
+        Raises:
+            JobError: one of them cannot be read.
+        """
+        pictures = [rgb(self._inputs[place]) for place in places]
+        found = self._processor(
+            pictures, annotations=annotations, return_tensors="pt", input_data_format="channels_last"
+        )
+        return {name: value for name, value in found.items() if name in self._taken}
+
+    def _boxes(self, found: Mapping[str, torch.Tensor]) -> Boxes:
+        """As scores take them; classes that the task does not have are left out."""
+        order = found["scores"].argsort(descending=True, stable=True)
+        kept = [place for place in order.tolist() if int(found["labels"][place]) in self._classes]
+        return Boxes(
+            corners=found["boxes"][kept].double().cpu().numpy().reshape(-1, 4),
+            labels=np.asarray([self._classes[int(found["labels"][place])] for place in kept], dtype=np.int64),
+            confidences=found["scores"][kept].double().cpu().numpy(),
+        )
+
+
+def _annotated(place: int, boxes: Boxes) -> dict[str, object]:
+    """The objects as the processors of detectors take them: COCO's own form."""
+    return {
+        "image_id": place,
+        "annotations": [
+            {
+                "bbox": [left, top, right - left, bottom - top],
+                "category_id": int(label),
+                "area": (right - left) * (bottom - top),
+                "iscrowd": 0,
+            }
+            for (left, top, right, bottom), label in zip(boxes.corners.tolist(), boxes.labels, strict=True)
+        ],
+    }
+
+
+def _size(picture: Any) -> tuple[int, int]:  # noqa: ANN401 - a PIL image or an array
+    """Height and width in pixels."""
+    if hasattr(picture, "convert"):
+        width, height = picture.size
+        return int(height), int(width)
+    return int(picture.shape[1]), int(picture.shape[2])
+
+
+def _on(inputs: Mapping[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:
+    return {name: value.to(device) for name, value in inputs.items()}
+
+
+def _small_processor(data: TaskData) -> BaseImageProcessor:
+    """For a model that is built here: pictures that were made as they are, others a square of ``TINY_SIDE``."""
+    size = {"height": TINY_SIDE, "width": TINY_SIDE}
+    return YolosImageProcessorPil(
+        do_resize=not is_made(data.train.inputs), size=size, image_mean=[0.5] * 3, image_std=[0.5] * 3
+    )
