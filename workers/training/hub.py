@@ -148,5 +148,5 @@ def _remedy(error: Exception) -> str:
     if any(known in text for known in UNREACHABLE_TEXTS):
         return "Give this node access to the hub, or fetch the model into its cache or a folder and name that."
     if "timm" in text:
-        return "Models made of timm's parts cannot be used here; choose one of transformers alone, such as hustvl/yolos-tiny."
+        return "Models made of timm's parts cannot be used here; choose one without, such as hustvl/yolos-tiny."
     return "Check its name on the hub, or name a folder that save_pretrained wrote, with safetensors."

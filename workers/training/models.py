@@ -134,7 +134,7 @@ MODELS: dict[str, ModelInfo] = {
             # What 0.25 makes of the 1,280 channels at its top; another number does not fit.
             "hidden_dim": 320,
             "kernel_sizes": [3, 3, 3],
-            "in_channels": [64, 64, 96],
+            "in_channels": [32, 64, 96],
             "out_channels": [64, 96, 160],
             "depthwise_padding": [],
             "strides": [1, 2, 1],
@@ -158,7 +158,7 @@ MODELS: dict[str, ModelInfo] = {
             "num_detection_tokens": 4,
             "use_mid_position_embeddings": False,
         },
-        lora_targets=("q_proj", "k_proj", "v_proj", "o_proj", "fc1", "fc2"),
+        lora_targets=("query", "key", "value", "dense"),
         source_epochs=10,
         source_batch_size=32,
         family="object-detection",

@@ -47,6 +47,7 @@ def base(info: ModelInfo, data: TaskData, *, seed: int, loading: Mapping[str, ob
     names = data.class_names
     if info.hub is None:
         model = build_base(info, seed=seed, classes=data.classes, more=sizes_of(info, data))
+        _tell_apart(model, seed)
         return _base(model, _small_processor(data), tuple(range(data.classes)))
     if not names:
         raise JobError(f"the data set names no classes, which {info.hub} needs; choose another dataset.")
@@ -60,6 +61,17 @@ def base(info: ModelInfo, data: TaskData, *, seed: int, loading: Mapping[str, ob
     if not hasattr(processor, "post_process_object_detection"):
         raise JobError(f"the image processor of {info.hub} makes no boxes; choose a model of object detection.")
     return _base(model, processor, places)
+
+
+def _tell_apart(model: PreTrainedModel, seed: int) -> None:
+    """Draw the places and detection tokens of YOLOS, which begin at zero, all alike.
+
+    A checkpoint brings them; to learn them from zero takes longer than all the rest.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for name, weights in model.named_parameters():
+        if name.endswith(("position_embeddings", "detection_tokens")) and not weights.any():
+            nn.init.normal_(weights, std=0.2, generator=generator)
 
 
 def _base(model: PreTrainedModel, processor: BaseImageProcessor, places: tuple[int, ...]) -> Base:
@@ -97,38 +109,50 @@ class DetectionExamples:
 
     def batch(self, chosen: torch.Tensor, device: torch.device) -> Batch:
         """Pixels, and objects as the model's loss takes them: class, and middle and size as shares of the picture."""
-        places = chosen.tolist()
-        found = self._processed(places, [_annotated(place, self._labels[place]) for place in places])
+        pictures = self._pictures(chosen)
         labels = [
-            {
-                "class_labels": self._places[objects["class_labels"]].to(device),
-                "boxes": objects["boxes"].float().to(device),
-            }
-            for objects in found.pop("labels")
+            self._objects(self._labels[place], _size(picture), device)
+            for place, picture in zip(chosen.tolist(), pictures, strict=True)
         ]
-        return DetectionBatch(inputs={**_on(found, device), "labels": labels}, targets=None)
+        return DetectionBatch(inputs={**self._processed(pictures, device), "labels": labels}, targets=None)
 
     def answers(self, model: nn.Module, chosen: torch.Tensor, device: torch.device) -> Answers:
         """The boxes found in each, in its own pixels; the likeliest first."""
-        places = chosen.tolist()
-        outputs = model(**_on(self._processed(places), device))
-        sizes = [_size(self._inputs[place]) for place in places]
+        pictures = self._pictures(chosen)
         found = self._processor.post_process_object_detection(  # type: ignore[attr-defined] # detectors' have it
-            outputs, threshold=LEAST_CONFIDENCE, target_sizes=sizes
+            model(**self._processed(pictures, device)),
+            threshold=LEAST_CONFIDENCE,
+            target_sizes=[_size(picture) for picture in pictures],
         )
         return Answers(values=[self._boxes(one) for one in found])
 
-    def _processed(self, places: list[int], annotations: list[dict[str, object]] | None = None) -> dict[str, Any]:
-        """What the processor makes of pictures that are read now and forgotten after.
+    def _pictures(self, chosen: torch.Tensor) -> list[Any]:
+        """Read now and forgotten after.
 
         Raises:
             JobError: one of them cannot be read.
         """
-        pictures = [rgb(self._inputs[place]) for place in places]
-        found = self._processor(
-            pictures, annotations=annotations, return_tensors="pt", input_data_format="channels_last"
-        )
-        return {name: value for name, value in found.items() if name in self._taken}
+        return [rgb(self._inputs[place]) for place in chosen.tolist()]
+
+    def _processed(self, pictures: list[Any], device: torch.device) -> dict[str, torch.Tensor]:
+        found = self._processor(pictures, return_tensors="pt", input_data_format="channels_last")
+        return {name: value.to(device) for name, value in found.items() if name in self._taken}
+
+    def _objects(self, boxes: Boxes, size: tuple[int, int], device: torch.device) -> dict[str, torch.Tensor]:
+        """Middle and size as shares of the picture, without what pads it in a batch: so DETR and YOLOS were trained.
+
+        Not by the processor: its shares are of the padded picture, which its own way back to pixels does not undo.
+        """
+        height, width = size
+        corners = torch.from_numpy(boxes.corners) / torch.tensor([width, height, width, height])
+        corners = corners.clamp(0.0, 1.0).float()
+        middles, sizes = (corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]
+        seen = (sizes > 0).all(dim=1)
+        labels = self._places[torch.from_numpy(boxes.labels)]
+        return {
+            "class_labels": labels[seen].to(device),
+            "boxes": torch.cat([middles, sizes], dim=1)[seen].to(device),
+        }
 
     def _boxes(self, found: Mapping[str, torch.Tensor]) -> Boxes:
         """As scores take them; classes that the task does not have are left out."""
@@ -141,32 +165,10 @@ class DetectionExamples:
         )
 
 
-def _annotated(place: int, boxes: Boxes) -> dict[str, object]:
-    """The objects as the processors of detectors take them: COCO's own form."""
-    return {
-        "image_id": place,
-        "annotations": [
-            {
-                "bbox": [left, top, right - left, bottom - top],
-                "category_id": int(label),
-                "area": (right - left) * (bottom - top),
-                "iscrowd": 0,
-            }
-            for (left, top, right, bottom), label in zip(boxes.corners.tolist(), boxes.labels, strict=True)
-        ],
-    }
-
-
 def _size(picture: Any) -> tuple[int, int]:  # noqa: ANN401 - a PIL image or an array
-    """Height and width in pixels."""
-    if hasattr(picture, "convert"):
-        width, height = picture.size
-        return int(height), int(width)
-    return int(picture.shape[1]), int(picture.shape[2])
-
-
-def _on(inputs: Mapping[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:
-    return {name: value.to(device) for name, value in inputs.items()}
+    """Height and width in pixels of a picture that ``rgb`` made."""
+    width, height = picture.size if hasattr(picture, "convert") else picture.shape[1::-1]
+    return int(height), int(width)
 
 
 def _small_processor(data: TaskData) -> BaseImageProcessor:
