@@ -42,7 +42,7 @@ DATA_SEED = 0
 """The same pictures in every job, so that scores of jobs with different seeds can be compared."""
 SIDE = 16
 """Pixels."""
-SOURCE_SAMPLES, TRAIN_SAMPLES, TEST_SAMPLES = 800, 1000, 300
+SOURCE_SAMPLES, TRAIN_SAMPLES, TEST_SAMPLES = 1200, 1000, 300
 
 
 def load(dataset: str, seed: int) -> TaskData:
@@ -81,11 +81,11 @@ def _labelled(data: HubData, split: str) -> tuple[AnySplit, tuple[str, ...]]:
 
 
 def _easy(made: np.random.Generator, count: int) -> Images:
-    return _drawn(made, count, radii=(0.30, 0.40), away=0.05, noise=0.10)
+    return _drawn(made, count, radii=(0.34, 0.42), away=0.03, noise=0.05)
 
 
 def _hard(made: np.random.Generator, count: int) -> Images:
-    return _drawn(made, count, radii=(0.22, 0.32), away=0.18, noise=0.25)
+    return _drawn(made, count, radii=(0.27, 0.35), away=0.11, noise=0.15)
 
 
 def _drawn(made: np.random.Generator, count: int, *, radii: tuple[float, float], away: float, noise: float) -> Images:

@@ -4,7 +4,7 @@ Data: COCO 2017 (Lin et al., arXiv 1405.0312; annotations CC BY 4.0) and CPPE-5 
 licence not stated on the hub), two of the three of arXiv 2311.16863, fetched when a job needs them; and ``boxes-tiny``,
 drawn here. The third, Visual Genome, is on the hub only as a script, which the library datasets no longer runs.
 
-A base model built from a configuration learns single shapes, and is fine-tuned on one or two in noise.
+A base model built from a configuration learns single shapes, and is fine-tuned on one or two smaller ones in noise.
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ def load(dataset: str, seed: int) -> TaskData:
         return TaskData(source=None, train=train, test=test, classes=len(names), class_names=names)
     made = np.random.default_rng(DATA_SEED)
     return TaskData(
-        test=_drawn(made, TEST_SAMPLES, most=2, noise=0.2),
-        source=_drawn(made, SOURCE_SAMPLES, most=1, noise=0.0),
-        train=_drawn(made, TRAIN_SAMPLES, most=2, noise=0.2),
+        test=_hard(made, TEST_SAMPLES),
+        source=_easy(made, SOURCE_SAMPLES),
+        train=_hard(made, TRAIN_SAMPLES),
         classes=len(LOOKS),
         class_names=tuple(kind for kind, _ in LOOKS),
     )
@@ -96,25 +96,40 @@ def _boxes_of(row: Mapping[str, Sequence[Any]], *, corners: bool) -> Boxes:
     return Boxes(corners=found, labels=labels)
 
 
-def _drawn(made: np.random.Generator, count: int, *, most: int, noise: float) -> AnySplit:
-    """Pictures with up to ``most`` shapes, each in a quarter of its own."""
+def _easy(made: np.random.Generator, count: int) -> AnySplit:
+    return _drawn(made, count, most=1, radii=(0.19, 0.22), away=0.03, noise=0.0)
+
+
+def _hard(made: np.random.Generator, count: int) -> AnySplit:
+    return _drawn(made, count, most=2, radii=(0.14, 0.17), away=0.06, noise=0.15)
+
+
+def _drawn(
+    made: np.random.Generator, count: int, *, most: int, radii: tuple[float, float], away: float, noise: float
+) -> AnySplit:
+    """Pictures with up to ``most`` shapes, each in a quarter of its own, up to ``away`` from its middle each way."""
     scenes, labels = [], []
     for _ in range(count):
         quarters = made.permutation(4)[: made.integers(1, most, endpoint=True)]
         classes = made.integers(len(LOOKS), size=len(quarters))
-        scene = [_shape(made, quarter, LOOKS[one]) for quarter, one in zip(quarters.tolist(), classes, strict=True)]
+        scene = [
+            _shape(made, quarter, LOOKS[one], radii, away)
+            for quarter, one in zip(quarters.tolist(), classes, strict=True)
+        ]
         scenes.append(scene)
         labels.append(Boxes(corners=np.array([shape.corners(SIDE) for shape in scene]), labels=classes))
     return Split(inputs=noisy(draw(scenes, SIDE), noise, made), labels=tuple(labels))
 
 
-def _shape(made: np.random.Generator, quarter: int, look: tuple[str, str]) -> Shape:
-    """A shape about the middle of the quarter (0 to 3, row by row), which it does not quite fill."""
+def _shape(
+    made: np.random.Generator, quarter: int, look: tuple[str, str], radii: tuple[float, float], away: float
+) -> Shape:
+    """A shape in a quarter (0 to 3, row by row); lengths are shares of the picture's side."""
     row, column = divmod(quarter, 2)
     return Shape(
         kind=look[0],
         colour=look[1],
-        x=0.27 + 0.46 * column + made.uniform(-0.05, 0.05),
-        y=0.27 + 0.46 * row + made.uniform(-0.05, 0.05),
-        radius=made.uniform(0.18, 0.22),
+        x=0.25 + 0.5 * column + made.uniform(-away, away),
+        y=0.25 + 0.5 * row + made.uniform(-away, away),
+        radius=made.uniform(*radii),
     )

@@ -144,7 +144,7 @@ def _with_lora(model: PreTrainedModel, folder: Path, device: torch.device) -> nn
     with _quiet():
         # Only warned about by peft: part of the adapter would stay as it was drawn.
         warnings.filterwarnings("error", message="Found missing adapter keys")
-        return PeftModel.from_pretrained(model, str(folder), torch_device=str(device))
+        return _described(PeftModel.from_pretrained(model, str(folder), torch_device=str(device)))
 
 
 def _whole(model: PreTrainedModel, folder: Path) -> nn.Module:
@@ -161,7 +161,16 @@ def _whole(model: PreTrainedModel, folder: Path) -> nn.Module:
 
 def _wrapped(model: nn.Module, config: LoraConfig) -> nn.Module:
     with _quiet():
-        return get_peft_model(cast("PreTrainedModel", model), config)
+        return _described(get_peft_model(cast("PreTrainedModel", model), config))
+
+
+def _described(model: nn.Module) -> nn.Module:
+    """With what a convolution says of itself on peft's layer around it too: MobileNets pad by it."""
+    for module in model.modules():
+        inner = getattr(module, "base_layer", None)
+        if isinstance(inner, nn.Conv2d):
+            vars(module).update(kernel_size=inner.kernel_size, stride=inner.stride, dilation=inner.dilation)
+    return model
 
 
 @contextmanager

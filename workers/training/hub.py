@@ -84,25 +84,23 @@ def weights_of(family: str, name: str, **settings: object) -> PreTrainedModel:
 
 def weights_with_head(
     family: str, name: str, labels: Sequence[str], *, seed: int, **settings: object
-) -> PreTrainedModel:
-    """``weights_of`` a model with an output for each of ``labels``: its own head where that has as many.
+) -> tuple[PreTrainedModel, tuple[int, ...]]:
+    """``weights_of`` a model with an output for each of ``labels``, and which output is whose.
 
-    A head that is drawn anew is told on stderr, and its weights follow from ``seed``.
+    Its own head is kept where it knows the labels by name, or has as many. One that is drawn anew is told on stderr,
+    and its weights follow from ``seed``.
 
     Raises:
         JobError: as ``weights_of``; or the checkpoint lacks weights of more than the head.
     """
+    own = cast("dict[int, str]", config_of(name).id2label or {})
+    places = places_of([own[place] for place in sorted(own)], labels)
+    if places is not None:
+        return weights_of(family, name, **settings), places
+    names = {"id2label": dict(enumerate(labels)), "label2id": {label: place for place, label in enumerate(labels)}}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        found = weights_of(
-            family,
-            name,
-            id2label=dict(enumerate(labels)),
-            label2id={label: place for place, label in enumerate(labels)},
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
-            **settings,
-        )
+        found = weights_of(family, name, **names, ignore_mismatched_sizes=True, output_loading_info=True, **settings)
     model, loading = cast("tuple[PreTrainedModel, dict[str, Any]]", found)
     drawn = sorted({*loading["missing_keys"], *(key for key, *_ in loading["mismatched_keys"])})
     body = [key for key in drawn if key.startswith(f"{model.base_model_prefix}.")]
@@ -115,7 +113,19 @@ def weights_with_head(
         sys.stderr.write(
             f"{name} has no head for these {len(labels)} classes; drawn anew, to be trained: {', '.join(drawn)}.\n"
         )
-    return model
+    return model, tuple(range(len(labels)))
+
+
+def places_of(own: Sequence[str], wanted: Sequence[str]) -> tuple[int, ...] | None:
+    """Where the wanted labels are among a model's own; ``None``: it does not know them all.
+
+    They may lie in a row, in which two may be called alike (ImageNet's cranes), or one by one.
+    """
+    count = len(wanted)
+    for first in range(len(own) - count + 1):
+        if list(own[first : first + count]) == list(wanted):
+            return tuple(range(first, first + count))
+    return tuple(own.index(label) for label in wanted) if all(own.count(label) == 1 for label in wanted) else None
 
 
 def image_processor_of(name: str) -> BaseImageProcessor:

@@ -18,7 +18,7 @@ from workers.tasks.data import AnySplit, Boxes, TaskData
 from workers.training.examples import Answers, Batch
 from workers.training.families.base import Base
 from workers.training.families.processing import TINY_SIDE, is_made, rgb, sizes_of
-from workers.training.hub import config_of, image_processor_of, weights_of, weights_with_head
+from workers.training.hub import image_processor_of, weights_with_head
 from workers.training.load import build_base
 from workers.training.models import ModelInfo
 
@@ -39,8 +39,6 @@ class DetectionBatch(Batch):
 def base(info: ModelInfo, data: TaskData, *, seed: int, loading: Mapping[str, object]) -> Base:
     """The detector with an output for each class of the task.
 
-    A head of the hub is kept where it knows every class by name, and is drawn anew where it does not.
-
     Raises:
         JobError: it or its image processor cannot be built or loaded; or the classes have no names.
     """
@@ -51,12 +49,7 @@ def base(info: ModelInfo, data: TaskData, *, seed: int, loading: Mapping[str, ob
         return _base(model, _small_processor(data), tuple(range(data.classes)))
     if not names:
         raise JobError(f"the data set names no classes, which {info.hub} needs; choose another dataset.")
-    known = getattr(config_of(info.hub), "label2id", None) or {}
-    if all(name in known for name in names):
-        model, places = weights_of("object-detection", info.hub, **loading), tuple(int(known[name]) for name in names)
-    else:
-        model = weights_with_head("object-detection", info.hub, names, seed=seed, **loading)
-        places = tuple(range(len(names)))
+    model, places = weights_with_head("object-detection", info.hub, names, seed=seed, **loading)
     processor = image_processor_of(info.hub)
     if not hasattr(processor, "post_process_object_detection"):
         raise JobError(f"the image processor of {info.hub} makes no boxes; choose a model of object detection.")

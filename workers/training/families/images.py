@@ -24,15 +24,16 @@ def base(info: ModelInfo, data: TaskData, *, seed: int, loading: Mapping[str, ob
     Raises:
         JobError: it or its image processor cannot be built or loaded.
     """
+    places: tuple[int, ...] | None = None
     processor: BaseImageProcessor | None
     if info.hub is not None:
         names = data.class_names or tuple(map(str, range(data.classes)))
-        model = weights_with_head("image-classification", info.hub, names, seed=seed, **loading)
+        model, places = weights_with_head("image-classification", info.hub, names, seed=seed, **loading)
         processor = image_processor_of(info.hub)
     else:
         model = build_base(info, seed=seed, classes=data.classes, more=sizes_of(info, data))
         processor = None if is_made(data.train.inputs) else _small_processor()
-    return Base(model=model, examples=lambda split: ImageExamples(split, processor))
+    return Base(model=model, examples=lambda split: ImageExamples(split, places, processor))
 
 
 class ImageExamples:
@@ -40,12 +41,16 @@ class ImageExamples:
 
     Args:
         split: of a task.
+        places: the model's output for each class of the task; ``None``: it has those and no others.
         processor: the model's; ``None``: the pictures are what the model takes.
     """
 
-    def __init__(self, split: AnySplit, processor: BaseImageProcessor | None = None) -> None:
+    def __init__(
+        self, split: AnySplit, places: tuple[int, ...] | None = None, processor: BaseImageProcessor | None = None
+    ) -> None:
         self._inputs, self._processor = split.inputs, processor
         self._labels = torch.from_numpy(split.labels)
+        self._places = None if places is None else torch.tensor(places)
 
     def __len__(self) -> int:
         return len(self._labels)
@@ -56,11 +61,15 @@ class ImageExamples:
 
     def batch(self, chosen: torch.Tensor, device: torch.device) -> Batch:
         """Pixels, and the labels as targets."""
-        return Batch(inputs={"pixel_values": self._pixels(chosen, device)}, targets=self._labels[chosen].to(device))
+        labels = self._labels[chosen]
+        targets = (labels if self._places is None else self._places[labels]).to(device)
+        return Batch(inputs={"pixel_values": self._pixels(chosen, device)}, targets=targets)
 
     def answers(self, model: nn.Module, chosen: torch.Tensor, device: torch.device) -> Answers:
         """The likeliest label of each."""
         logits = model(pixel_values=self._pixels(chosen, device)).logits
+        if self._places is not None:
+            logits = logits[:, self._places.to(device)]
         return Answers(values=logits.argmax(dim=-1).tolist())
 
     def _pixels(self, chosen: torch.Tensor, device: torch.device) -> torch.Tensor:
