@@ -349,7 +349,7 @@ def test_a_model_that_is_no_image_classifier_is_told(data: dict[str, TaskData], 
 
 def test_a_folder_without_an_image_processor_is_told(data: dict[str, TaskData], folder: str) -> None:
     (Path(folder) / "preprocessor_config.json").unlink()
-    with pytest.raises(JobError, match=r"cannot be loaded: .*preprocessor_config\.json"):
+    with pytest.raises(JobError, match=r"cannot be loaded: Can't load image processor for"):
         base_of(("image-classification",), model_info(folder), data["image-classification"], seed=0)
 
 

@@ -186,7 +186,7 @@ MODELS: dict[str, ModelInfo] = {
             "num_queries": 2,
             "dropout": 0.0,
         },
-        lora_targets=("q_proj", "k_proj", "v_proj", "o_proj", "fc1", "fc2"),
+        lora_targets=("q_proj", "k_proj", "v_proj", "o_proj", "fc1", "fc2", "convolution", "input_projection"),
         source_epochs=16,
         source_batch_size=32,
         family="object-detection",
