@@ -17,7 +17,7 @@ from workers.tasks.data import AnySplit, Boxes
 
 def write_predictions(folder: Path, name: str, test: AnySplit, answers: Sequence[Any]) -> Path:
     """Write ``predictions-<name>.csv`` of labels; ``.jsonl`` of boxes, or with the input where inputs are texts."""
-    if all(isinstance(label, Boxes) for label in test.labels):
+    if len(test) and isinstance(test.labels[0], Boxes):
         return _write_boxes(folder / f"predictions-{name}.jsonl", test.labels, answers)
     if isinstance(test.inputs, tuple):
         path = folder / f"predictions-{name}.jsonl"

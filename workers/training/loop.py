@@ -115,7 +115,8 @@ def fit(
     """Train the parameters that require gradients, in place, with AdamW under a warmed-up cosine.
 
     The order of samples follows from ``seed`` alone, and ``group`` splits each batch over its ranks, so that their
-    result is that of one process up to the order of float sums. Dropout, where a model has any, draws from torch's
+    result is that of one process up to the order of float sums; only batch norms that are trained see their rank's
+    part alone, and rank 0's averages are kept. Dropout, where a model has any, draws from torch's
     global generator, which ``prepare`` seeds: each rank's masks are its own. The model is left on ``device``, in the
     train or eval mode it came in.
 

@@ -56,7 +56,10 @@ def base_of(
     """
     chosen = family_of(families, info)
     if chosen not in families:
-        raise JobError(f"a {chosen} model cannot do this task; choose a model of the family {' or '.join(families)}.")
+        article = "an" if chosen[0] in "aeiou" else "a"
+        raise JobError(
+            f"{article} {chosen} model cannot do this task; choose a model of the family {' or '.join(families)}."
+        )
     module = cast("FamilyModule", importlib.import_module(FAMILIES[chosen]))
     return module.base(info, data, seed=seed, loading=loading)
 
