@@ -43,7 +43,7 @@ SIDE = 32
 """Pixels."""
 LOOKS = (("circle", "red"), ("square", "green"), ("triangle", "blue"))
 """Kind and colour of each class: a detector of a few thousand weights tells colours apart within seconds."""
-SOURCE_SAMPLES, TRAIN_SAMPLES, TEST_SAMPLES = 1000, 1000, 150
+SOURCE_SAMPLES, TRAIN_SAMPLES, TEST_SAMPLES = 1000, 1500, 150
 
 
 def load(dataset: str, seed: int) -> TaskData:

@@ -142,6 +142,8 @@ MODELS: dict[str, ModelInfo] = {
             "expand_ratios": [1, 4, 4],
             "dropout_rate": 0.0,
             "drop_connect_rate": 0.0,
+            # At 0.02 its first layers drown in the epsilon of their batch norms, and nothing is learned.
+            "initializer_range": 0.15,
         },
         lora_targets=("expand_conv", "project_conv", "top_conv"),
         source_epochs=8,
