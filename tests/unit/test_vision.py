@@ -580,13 +580,14 @@ def test_answers_do_not_depend_on_how_they_are_batched(data: dict[str, TaskData]
         np.testing.assert_allclose(alone.corners, among.corners, rtol=1e-4, atol=1e-4)
 
 
-LEARNING_RATES = {"tiny/mobilenet_v2": 1e-3, "tiny/efficientnet": 2e-3, "tiny/regnet": 2e-3, "tiny/detr": 2e-3}
+LEARNING_RATES = {"tiny/mobilenet_v2": 1e-3, "tiny/efficientnet": 2e-3}
 """Of a LoRA; the others take 5e-3. That threw MobileNet's sixteen narrow blocks back to chance."""
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize("method", ["lora", "full"])
-@pytest.mark.parametrize("name", [*CLASSIFIERS, *DETECTORS])
+@pytest.mark.parametrize(
+    ("name", "method"), [*((name, "lora") for name in (*CLASSIFIERS, *DETECTORS)), ("tiny/detr", "full")]
+)
 def test_a_tiny_fine_tune_beats_its_base(name: str, method: str) -> None:
     info = MODELS[name]
     task = str(info.family)
@@ -604,7 +605,7 @@ def test_a_tiny_fine_tune_beats_its_base(name: str, method: str) -> None:
 
     before = score(base.model)
     adapted = adapt(base.model, Adapter(method=method, rank=8), info)
-    rate = LEARNING_RATES.get(name, 5e-3) if method == "lora" else 1e-3
+    rate = LEARNING_RATES.get(name, 5e-3) if method == "lora" else 2e-3
     training = Training(epochs=4, batch_size=32, learning_rate=rate)
     fit(adapted, base.examples(data.train), training, seed=0, device=CPU, on_step=ignore)
     assert before > 0.02, "a gain relative to nothing is none"

@@ -101,7 +101,7 @@ def _easy(made: np.random.Generator, count: int) -> AnySplit:
 
 
 def _hard(made: np.random.Generator, count: int) -> AnySplit:
-    return _drawn(made, count, most=2, radii=(0.14, 0.17), away=0.06, noise=0.15)
+    return _drawn(made, count, most=2, radii=(0.15, 0.18), away=0.05, noise=0.1)
 
 
 def _drawn(
