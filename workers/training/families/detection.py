@@ -17,7 +17,7 @@ from workers.errors import JobError
 from workers.tasks.data import AnySplit, Boxes, TaskData
 from workers.training.examples import Answers, Batch
 from workers.training.families.base import Base
-from workers.training.families.processing import TINY_SIDE, is_made, rgb, sizes_of
+from workers.training.families.pixels import TINY_SIDE, is_made, rgb, sizes_of
 from workers.training.hub import image_processor_of, weights_with_head
 from workers.training.load import build_base
 from workers.training.models import ModelInfo

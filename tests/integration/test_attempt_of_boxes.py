@@ -1,4 +1,4 @@
-"""Attempts whose work is pictures, as their users meet them: models in a folder, boxes in a file."""
+"""Attempts that find boxes in pictures, as their users meet them: a model in a folder, boxes in a file."""
 
 import json
 from pathlib import Path
