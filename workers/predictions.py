@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from workers.errors import InputError
 from workers.quality.result import ScoreResult
-from workers.tasks.data import AnySplit
+from workers.tasks.data import AnySplit, Boxes
 
 
 def write_predictions(
@@ -26,7 +26,7 @@ def write_predictions(
     *,
     besides: Mapping[str, Sequence[object]] = MappingProxyType({}),
 ) -> Path:
-    """Write ``predictions-<name>.csv`` of labels, or ``.jsonl`` with the input where inputs are texts.
+    """Write ``predictions-<name>.csv`` of labels; ``.jsonl`` of boxes, or with the input where inputs are texts.
 
     Args:
         folder: the attempt's.
@@ -35,6 +35,8 @@ def write_predictions(
         answers: one for each example.
         besides: column to what else scores need of each example; a path is written as from ``folder``.
     """
+    if len(test) and isinstance(test.labels[0], Boxes):
+        return _write_boxes(folder / f"predictions-{name}.jsonl", test.labels, answers)
     if isinstance(test.inputs, tuple):
         path = folder / f"predictions-{name}.jsonl"
         rows = zip(test.inputs, _plain(test.labels), answers, strict=True)
@@ -98,6 +100,8 @@ def read_predictions(path: Path) -> Predictions:
                 ]
             else:
                 rows = [json.loads(line) for line in file]
+                if rows and "input" not in rows[0]:
+                    rows = [{**row, **{side: _boxes(row[side]) for side in ("label", "prediction")}} for row in rows]
         columns = set(rows[0] if rows else ()) - {"index", "input", "label", "prediction"}
         return Predictions(
             labels=[row["label"] for row in rows],
@@ -116,6 +120,34 @@ def _portable(value: object, folder: Path) -> object:
     if isinstance(value, Path):
         return str(value.relative_to(folder) if value.is_relative_to(folder) else value)
     return value.tolist() if isinstance(value, np.ndarray) else value
+
+
+def _write_boxes(path: Path, labels: Sequence[Boxes], answers: Sequence[Boxes]) -> Path:
+    """A line for each image; corners are in its pixels: left, top, right, bottom."""
+    pairs = enumerate(zip(labels, answers, strict=True))
+    with path.open("w", encoding="utf-8") as file:
+        for place, (label, answer) in pairs:
+            row = {"index": place, "label": _objects(label), "prediction": _objects(answer)}
+            file.write(f"{json.dumps(row)}\n")
+    return path
+
+
+def _objects(boxes: Boxes) -> list[dict[str, object]]:
+    sure = [None] * len(boxes) if boxes.confidences is None else boxes.confidences.tolist()
+    found = zip(boxes.labels.tolist(), boxes.corners.tolist(), sure, strict=True)
+    return [
+        {"label": label, "corners": corners} | ({} if confidence is None else {"confidence": confidence})
+        for label, corners, confidence in found
+    ]
+
+
+def _boxes(objects: list[dict[str, Any]]) -> Boxes:
+    sure = [one["confidence"] for one in objects if "confidence" in one]
+    return Boxes(
+        corners=np.asarray([one["corners"] for one in objects], dtype=np.float64).reshape(-1, 4),
+        labels=np.asarray([one["label"] for one in objects], dtype=np.int64),
+        confidences=np.asarray(sure, dtype=np.float64) if len(sure) == len(objects) else None,
+    )
 
 
 def _plain(labels: tuple[str, ...] | NDArray[np.int64]) -> list[object]:

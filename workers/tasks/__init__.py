@@ -59,6 +59,20 @@ TASKS: dict[str, TaskInfo] = {
         tiny="digits-rotated",
         metrics=("accuracy", "f1_macro"),
     ),
+    "image-classification": TaskInfo(
+        module="workers.tasks.image_classification",
+        families=("image-classification",),
+        datasets=("cifar10", "cifar100", "imagenet-1k", "shapes-tiny"),
+        tiny="shapes-tiny",
+        metrics=("accuracy", "f1_macro", "precision_macro", "recall_macro"),
+    ),
+    "object-detection": TaskInfo(
+        module="workers.tasks.object_detection",
+        families=("object-detection",),
+        datasets=("coco", "cppe-5", "boxes-tiny"),
+        tiny="boxes-tiny",
+        metrics=("map", "map_50", "map_75"),
+    ),
     "dialogue-summarisation": TaskInfo(
         module="workers.tasks.dialogue_summarisation",
         families=("seq2seq", "text-generation"),

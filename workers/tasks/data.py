@@ -10,6 +10,25 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+
+@dataclass(frozen=True, kw_only=True)
+class Boxes:
+    """The objects of one image.
+
+    Attributes:
+        corners: ``(n, 4)``: left, top, right, bottom, in pixels.
+        labels: ``(n,)`` class indices.
+        confidences: ``(n,)`` in [0, 1] for predicted objects; ``None`` for true ones.
+    """
+
+    corners: NDArray[np.float64]
+    labels: NDArray[np.int64]
+    confidences: NDArray[np.float64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
 I = TypeVar("I")  # noqa: E741 - what a model is given
 L = TypeVar("L")
 
@@ -19,8 +38,9 @@ class Split(Generic[I, L]):
     """The examples of one split: what is given, and what is right.
 
     Attributes:
-        inputs: ``(n, channels, height, width)`` float32 in [-1, 1] for images; a tuple of texts for text.
-        labels: ``(n,)`` int64 class indices, or a tuple of the texts, or whatever else the task's scores take.
+        inputs: ``(n, channels, height, width)`` float32 in [-1, 1] for images that were made here, ``Pictures`` for
+            those of the hub; a tuple of texts for text.
+        labels: ``(n,)`` int64 class indices, or a tuple of what the task's scores take: texts, tags, ``Boxes``.
     """
 
     inputs: I
@@ -102,6 +122,7 @@ class TaskData:
         train: what is fine-tuned on.
         test: what baseline and final scores are taken on; disjoint from ``train`` and ``source``.
         classes: number of labels, where the answer is one; else 0.
+        class_names: of the labels, in their order, where they have names.
         longest_input: tokens of a prompt that are kept at most.
         longest_answer: tokens of an answer at most, in training and generation.
         context: makes, in a folder, what the task's scores need besides for so many first examples of ``test``
@@ -113,6 +134,7 @@ class TaskData:
     train: AnySplit
     test: AnySplit
     classes: int = 0
+    class_names: tuple[str, ...] = ()
     longest_input: int = 1024
     longest_answer: int = 128
     context: Callable[[Path, int], Mapping[str, object]] = field(default=nothing_besides)

@@ -75,6 +75,16 @@ def rows_of(data: HubData, split: str) -> Rows:
     """The columns of ``split`` (the task's name for it), a row each. Rows in which one of them is empty are left out.
 
     Raises:
+        JobError: as ``table_of``.
+    """
+    rows = table_of(data, split).to_list()
+    return [row for row in rows if all(row[name] not in (None, "") for name in data.columns)]
+
+
+def table_of(data: HubData, split: str) -> Any:  # noqa: ANN401 - datasets is untyped
+    """The columns of ``split`` (the task's name for it) as the library's own ``Dataset``, read when asked.
+
+    Raises:
         JobError: it cannot be had, or lacks a column or the split; datasets is not installed.
     """
     try:
@@ -105,5 +115,13 @@ def rows_of(data: HubData, split: str) -> Rows:
             f"data set {data.path} has no column {', '.join(missing)}; it has {', '.join(found.column_names)}. "
             "Choose another dataset, or name its columns in the task's module."
         )
-    rows = found.select_columns(list(data.columns)).to_list()
-    return [row for row in rows if all(row[name] not in (None, "") for name in data.columns)]
+    return found.select_columns(list(data.columns))
+
+
+def class_names(table: Any, *column: str) -> tuple[str, ...]:  # noqa: ANN401 - datasets is untyped
+    """The names of the classes in a column of ``table_of``, or in a field of one; none where it holds plain numbers."""
+    feature = table.features
+    for name in column:
+        feature = feature[name]
+    names = getattr(getattr(feature, "feature", feature), "names", None)
+    return tuple(names or ())

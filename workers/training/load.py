@@ -17,6 +17,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForImageClassification,
     AutoModelForMaskedLM,
+    AutoModelForObjectDetection,
     AutoModelForQuestionAnswering,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
@@ -34,6 +35,7 @@ from workers.training.models import ModelInfo
 
 AUTO: Mapping[str, Any] = {
     "image-classification": AutoModelForImageClassification,
+    "object-detection": AutoModelForObjectDetection,
     "text-classification": AutoModelForSequenceClassification,
     "token-classification": AutoModelForTokenClassification,
     "question-answering": AutoModelForQuestionAnswering,
@@ -73,7 +75,8 @@ def build_base(
         info: names the architecture and its family.
         seed: of the weights.
         classes: outputs of a classifier; 0 where the model is none.
-        more: of the configuration, what follows from the task's data (sizes and ids of its tokenizer).
+        more: of the configuration, what follows from the task's data (sizes and ids of its tokenizer, the size of its
+            pictures); it comes before what the registry says.
 
     Raises:
         JobError: transformers knows no such architecture or key, or the values do not fit together.
@@ -83,7 +86,7 @@ def build_base(
         torch.manual_seed(seed)
         try:
             _check_keys(info)
-            config = AutoConfig.for_model(str(info.architecture), **labels, **info.config, **(more or {}))
+            config = AutoConfig.for_model(str(info.architecture), **labels, **{**info.config, **(more or {})})
             with named_memory(None):
                 model = AUTO[info.family or ""].from_config(config)
             return cast("PreTrainedModel", model)

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from workers.contract import Training
 from workers.errors import JobError
@@ -118,7 +119,8 @@ def fit(
     """Train the parameters that require gradients, in place, with AdamW under a warmed-up cosine.
 
     The order of samples follows from ``seed`` alone, and ``group`` splits each batch over its ranks, so that their
-    result is that of one process up to the order of float sums. Dropout, where a model has any, draws from torch's
+    result is that of one process up to the order of float sums; only batch norms that are trained see their rank's
+    part alone, and rank 0's averages are kept. Dropout, where a model has any, draws from torch's
     global generator, which ``prepare`` seeds: each rank's masks are its own. The model is left on ``device``, in the
     train or eval mode it came in.
 
@@ -233,9 +235,16 @@ def _batches(samples: int, batch_size: int, seed: int) -> Iterator[torch.Tensor]
 
 @contextmanager
 def _mode(model: nn.Module, *, training: bool) -> Iterator[None]:
-    """Train or eval mode inside, the mode before afterwards."""
+    """Train or eval mode inside, the mode before afterwards.
+
+    Batch norms that are frozen stay in eval mode: in train mode they would go on averaging what they see, and an
+    adapter would fit a base that its saved file does not hold.
+    """
     before = model.training
     model.train(training)
+    for module in model.modules():
+        if isinstance(module, _BatchNorm) and not any(weight.requires_grad for weight in module.parameters()):
+            module.eval()
     try:
         yield
     finally:

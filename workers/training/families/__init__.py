@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 FAMILIES = {
     "image-classification": "workers.training.families.images",
+    "object-detection": "workers.training.families.detection",
     "text-classification": "workers.training.families.text_classes",
     "token-classification": "workers.training.families.word_tags",
     "question-answering": "workers.training.families.spans",
@@ -87,7 +88,7 @@ def family_of(families: Sequence[str], info: ModelInfo) -> str:
     """
     if info.hub is None:
         able = [family for family in info.families if family in families]
-        fact = f"a {info.family} model"
+        fact = f"{'an' if str(info.family)[0] in 'aeiou' else 'a'} {info.family} model"
     elif len(families) == 1:
         return families[0]
     else:
