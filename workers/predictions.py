@@ -12,14 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workers.quality.result import ScoreResult
-from workers.tasks.data import AnySplit
+from workers.tasks.data import AnySplit, PicturePrompts
 
 
 def write_predictions(folder: Path, name: str, test: AnySplit, answers: Sequence[Any]) -> Path:
-    """Write ``predictions-<name>.csv`` of labels, or ``.jsonl`` with the input where inputs are texts."""
-    if isinstance(test.inputs, tuple):
+    """Write ``predictions-<name>.csv`` of labels, or ``.jsonl`` with the input where it is text, a picture's prompt too."""
+    texts = test.inputs.prompts if isinstance(test.inputs, PicturePrompts) else test.inputs
+    if isinstance(texts, tuple):
         path = folder / f"predictions-{name}.jsonl"
-        rows = zip(test.inputs, _plain(test.labels), answers, strict=True)
+        rows = zip(texts, _plain(test.labels), answers, strict=True)
         lines = [
             json.dumps({"index": place, "input": given, "label": label, "prediction": answer}, ensure_ascii=False)
             for place, (given, label, answer) in enumerate(rows)

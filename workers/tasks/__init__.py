@@ -59,6 +59,13 @@ TASKS: dict[str, TaskInfo] = {
         tiny="dialogues-tiny",
         metrics=("rougel", "rouge1", "rouge2", "rougelsum"),
     ),
+    "image-captioning": TaskInfo(
+        module="workers.tasks.image_captioning",
+        families=("image-text-to-text",),
+        datasets=("scenes-tiny",),
+        tiny="scenes-tiny",
+        metrics=("bleu", "rougel", "cider", "cider_d", "meteor", "spice"),
+    ),
     "text-classification": TaskInfo(
         module="workers.tasks.text_classification",
         families=("text-classification",),
@@ -72,6 +79,13 @@ TASKS: dict[str, TaskInfo] = {
         datasets=("synthetic_text_to_sql", "questions-tiny"),
         tiny="questions-tiny",
         metrics=("execution_accuracy", "exact_match"),
+    ),
+    "visual-question-answering": TaskInfo(
+        module="workers.tasks.visual_question_answering",
+        families=("image-text-to-text", "visual-question-answering"),
+        datasets=("pathvqa", "vqav2", "scenes-tiny"),
+        tiny="scenes-tiny",
+        metrics=("vqa_exact", "vqa_accuracy", "exact_match", "token_f1", "bleu"),
     ),
 }
 

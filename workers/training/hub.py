@@ -5,10 +5,21 @@ Weights are read from safetensors only, and code that comes with a model is neve
 
 from __future__ import annotations
 
+import inspect
 import textwrap
 from typing import TYPE_CHECKING, cast
 
-from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoProcessor,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    ProcessorMixin,
+)
+from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
+from transformers.utils import is_torchvision_available
 
 from workers.errors import JobError
 from workers.training.load import AUTO
@@ -56,6 +67,31 @@ def tokenizer_of(name: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
+def processor_of(name: str) -> ProcessorMixin:
+    """The processor of a model that reads pictures and text; it needs no torchvision.
+
+    Raises:
+        JobError: it cannot be had, or reads no pictures.
+    """
+    processor = cast("ProcessorMixin", _had(name, lambda: _processor(name)))
+    if getattr(processor, "image_processor", None) is None or getattr(processor, "tokenizer", None) is None:
+        raise JobError(
+            f"model {name} has no image processor beside its tokenizer, so it cannot be shown pictures; "
+            "choose a model that answers in text of pictures."
+        )
+    return processor
+
+
+def is_answerer(name: str) -> bool:
+    """Whether the model answers questions alone, by a head made for that (BLIP's), as its configuration says.
+
+    Raises:
+        JobError: it cannot be had.
+    """
+    config = _had(name, lambda: AutoConfig.from_pretrained(name, trust_remote_code=False))
+    return any(kind.endswith("ForQuestionAnswering") for kind in getattr(config, "architectures", None) or ())
+
+
 def weights_of(family: str, name: str, **settings: object) -> PreTrainedModel:
     """The model by its family's auto class, on the CPU unless ``settings`` say otherwise.
 
@@ -69,11 +105,42 @@ def weights_of(family: str, name: str, **settings: object) -> PreTrainedModel:
     return cast("PreTrainedModel", model)
 
 
+def without_video(kind: type[ProcessorMixin]) -> type[ProcessorMixin]:
+    """The processor class for still pictures alone: ``None`` serves as its part for videos, which needs torchvision."""
+
+    class Still(kind):  # type: ignore[misc,valid-type] # a class that is given
+        def check_argument_for_proper_class(self, argument_name: str, argument: object) -> object:
+            if argument_name == "video_processor" and argument is None:
+                return type(None)
+            return super().check_argument_for_proper_class(argument_name, argument)
+
+    return Still
+
+
+def _processor(name: str) -> object:
+    """Transformers' own way, but where that wants torchvision for videos the parts one by one."""
+    kind = PROCESSOR_MAPPING.get(type(AutoConfig.from_pretrained(name, trust_remote_code=False)), None)
+    if kind is None or is_torchvision_available() or "video_processor" not in inspect.signature(kind).parameters:
+        return AutoProcessor.from_pretrained(name, trust_remote_code=False)
+    tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    return without_video(kind)(
+        image_processor=AutoImageProcessor.from_pretrained(name, trust_remote_code=False),
+        tokenizer=tokenizer,
+        video_processor=None,
+        chat_template=tokenizer.chat_template,
+    )
+
+
+def not_had(name: str, error: Exception) -> JobError:
+    """What to say of a model that could not be read, for one of ``UNREADABLE``."""
+    return JobError(f"model {name} cannot be loaded: {_fact(error)} {_remedy(error)}")
+
+
 def _had(name: str, read: Callable[[], object]) -> object:
     try:
         return read()
     except UNREADABLE as error:
-        raise JobError(f"model {name} cannot be loaded: {_fact(error)} {_remedy(error)}") from error
+        raise not_had(name, error) from error
 
 
 def _fact(error: Exception) -> str:

@@ -16,8 +16,11 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForImageClassification,
+    AutoModelForImageTextToText,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
+    AutoModelForVisualQuestionAnswering,
+    PreTrainedConfig,
     PreTrainedModel,
 )
 from transformers.utils.logging import disable_progress_bar
@@ -34,6 +37,8 @@ AUTO: Mapping[str, Any] = {
     "text-classification": AutoModelForSequenceClassification,
     "text-generation": AutoModelForCausalLM,
     "seq2seq": AutoModelForSeq2SeqLM,
+    "image-text-to-text": AutoModelForImageTextToText,
+    "visual-question-answering": AutoModelForVisualQuestionAnswering,
 }
 """Family to transformers' auto class."""
 MISFITS = (ValueError, TypeError, RuntimeError, LookupError, ArithmeticError, StrictDataclassError)
@@ -92,7 +97,12 @@ def build_base(
 def _check_keys(info: ModelInfo) -> None:
     """Transformers takes any key and ignores what it does not know, so a typo would build another model."""
     default = AutoConfig.for_model(str(info.architecture))
-    if unknown := [key for key in info.config if not hasattr(default, key)]:
+    unknown = [key for key in info.config if not hasattr(default, key)]
+    for section, keys in info.config.items():
+        part = getattr(default, section, None)
+        if isinstance(part, PreTrainedConfig) and isinstance(keys, Mapping):
+            unknown += [f"{section}.{key}" for key in keys if not hasattr(part, key)]
+    if unknown:
         raise ValueError(f"its configuration has no {', '.join(unknown)}.")
 
 

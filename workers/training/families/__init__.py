@@ -22,6 +22,9 @@ FAMILIES = {
     "text-classification": "workers.training.families.text_classes",
     "text-generation": "workers.training.families.causal",
     "seq2seq": "workers.training.families.seq2seq",
+    "image-text-to-text": "workers.training.families.vision_language",
+    "visual-question-answering": "workers.training.families.blip",
+    "text-to-image": "workers.training.families.diffusion",
 }
 
 
@@ -68,6 +71,8 @@ def family_of(families: Sequence[str], info: ModelInfo) -> str:
     """
     if info.family is not None or len(families) == 1:
         return info.family or families[0]
-    from workers.training.hub import is_seq2seq  # noqa: PLC0415 - brings transformers
+    from workers.training.hub import is_answerer, is_seq2seq  # noqa: PLC0415 - brings transformers
 
+    if "visual-question-answering" in families:
+        return "visual-question-answering" if is_answerer(str(info.hub)) else "image-text-to-text"
     return "seq2seq" if is_seq2seq(str(info.hub)) else "text-generation"

@@ -8,7 +8,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from workers.tasks.data import AnySplit, TaskData
+from workers.tasks.data import AnySplit, PicturePrompts, TaskData
 from workers.training.hub import tokenizer_of
 from workers.training.models import ModelInfo
 
@@ -17,18 +17,19 @@ VOCABULARY = 600
 """Tokens of a tiny model: 256 bytes, so that any text can be written, and their most frequent runs in the data."""
 
 
-def tokenizer_for(info: ModelInfo, data: TaskData, *, ends: bool) -> PreTrainedTokenizerBase:
+def tokenizer_for(info: ModelInfo, data: TaskData, *, ends: bool, more: Sequence[str] = ()) -> PreTrainedTokenizerBase:
     """The model's own tokenizer, or for one that is built here a small one trained on what it learns from.
 
     Args:
         info: the model.
         data: the task's.
         ends: whether a small one closes each text with ``END``, as those of encoders do.
+        more: special tokens of a small one besides.
 
     Raises:
         JobError: the hub's cannot be had.
     """
-    return tokenizer_of(info.hub) if info.hub is not None else _trained(data, ends=ends)
+    return tokenizer_of(info.hub) if info.hub is not None else _trained(data, ends=ends, more=more)
 
 
 def sizes_of(tokenizer: PreTrainedTokenizerBase) -> dict[str, object]:
@@ -50,14 +51,14 @@ def padded(rows: Sequence[Sequence[int]], value: int, *, left: bool = False) -> 
     return torch.tensor(filled, dtype=torch.long)
 
 
-def _trained(data: TaskData, *, ends: bool) -> PreTrainedTokenizerFast:
+def _trained(data: TaskData, *, ends: bool, more: Sequence[str]) -> PreTrainedTokenizerFast:
     """Byte-level pairs, of the splits that are learned from; the same data makes the same tokenizer."""
     tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY,
-        special_tokens=[PAD, END, UNKNOWN],
+        special_tokens=[PAD, END, UNKNOWN, *more],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
@@ -74,4 +75,5 @@ def _trained(data: TaskData, *, ends: bool) -> PreTrainedTokenizerFast:
 def _texts(split: AnySplit) -> list[str]:
     """Answers begin with a space there, as they do where they are trained on."""
     answers = [f" {text}" for text in split.labels] if isinstance(split.labels, tuple) else []
-    return [*split.inputs, *answers]
+    prompts = split.inputs.prompts if isinstance(split.inputs, PicturePrompts) else split.inputs
+    return [*prompts, *answers]
