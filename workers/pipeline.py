@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -87,6 +88,8 @@ class _Work:
         self.session.step(
             step=result.step, steps=result.steps, samples=result.samples, loss=result.loss, tokens=result.tokens
         )
+        if result.denoising_steps is not None:
+            self.session.record(metric_log.DENOISING_STEPS, result.denoising_steps, step=result.step)
         if result.generation is not None:
             self._record_generation(result.step, result.generation)
 
@@ -328,15 +331,24 @@ def _evaluate(work: _Work, model: nn.Module, name: str) -> dict[str, float]:
 def _infer(work: _Work, model: nn.Module, wanted: Inference) -> None:
     """Answer ``requests`` inputs, the test split over and over; the warm-up is of no phase and not counted."""
 
-    def answer(count: int, on_step: loop.OnStep) -> None:
-        loop.predict(model, work.test, batch_size=wanted.batch_size, device=work.device, on_step=on_step, count=count)
+    def answer(count: int, on_step: loop.OnStep) -> list[Any]:
+        return loop.predict(
+            model, work.test, batch_size=wanted.batch_size, device=work.device, on_step=on_step, count=count
+        )
+
+    def keep() -> None:
+        kept.write_pictures(work.place.artifacts, answers)
+
+    answers: list[Any] = []
 
     with work.session.between_phases():
         work.group.first_does("warm-up", lambda: answer(wanted.warmup, work.on_warm_step))
     with work.session.phase(Phase.INFERENCE):
-        work.group.first_does("inference", lambda: answer(wanted.requests, work.on_step))
+        work.group.first_does("inference", lambda: answers.extend(answer(wanted.requests, work.on_step)))
         if work.is_first:
             work.session.record(metric_log.INFERENCES, wanted.requests)
+    with work.session.between_phases():
+        work.group.first_does("keep-pictures", keep)
 
 
 def _weights_of(job_id: str, artifacts: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,9 +15,12 @@ from numpy.typing import NDArray
 from workers.quality.result import ScoreResult
 from workers.tasks.data import AnySplit, PicturePrompts
 
+PICTURES = 4
+"""How many are kept of those that were made: enough to look at."""
+
 
 def write_predictions(folder: Path, name: str, test: AnySplit, answers: Sequence[Any]) -> Path:
-    """Write ``predictions-<name>.csv`` of labels, or ``.jsonl`` with the input where it is text, a picture's prompt too."""
+    """Write ``predictions-<name>.csv`` of labels, or ``.jsonl`` with the input where it is text (or has a prompt)."""
     texts = test.inputs.prompts if isinstance(test.inputs, PicturePrompts) else test.inputs
     if isinstance(texts, tuple):
         path = folder / f"predictions-{name}.jsonl"
@@ -35,11 +39,24 @@ def write_predictions(folder: Path, name: str, test: AnySplit, answers: Sequence
     return path
 
 
+def write_pictures(folder: Path, answers: Iterable[object]) -> list[Path]:
+    """Write ``picture-<n>.png`` of the first few answers that are pictures: ``(height, width, 3)`` uint8."""
+    pictures = itertools.islice((answer for answer in answers if isinstance(answer, np.ndarray)), PICTURES)
+    return [_written(folder / f"picture-{place}.png", picture) for place, picture in enumerate(pictures)]
+
+
 def write_scores(folder: Path, name: str, results: Iterable[ScoreResult]) -> Path:
     """Write ``scores-<name>.json``: each score's value, or the reason why there is none, and how it was obtained."""
     path = folder / f"scores-{name}.json"
     found = {result.name: {"value": result.value, "reason": result.reason, "note": result.note} for result in results}
     path.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return path
+
+
+def _written(path: Path, picture: NDArray[np.uint8]) -> Path:
+    from PIL import Image  # noqa: PLC0415 - only where there are pictures
+
+    Image.fromarray(picture).save(path)
     return path
 
 

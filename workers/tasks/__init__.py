@@ -24,7 +24,8 @@ class TaskInfo:
         families: of models that can do it (``training.families``); the first that fits a model of the hub is taken.
         datasets: names of its data sets; the first is the default.
         tiny: the one among them that needs no network: the default of models that need none either.
-        metrics: its scores, of ``quality.registry``; the first is the default.
+        metrics: its scores, of ``quality.registry``; the first is the default. None: it can only be measured as
+            inference.
         lower_is_better: the metrics among them for which less is more.
     """
 
@@ -66,6 +67,13 @@ TASKS: dict[str, TaskInfo] = {
         tiny="scenes-tiny",
         metrics=("bleu", "rougel", "cider", "cider_d", "meteor", "spice"),
     ),
+    "image-generation": TaskInfo(
+        module="workers.tasks.image_generation",
+        families=("text-to-image",),
+        datasets=("sd-prompts", "diffusiondb", "prompts-tiny"),
+        tiny="prompts-tiny",
+        metrics=(),
+    ),
     "text-classification": TaskInfo(
         module="workers.tasks.text_classification",
         families=("text-classification",),
@@ -99,6 +107,13 @@ def task_info(name: str) -> TaskInfo:
     if name not in TASKS:
         raise UnknownNameError("task", name, TASKS)
     return TASKS[name]
+
+
+def unscored(task: object, kind: object) -> str | None:
+    """Why a job of this kind cannot be: a task without a score has nothing to gain or to evaluate. ``None``: it can."""
+    if kind == "inference" or task not in TASKS or TASKS[str(task)].metrics:
+        return None
+    return f"task {task} has no score, so there is nothing to {kind}: set kind: inference, which measures what it costs"
 
 
 def load_task(name: str, dataset: str | None, seed: int, *, offline: bool = True) -> TaskData:

@@ -82,6 +82,8 @@ class PicturePrompts(Sequence[PicturePrompt]):
         return PicturePrompt(picture=self.pictures[chosen], prompt=self.prompts[chosen])
 
 
+Prompts = Split[tuple[str, ...], tuple[str, ...]]
+"""Of pictures to be made: nothing is right, so a label is the prompt itself."""
 PictureTexts = Split[PicturePrompts, tuple[Any, ...]]
 """Pictures with prompts, and the text that answers each, or several (a tuple) of which the first is learned."""
 AnySplit = Split[Any, Any]

@@ -17,6 +17,8 @@ class HubData:
     Attributes:
         path: its id on the hub, or a folder with files named by their split (``train.jsonl``).
         config: its configuration; ``None``: it has one.
+        revision: its branch or commit; ``None``: the main one.
+        folder: the part of it that is read; ``None``: all.
         splits: the task's split to the data set's.
         columns: what the task reads.
         licence: as its card says.
@@ -27,6 +29,8 @@ class HubData:
     columns: tuple[str, ...]
     licence: str
     config: str | None = None
+    revision: str | None = None
+    folder: str | None = None
 
 
 def rows_of(data: HubData, split: str) -> list[dict[str, Any]]:
@@ -53,7 +57,9 @@ def table_of(data: HubData, split: str) -> Any:  # noqa: ANN401 - datasets is un
         ) from error
     datasets.disable_progress_bars()
     try:
-        found = datasets.load_dataset(data.path, data.config, split=data.splits[split])
+        found = datasets.load_dataset(
+            data.path, data.config, data_dir=data.folder, revision=data.revision, split=data.splits[split]
+        )
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         fact = textwrap.shorten(str(error), 300, placeholder=" ...")
         raise JobError(

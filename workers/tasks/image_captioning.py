@@ -12,7 +12,7 @@ import random
 from collections.abc import Sequence
 
 from workers.tasks.data import PicturePrompts, PictureTexts, Split, TaskData
-from workers.tasks.scenes import SIDE, Scene, picture_of, scene, unlike
+from workers.tasks.scenes import SIDE, Scene, scene, shapes_of, unlike
 from workers.tasks.shapes import draw
 
 DATA_SEED = 0
@@ -44,5 +44,5 @@ def load(dataset: str, seed: int) -> TaskData:
 
 
 def _split(scenes: Sequence[Scene], captions: Sequence[str]) -> PictureTexts:
-    pictures = draw([picture_of(one) for one in scenes], SIDE)
+    pictures = draw([shapes_of(one) for one in scenes], SIDE)
     return Split(inputs=PicturePrompts(pictures=pictures, prompts=("",) * len(scenes)), labels=tuple(captions))

@@ -67,7 +67,8 @@ def scene(made: random.Random) -> Scene:
 
 def unlike(held_out: Sequence[Scene], made: random.Random, count: int) -> list[Scene]:
     """So many, none of them among those."""
-    seen, found = frozenset(held_out), []
+    seen = frozenset(held_out)
+    found: list[Scene] = []
     while len(found) < count:
         one = scene(made)
         if one not in seen:
@@ -75,7 +76,7 @@ def unlike(held_out: Sequence[Scene], made: random.Random, count: int) -> list[S
     return found
 
 
-def picture_of(found: Scene) -> tuple[Shape, Shape]:
+def shapes_of(found: Scene) -> tuple[Shape, Shape]:
     """What is to be drawn."""
     (x, y), (u, v) = PLACES[found.relation][found.version]
     a, b, c, d = found.shifts

@@ -1,23 +1,24 @@
 """Task ``visual-question-answering``: answer a question about a picture.
 
 Data: PathVQA (He et al. 2020, arXiv 2003.10286), as CEGI's authors use it, and VQAv2 (Goyal et al. 2017, arXiv
-1612.00837), fetched from the hub when a job needs them; and ``scenes-tiny``, made here: questions about two drawn
-shapes.
+1612.00837), fetched from the hub when a job needs them; and ``scenes-tiny``, made here: questions about a drawn
+shape.
 
-A base model built from a configuration learns to tell the colour of a shape (``source``), and is fine-tuned on
-questions of which two in three are about how the shapes lie.
+A base model built from a configuration learns to tell the shape's colour (``source``), and is fine-tuned on
+questions of which two in three are about what it is and where.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from workers.tasks.data import PicturePrompts, PictureTexts, Split, TaskData
 from workers.tasks.hub import HubData
 from workers.tasks.pictures import pictures_of
-from workers.tasks.scenes import SIDE, Scene, picture_of, scene, unlike
-from workers.tasks.shapes import draw
+from workers.tasks.scenes import SIDE, Scene, scene, shapes_of, unlike
+from workers.tasks.shapes import Shape, draw
 
 HUB = {
     "pathvqa": HubData(
@@ -67,27 +68,34 @@ def load(dataset: str, seed: int) -> TaskData:
 def _answered(data: HubData, split: str) -> PictureTexts:
     image, question, answer = data.columns
     pictures, others = pictures_of(data, split, image)
-    labels = tuple(
-        said if isinstance(said, str) else tuple(one["answer"] for one in said) for said in others[answer]
-    )
-    return Split(inputs=PicturePrompts(pictures=pictures, prompts=tuple(others[question])), labels=labels)
+    inputs = PicturePrompts(pictures=pictures, prompts=tuple(others[question]))
+    return Split(inputs=inputs, labels=tuple(map(_said, others[answer])))
+
+
+def _said(answer: Any) -> str | tuple[str, ...]:  # noqa: ANN401 - as a data set has it
+    """One answer, or those of several people, which VQA's own files wrap with how sure each was."""
+    if isinstance(answer, str):
+        return answer
+    return tuple(one["answer"] if isinstance(one, Mapping) else one for one in answer)
 
 
 def _asked(scenes: Sequence[Scene], made: random.Random, *, kinds: int) -> PictureTexts:
-    pairs = [_question(one, made.randrange(kinds), made.randrange(2)) for one in scenes]
-    pictures = draw([picture_of(one) for one in scenes], SIDE)
+    shown = [made.choice(shapes_of(one)) for one in scenes]
+    pairs = [QUESTIONS[made.randrange(kinds)] for _ in shown]
     return Split(
-        inputs=PicturePrompts(pictures=pictures, prompts=tuple(question for question, _ in pairs)),
-        labels=tuple(answer for _, answer in pairs),
+        inputs=PicturePrompts(
+            pictures=draw([[shape] for shape in shown], SIDE), prompts=tuple(question for question, _ in pairs)
+        ),
+        labels=tuple(answer(shape) for shape, (_, answer) in zip(shown, pairs, strict=True)),
     )
 
 
-def _question(found: Scene, kind: int, which: int) -> tuple[str, str]:
-    """A question of that kind about the first or the second shape, and its answer."""
-    shape, colour = found.kinds[which], found.colours[which]
-    if kind == 0:
-        return f"What colour is the {shape}?", colour
-    if kind == 1:
-        place = {"above": ("top", "bottom"), "left of": ("left", "right")}[found.relation][which]
-        return f"Where is the {shape}?", place
-    return f"What shape is {colour}?", shape
+def _place(shape: Shape) -> str:
+    return f"{'top' if shape.y < 0.5 else 'bottom'} {'left' if shape.x < 0.5 else 'right'}"
+
+
+QUESTIONS: tuple[tuple[str, Callable[[Shape], str]], ...] = (
+    ("What colour is the shape?", lambda shape: shape.colour),
+    ("What shape is it?", lambda shape: shape.kind),
+    ("Where is the shape?", _place),
+)

@@ -19,7 +19,7 @@ from transformers import (
     ProcessorMixin,
 )
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
-from transformers.utils import is_torchvision_available
+from transformers.utils.import_utils import is_torchvision_available
 
 from workers.errors import JobError
 from workers.training.load import AUTO
@@ -119,12 +119,14 @@ def without_video(kind: type[ProcessorMixin]) -> type[ProcessorMixin]:
 
 def _processor(name: str) -> object:
     """Transformers' own way, but where that wants torchvision for videos the parts one by one."""
-    kind = PROCESSOR_MAPPING.get(type(AutoConfig.from_pretrained(name, trust_remote_code=False)), None)
+    config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+    kind = cast("type[ProcessorMixin] | None", PROCESSOR_MAPPING.get(type(config), None))
     if kind is None or is_torchvision_available() or "video_processor" not in inspect.signature(kind).parameters:
-        return AutoProcessor.from_pretrained(name, trust_remote_code=False)
+        return AutoProcessor.from_pretrained(name, trust_remote_code=False)  # type: ignore[no-untyped-call]
     tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    images = AutoImageProcessor.from_pretrained(name, trust_remote_code=False)  # type: ignore[no-untyped-call]
     return without_video(kind)(
-        image_processor=AutoImageProcessor.from_pretrained(name, trust_remote_code=False),
+        image_processor=images,
         tokenizer=tokenizer,
         video_processor=None,
         chat_template=tokenizer.chat_template,

@@ -118,8 +118,8 @@ def fit_source(
 
 
 def source_steps(info: ModelInfo, samples: int) -> int:
-    """Optimiser steps of ``fit_source`` on so many samples; none for a model that comes pretrained."""
-    return 0 if info.hub is not None else steps_of(_source_training(info), samples)
+    """Optimiser steps of ``fit_source`` on so many samples; none for a model that comes pretrained, or without any."""
+    return 0 if info.hub is not None or not samples else steps_of(_source_training(info), samples)
 
 
 def _source_training(info: ModelInfo) -> Training:

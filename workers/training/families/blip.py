@@ -116,7 +116,7 @@ class CaptionExamples(_BlipExamples):
         read = self._rows([self._prompts[place] for place in chosen.tolist()], device, left=True)
 
         def write(input_ids: torch.Tensor, attention_mask: torch.Tensor, **how: object) -> torch.Tensor:
-            seen = model.vision_model(pixel_values=self._pixels(chosen, device))[0]
+            seen = cast("Any", model).vision_model(pixel_values=self._pixels(chosen, device))[0]
             return cast(
                 "torch.Tensor",
                 _decoder(model).generate(
@@ -165,8 +165,10 @@ class AnswerExamples(_BlipExamples):
         """
 
         def write(input_ids: torch.Tensor, attention_mask: torch.Tensor, **how: object) -> torch.Tensor:
-            seen = model.vision_model(pixel_values=self._pixels(chosen, device))[0]
-            read = model.text_encoder(input_ids=input_ids, attention_mask=attention_mask, encoder_hidden_states=seen)[0]
+            seen = cast("Any", model).vision_model(pixel_values=self._pixels(chosen, device))[0]
+            read = cast("Any", model).text_encoder(
+                input_ids=input_ids, attention_mask=attention_mask, encoder_hidden_states=seen
+            )[0]
             begin = torch.full((len(input_ids), 1), self._begin, device=device)
             return cast(
                 "torch.Tensor",

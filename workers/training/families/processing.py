@@ -81,7 +81,7 @@ def rgb_of(asked: Sequence[PicturePrompt]) -> list[Any]:
 def _ids_of(processor: ProcessorMixin, architecture: str) -> Mapping[str, Mapping[str, object]]:
     """What a configuration must know of a small processor: by its section, or ``""`` for the whole."""
     tokenizer = tokenizer_in(processor)
-    ids = tokenizer.convert_tokens_to_ids(list(IMAGE_TOKENS[architecture]))
+    ids = [int(tokenizer.get_vocab()[token]) for token in IMAGE_TOKENS[architecture]]
     names = {"qwen2_vl": ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")}
     text = {
         "vocab_size": len(tokenizer),
@@ -102,9 +102,9 @@ def _rgb(picture: Any) -> Any:  # noqa: ANN401 - a PIL image, whose door is else
 
 def _small(architecture: str, tokenizer: PreTrainedTokenizerBase, vision: Mapping[str, Any]) -> ProcessorMixin:
     """Pictures are drawn in the size the model sees, so that none is scaled."""
-    size, half = vision.get("image_size"), {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    half: dict[str, Any] = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
     if architecture == "qwen2_vl":
-        images = Qwen2VLImageProcessorPil(  # type: ignore[no-untyped-call]
+        images = Qwen2VLImageProcessorPil(
             patch_size=vision["patch_size"],
             merge_size=vision["spatial_merge_size"],
             temporal_patch_size=vision["temporal_patch_size"],
@@ -112,8 +112,8 @@ def _small(architecture: str, tokenizer: PreTrainedTokenizerBase, vision: Mappin
             **half,
         )
         return without_video(Qwen2VLProcessor)(images, tokenizer, None)
-    sides = {"height": size, "width": size}
+    sides = {"height": int(vision["image_size"]), "width": int(vision["image_size"])}
     if architecture == "mllama":
-        tiles = vision["max_num_tiles"]
-        return MllamaProcessor(MllamaImageProcessorPil(size=sides, max_image_tiles=tiles, **half), tokenizer)
-    return BlipProcessor(BlipImageProcessorPil(size=sides, **half), tokenizer)
+        images = MllamaImageProcessorPil(size=sides, max_image_tiles=vision["max_num_tiles"], **half)
+        return MllamaProcessor(images, tokenizer)  # type: ignore[no-untyped-call]
+    return BlipProcessor(BlipImageProcessorPil(size=sides, **half), tokenizer)  # type: ignore[no-untyped-call]

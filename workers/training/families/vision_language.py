@@ -130,4 +130,4 @@ class VisionLanguageExamples:
         if not self._is_chat:
             return f"{cast('Any', self._processor).image_token}{prompt}"
         said = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": prompt or DESCRIBE}]}]
-        return str(self._processor.apply_chat_template(said, tokenize=False, add_generation_prompt=True))
+        return str(cast("Any", self._processor).apply_chat_template(said, tokenize=False, add_generation_prompt=True))
