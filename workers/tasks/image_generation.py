@@ -1,7 +1,8 @@
 """Task ``image-generation``: make a picture of a prompt. It is measured as inference and not scored.
 
 Data: prompts that people gave to Stable Diffusion, in two collections, as Power Hungry Processing (arXiv
-2311.16863) uses them, fetched from the hub when a job needs them; and ``prompts-tiny``, made here. Only prompts are read, no pictures.
+2311.16863) uses them, fetched from the hub when a job needs them; and ``prompts-tiny``, made here. Only prompts are
+read, no pictures.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ Data: PathVQA (He et al. 2020, arXiv 2003.10286), as CEGI's authors use it, and 
 1612.00837), fetched from the hub when a job needs them; and ``scenes-tiny``, made here: questions about a drawn
 shape.
 
-A base model built from a configuration learns to tell the shape's colour (``source``), and is fine-tuned on
-questions of which two in three are about what it is and where.
+A base model built from a configuration learns to tell the shape's colour, kind and place (``source``), and
+is fine-tuned on questions of which half want colour and kind in one answer.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ def load(dataset: str, seed: int) -> TaskData:
     test = [scene(made) for _ in range(TEST_SAMPLES)]
     source, train_scenes = (unlike(test, made, count) for count in (SOURCE_SAMPLES, TRAIN_SAMPLES))
     return TaskData(
-        source=_asked(source, made, kinds=1),
-        train=_asked(train_scenes, made, kinds=3),
-        test=_asked(test, made, kinds=3),
+        source=_asked(source, made, named=0.0),
+        train=_asked(train_scenes, made, named=0.5),
+        test=_asked(test, made, named=0.5),
         longest_answer=6,
     )
 
@@ -79,9 +79,10 @@ def _said(answer: Any) -> str | tuple[str, ...]:  # noqa: ANN401 - as a data set
     return tuple(one["answer"] if isinstance(one, Mapping) else one for one in answer)
 
 
-def _asked(scenes: Sequence[Scene], made: random.Random, *, kinds: int) -> PictureTexts:
+def _asked(scenes: Sequence[Scene], made: random.Random, *, named: float) -> PictureTexts:
+    """A shape of each scene with a question; for a share of ``named`` it is ``WHAT``."""
     shown = [made.choice(shapes_of(one)) for one in scenes]
-    pairs = [QUESTIONS[made.randrange(kinds)] for _ in shown]
+    pairs = [WHAT if made.random() < named else made.choice(QUESTIONS) for _ in shown]
     return Split(
         inputs=PicturePrompts(
             pictures=draw([[shape] for shape in shown], SIDE), prompts=tuple(question for question, _ in pairs)
@@ -94,8 +95,10 @@ def _place(shape: Shape) -> str:
     return f"{'top' if shape.y < 0.5 else 'bottom'} {'left' if shape.x < 0.5 else 'right'}"
 
 
-QUESTIONS: tuple[tuple[str, Callable[[Shape], str]], ...] = (
+Question = tuple[str, Callable[[Shape], str]]
+QUESTIONS: tuple[Question, ...] = (
     ("What colour is the shape?", lambda shape: shape.colour),
     ("What shape is it?", lambda shape: shape.kind),
     ("Where is the shape?", _place),
 )
+WHAT: Question = ("What is this?", lambda shape: f"{shape.colour} {shape.kind}")

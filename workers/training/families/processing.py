@@ -114,6 +114,6 @@ def _small(architecture: str, tokenizer: PreTrainedTokenizerBase, vision: Mappin
         return without_video(Qwen2VLProcessor)(images, tokenizer, None)
     sides = {"height": int(vision["image_size"]), "width": int(vision["image_size"])}
     if architecture == "mllama":
-        images = MllamaImageProcessorPil(size=sides, max_image_tiles=vision["max_num_tiles"], **half)
-        return MllamaProcessor(images, tokenizer)  # type: ignore[no-untyped-call]
+        tiled = MllamaImageProcessorPil(size=sides, max_image_tiles=vision["max_num_tiles"], **half)
+        return MllamaProcessor(tiled, tokenizer)  # type: ignore[no-untyped-call]
     return BlipProcessor(BlipImageProcessorPil(size=sides, **half), tokenizer)  # type: ignore[no-untyped-call]
