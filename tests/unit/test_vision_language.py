@@ -19,6 +19,7 @@ from workers.predictions import write_predictions
 from workers.quality.registry import evaluate
 from workers.tasks import TASKS, load_task, task_info, unscored
 from workers.tasks.data import PicturePrompt, PicturePrompts, Split, TaskData
+from workers.tasks.hub import HubData
 from workers.training.adapters import adapt
 from workers.training.examples import IGNORED
 from workers.training.families import base_of, family_of
@@ -276,6 +277,50 @@ def test_tiny_pictures_are_fixed_and_those_held_out_are_never_learned_from(name:
 @pytest.mark.parametrize("task", [name for name, info in TASKS.items() if info.metrics])
 def test_a_task_with_scores_can_be_of_any_kind(task: str) -> None:
     assert [unscored(task, kind) for kind in ("finetune", "evaluate", "inference")] == [None] * 3
+
+
+def saved_pictures(folder: Path, **columns: list[object]) -> str:
+    """A data set of the hub as a folder holds one: pictures and what is said of them."""
+    import datasets
+
+    pictures = [Image.new("RGB", (8, 8), (place, 0, 0)) for place in range(4)]
+    made = datasets.Dataset.from_dict({"image": pictures, **columns}).cast_column("image", datasets.Image())
+    made.to_parquet(folder / "train.parquet")
+    made.to_parquet(folder / "test.parquet")
+    return str(folder)
+
+
+def test_questions_of_the_hub_come_with_their_pictures_and_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from workers.tasks import visual_question_answering as task
+
+    people = [[{"answer": "red", "answer_confidence": "yes"}, {"answer": "dark", "answer_confidence": "no"}]] * 4
+    for name, answers in (("one", ["red"] * 4), ("several", people)):
+        (tmp_path / name).mkdir()
+        path = saved_pictures(tmp_path / name, question=["colour?"] * 4, answer=answers)
+        data = HubData(
+            path=path,
+            splits={"train": "train", "test": "test"},
+            columns=("image", "question", "answer"),
+            licence="none",
+        )
+        monkeypatch.setitem(task.HUB, name, data)
+        found = task.load(name, 0)
+        assert found.test.labels[0] == ("red" if name == "one" else ("red", "dark"))
+        assert found.test.inputs[2].prompt == "colour?"
+        assert found.test.inputs[2].picture.getpixel((0, 0)) == (2, 0, 0)
+
+
+def test_captions_of_the_hub_are_asked_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from workers.tasks import image_captioning as task
+
+    path = saved_pictures(tmp_path, prompt=["a cat", "a dog", "a cow", "an owl"])
+    splits = {"train": "train[:3]", "test": "train[3:]"}
+    data = HubData(path=path, splits=splits, columns=("image", "prompt"), licence="none")
+    monkeypatch.setitem(task.HUB, "artbench", data)
+    found = task.load("artbench", 0)
+    assert (len(found.train), found.test.labels, found.test.inputs.prompts) == (3, ("an owl",), ("",))
 
 
 # All of it

@@ -63,7 +63,7 @@ TASKS: dict[str, TaskInfo] = {
     "image-captioning": TaskInfo(
         module="workers.tasks.image_captioning",
         families=("image-text-to-text",),
-        datasets=("scenes-tiny",),
+        datasets=("artbench", "scenes-tiny"),
         tiny="scenes-tiny",
         metrics=("bleu", "rougel", "cider", "cider_d", "meteor", "spice"),
     ),
