@@ -8,6 +8,10 @@ from PIL import Image
 
 from tests.integration.test_attempt import run, write_job
 from workers.contract import Phase
+from workers.tasks import load_task
+from workers.training.families import base_of
+from workers.training.families.processing import processor_for
+from workers.training.models import MODELS
 
 
 def test_a_task_without_a_score_is_refused_before_anything_is_started(tmp_path: Path) -> None:
@@ -36,15 +40,20 @@ def test_pictures_are_made_measured_and_the_first_few_kept(tmp_path: Path) -> No
 
 
 def test_a_fine_tune_on_questions_keeps_questions_and_answers(tmp_path: Path) -> None:
+    data, info = load_task("visual-question-answering", None, seed=0), MODELS["tiny/blip-vqa"]
+    base_of(("visual-question-answering",), info, data, seed=0).model.save_pretrained(tmp_path / "model")
+    processor_for(info, data).save_pretrained(tmp_path / "model")
     ran = run(
         write_job(
             tmp_path,
             task="visual-question-answering",
-            model="tiny/blip-vqa",
+            model=str(tmp_path / "model"),
+            dataset="scenes-tiny",
             kind="finetune",
             adapter={"method": "lora"},
             training={"max_steps": 2, "batch_size": 8},
             evaluation={"max_samples": 4},
+            inference={"requests": 2, "warmup": 1},
         )
     )
     assert ran.code == 0, ran.err

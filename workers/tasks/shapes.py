@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,8 +16,7 @@ Distance = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float
 
 
 def _circle(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-    outside: NDArray[np.float64] = np.hypot(x, y) - 1.0
-    return outside
+    return np.hypot(x, y) - 1.0
 
 
 def _square(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -25,7 +25,7 @@ def _square(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float6
 
 def _triangle(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
     """Its tip in the middle of the upper edge, as wide as high."""
-    return np.maximum((2.0 * np.abs(x) - y - 1.0) / np.sqrt(5.0), y - 1.0)
+    return np.maximum((2.0 * np.abs(x) - y - 1.0) / math.sqrt(5.0), y - 1.0)
 
 
 def _cross(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
