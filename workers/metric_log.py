@@ -37,6 +37,8 @@ PREFILL_SECONDS = "prefill_seconds"
 ``DECODE_SECONDS``: the same of writing the answer.
 """
 DECODE_SECONDS = "decode_seconds"
+DENOISING_STEPS = "denoising_steps"
+"""Steps from noise to picture, of each picture made in that step."""
 TRAINABLE_PARAMETERS = "trainable_parameters"
 """Logical parameters that are trained: a packed 4-bit weight counts as what it unpacks to."""
 TOTAL_PARAMETERS = "total_parameters"

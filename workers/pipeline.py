@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -91,6 +92,8 @@ class _Work:
         self.session.step(
             step=result.step, steps=result.steps, samples=result.samples, loss=result.loss, tokens=result.tokens
         )
+        if result.denoising_steps is not None:
+            self.session.record(metric_log.DENOISING_STEPS, result.denoising_steps, step=result.step)
         if result.generation is not None:
             self._record_generation(result.step, result.generation)
 
@@ -370,11 +373,10 @@ def _infer(work: _Work, model: nn.Module, wanted: Inference) -> None:
     The warm-up is of no phase and not counted.
     """
 
-    def answer(count: int, on_step: loop.OnStep) -> None:
-        loop.predict(model, work.test, batch_size=wanted.batch_size, device=work.device, on_step=on_step, count=count)
-
-    with work.session.between_phases():
-        work.group.first_does("warm-up", lambda: answer(wanted.warmup, work.on_warm_step))
+    def answer(count: int, on_step: loop.OnStep) -> list[Any]:
+        return loop.predict(
+            model, work.test, batch_size=wanted.batch_size, device=work.device, on_step=on_step, count=count
+        )
 
     def repeat() -> None:
         for done in range(wanted.repeats):
@@ -382,11 +384,16 @@ def _infer(work: _Work, model: nn.Module, wanted: Inference) -> None:
             def on_step(result: StepResult, done: int = done) -> None:
                 work.on_step(result.among(done, wanted.repeats))
 
-            answer(wanted.requests, on_step)
+            answers[:] = answer(wanted.requests, on_step)
             work.session.record(metric_log.INFERENCES, wanted.requests)
 
+    answers: list[Any] = []
+    with work.session.between_phases():
+        work.group.first_does("warm-up", lambda: answer(wanted.warmup, work.on_warm_step))
     with work.session.phase(Phase.INFERENCE):
         work.group.first_does("inference", repeat)
+    with work.session.between_phases():
+        work.group.first_does("keep-pictures", lambda: kept.write_pictures(work.place.artifacts, answers))
 
 
 def _weights_of(job_id: str, artifacts: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,10 @@ from numpy.typing import NDArray
 
 from workers.errors import InputError
 from workers.quality.result import ScoreResult
-from workers.tasks.data import AnySplit, Boxes
+from workers.tasks.data import AnySplit, Boxes, PicturePrompts
+
+PICTURES = 4
+"""How many are kept of those that were made: enough to look at."""
 
 
 def write_predictions(
@@ -26,7 +30,7 @@ def write_predictions(
     *,
     besides: Mapping[str, Sequence[object]] = MappingProxyType({}),
 ) -> Path:
-    """Write ``predictions-<name>.csv`` of labels; ``.jsonl`` of boxes, or with the input where inputs are texts.
+    """Write ``predictions-<name>.csv`` of labels; ``.jsonl`` of boxes, or with the text that was put to the model.
 
     Args:
         folder: the attempt's.
@@ -37,9 +41,10 @@ def write_predictions(
     """
     if len(test) and isinstance(test.labels[0], Boxes):
         return _write_boxes(folder / f"predictions-{name}.jsonl", test.labels, answers)
-    if isinstance(test.inputs, tuple):
+    texts = test.inputs.prompts if isinstance(test.inputs, PicturePrompts) else test.inputs
+    if isinstance(texts, tuple):
         path = folder / f"predictions-{name}.jsonl"
-        rows = zip(test.inputs, _plain(test.labels), answers, strict=True)
+        rows = zip(texts, _plain(test.labels), answers, strict=True)
         more = {column: [_portable(value, folder) for value in values] for column, values in besides.items()}
         lines = [
             json.dumps(
@@ -57,6 +62,12 @@ def write_predictions(
         writer.writerow(("index", "label", "prediction"))
         writer.writerows(zip(range(len(test)), _plain(test.labels), answers, strict=True))
     return path
+
+
+def write_pictures(folder: Path, answers: Iterable[object]) -> list[Path]:
+    """Write ``picture-<n>.png`` of the first few answers that are pictures: ``(height, width, 3)`` uint8."""
+    pictures = itertools.islice((answer for answer in answers if isinstance(answer, np.ndarray)), PICTURES)
+    return [_written(folder / f"picture-{place}.png", picture) for place, picture in enumerate(pictures)]
 
 
 def write_scores(folder: Path, name: str, results: Iterable[ScoreResult], *, keep: bool = False) -> Path:
@@ -148,6 +159,13 @@ def _boxes(objects: list[dict[str, Any]]) -> Boxes:
         labels=np.asarray([one["label"] for one in objects], dtype=np.int64),
         confidences=np.asarray(sure, dtype=np.float64) if len(sure) == len(objects) else None,
     )
+
+
+def _written(path: Path, picture: NDArray[np.uint8]) -> Path:
+    from PIL import Image  # noqa: PLC0415 - only where there are pictures
+
+    Image.fromarray(picture).save(path)
+    return path
 
 
 def _plain(labels: tuple[str, ...] | NDArray[np.int64]) -> list[object]:

@@ -11,7 +11,7 @@ from orchestrator.manifest.fields import Finding, overlaps
 from orchestrator.manifest.model import value_at
 from orchestrator.manifest.sweep import Axes
 from workers.errors import unknown_name
-from workers.tasks import TASKS
+from workers.tasks import TASKS, unscored
 from workers.training.models import MODELS
 
 
@@ -114,6 +114,7 @@ def _gpus_of_the_types(accelerators: object, gpus: object) -> str | None:
 
 RULES: tuple[Rule, ...] = (
     Rule(fields=("adapter.method", "kind"), breach=_finetune_adapts),
+    Rule(fields=("task", "kind"), breach=unscored),
     Rule(fields=("adapter.trained_by", "kind"), breach=_base_of_a_finetune),
     Rule(fields=("evaluation.baseline", "kind"), breach=_baseline_of_a_finetune),
     Rule(fields=("resources.gpus", "resources.nodes"), breach=_whole_gpus_in_gangs),

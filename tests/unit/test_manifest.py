@@ -330,6 +330,14 @@ class TestValues:
         text = GOOD.replace("adapter: {method: full}", "adapter:\n  method: none")
         assert problems(text) == ["6: a fine-tune needs adapter.method full or lora"]
 
+    @pytest.mark.parametrize("kind", ["finetune", "evaluate"])
+    def test_a_task_without_a_score_is_measured_as_inference_alone(self, kind):
+        text = GOOD.replace("digits", "image-generation").replace("tiny/vit", "tiny/stable-diffusion")
+        assert any(
+            f"task image-generation has no score, so there is nothing to {kind}: set kind: inference" in found
+            for found in problems(f"{text}kind: {kind}\n")
+        )
+
     def test_a_fine_tune_takes_no_trained_weights(self):
         text = GOOD.replace("{method: full}", "{method: full, trained_by: other}")
         assert problems(text) == [

@@ -25,7 +25,8 @@ class TaskInfo:
         families: of models that can do it (``training.families``); the first that fits a model of the hub is taken.
         datasets: names of its data sets; the first is the default.
         tiny: the one among them that needs no network: the default of models that need none either.
-        metrics: its scores, of ``quality.registry``; the first is the default.
+        metrics: its scores, of ``quality.registry``; the first is the default. None: it can only be measured as
+            inference.
         lower_is_better: the metrics among them for which less is more.
         takes_folders: whether a folder of the user's may be named as the data set; the task's module says in what form.
     """
@@ -79,6 +80,20 @@ TASKS: dict[str, TaskInfo] = {
         datasets=("samsum", "dialogues-tiny"),
         tiny="dialogues-tiny",
         metrics=("rougel", "rouge1", "rouge2", "rougelsum"),
+    ),
+    "image-captioning": TaskInfo(
+        module="workers.tasks.image_captioning",
+        families=("image-text-to-text",),
+        datasets=("artbench", "scenes-tiny"),
+        tiny="scenes-tiny",
+        metrics=("bleu", "rougel", "cider", "cider_d", "meteor", "spice"),
+    ),
+    "image-generation": TaskInfo(
+        module="workers.tasks.image_generation",
+        families=("text-to-image",),
+        datasets=("sd-prompts", "diffusiondb", "prompts-tiny"),
+        tiny="prompts-tiny",
+        metrics=(),
     ),
     "masked-language-modelling": TaskInfo(
         module="workers.tasks.masked_language_modelling",
@@ -148,6 +163,13 @@ TASKS: dict[str, TaskInfo] = {
         tiny="names-tiny",
         metrics=("entity_f1", "entity_precision", "entity_recall"),
     ),
+    "visual-question-answering": TaskInfo(
+        module="workers.tasks.visual_question_answering",
+        families=("image-text-to-text", "visual-question-answering"),
+        datasets=("pathvqa", "vqav2", "scenes-tiny"),
+        tiny="scenes-tiny",
+        metrics=("vqa_exact", "vqa_accuracy", "exact_match", "token_f1", "bleu"),
+    ),
 }
 
 
@@ -160,6 +182,13 @@ def task_info(name: str) -> TaskInfo:
     if name not in TASKS:
         raise UnknownNameError("task", name, TASKS)
     return TASKS[name]
+
+
+def unscored(task: object, kind: object) -> str | None:
+    """Why a job of this kind cannot be: a task without a score has nothing to gain or to evaluate. ``None``: it can."""
+    if kind == "inference" or task not in TASKS or TASKS[str(task)].metrics:
+        return None
+    return f"task {task} has no score, so there is nothing to {kind}: set kind: inference, which measures what it costs"
 
 
 def load_task(name: str, dataset: str | None, seed: int, *, offline: bool = True) -> TaskData:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +39,7 @@ class Split(Generic[I, L]):
 
     Attributes:
         inputs: ``(n, channels, height, width)`` float32 in [-1, 1] for images that were made here, ``Pictures`` for
-            those of the hub; a tuple of texts for text.
+            those of the hub; a tuple of texts for text; ``PicturePrompts`` for both.
         labels: ``(n,)`` int64 class indices, or a tuple of what the task's scores take: texts, tags, ``Boxes``.
     """
 
@@ -60,6 +60,53 @@ TextPairs = Split[tuple[str, ...], tuple[str, ...]]
 """Prompts, and the texts that answer them."""
 TaggedWords = Split[tuple[tuple[str, ...], ...], tuple[tuple[str, ...], ...]]
 """Sentences as words, and a BIO tag for each word."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PicturePrompt:
+    """A picture and what is asked of it.
+
+    Attributes:
+        picture: a PIL image, or ``(3, height, width)`` float32 in [-1, 1].
+        prompt: a question; empty: the picture is to be described.
+    """
+
+    picture: Any
+    prompt: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PicturePrompts(Sequence[PicturePrompt]):
+    """Pictures with their prompts; a picture is read when it is asked for.
+
+    Attributes:
+        pictures: ``(n, 3, height, width)``, or what gives one picture by its number.
+        prompts: as many.
+    """
+
+    pictures: Any
+    prompts: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    @overload
+    def __getitem__(self, chosen: int) -> PicturePrompt: ...
+
+    @overload
+    def __getitem__(self, chosen: slice) -> PicturePrompts: ...
+
+    def __getitem__(self, chosen: int | slice) -> PicturePrompt | PicturePrompts:
+        """One, or some of them, of which no picture is read."""
+        if isinstance(chosen, slice):
+            return PicturePrompts(pictures=self.pictures[chosen], prompts=self.prompts[chosen])
+        return PicturePrompt(picture=self.pictures[chosen], prompt=self.prompts[chosen])
+
+
+Prompts = Split[tuple[str, ...], tuple[str, ...]]
+"""Of pictures to be made: nothing is right, so a label is the prompt itself."""
+PictureTexts = Split[PicturePrompts, tuple[Any, ...]]
+"""Pictures with prompts, and the text that answers each, or several (a tuple) of which the first is learned."""
 AnySplit = Split[Any, Any]
 
 

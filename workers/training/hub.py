@@ -5,6 +5,7 @@ Weights are read from safetensors only, and code that comes with a model is neve
 
 from __future__ import annotations
 
+import inspect
 import sys
 import textwrap
 from typing import TYPE_CHECKING, Any, cast
@@ -13,11 +14,15 @@ import torch
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
+    AutoProcessor,
     AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    ProcessorMixin,
 )
+from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
+from transformers.utils.import_utils import is_torchvision_available
 
 from workers.errors import JobError
 from workers.training.load import AUTO
@@ -64,6 +69,21 @@ def tokenizer_of(name: str) -> PreTrainedTokenizerBase:
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def processor_of(name: str) -> ProcessorMixin:
+    """The processor of a model that reads pictures and text; it needs no torchvision.
+
+    Raises:
+        JobError: it cannot be had, or reads no pictures.
+    """
+    processor = cast("ProcessorMixin", _had(name, lambda: _processor(name)))
+    if getattr(processor, "image_processor", None) is None or getattr(processor, "tokenizer", None) is None:
+        raise JobError(
+            f"model {name} has no image processor beside its tokenizer, so it cannot be shown pictures; "
+            "choose a model that answers in text of pictures."
+        )
+    return processor
 
 
 def weights_of(family: str, name: str, **settings: object) -> PreTrainedModel:
@@ -154,11 +174,44 @@ def image_processor_of(name: str) -> BaseImageProcessor:
     return cast("BaseImageProcessor", _had(name, lambda: read(name, trust_remote_code=False)))
 
 
+def without_video(kind: type[ProcessorMixin]) -> type[ProcessorMixin]:
+    """The processor class for still pictures alone: ``None`` serves as its part for videos, which needs torchvision."""
+
+    class Still(kind):  # type: ignore[misc,valid-type] # a class that is given
+        def check_argument_for_proper_class(self, argument_name: str, argument: object) -> object:
+            if argument_name == "video_processor" and argument is None:
+                return type(None)
+            return super().check_argument_for_proper_class(argument_name, argument)
+
+    return Still
+
+
+def _processor(name: str) -> object:
+    """Transformers' own way, but where that wants torchvision for videos the parts one by one."""
+    config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+    kind = cast("type[ProcessorMixin] | None", PROCESSOR_MAPPING.get(type(config), None))
+    if kind is None or is_torchvision_available() or "video_processor" not in inspect.signature(kind).parameters:
+        return AutoProcessor.from_pretrained(name, trust_remote_code=False)  # type: ignore[no-untyped-call]
+    tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    images = AutoImageProcessor.from_pretrained(name, trust_remote_code=False)  # type: ignore[no-untyped-call]
+    return without_video(kind)(
+        image_processor=images,
+        tokenizer=tokenizer,
+        video_processor=None,
+        chat_template=tokenizer.chat_template,
+    )
+
+
+def not_had(name: str, error: Exception) -> JobError:
+    """What to say of a model that could not be read, for one of ``UNREADABLE``."""
+    return JobError(f"model {name} cannot be loaded: {_fact(error)} {_remedy(error)}")
+
+
 def _had(name: str, read: Callable[[], object]) -> object:
     try:
         return read()
     except UNREADABLE as error:
-        raise JobError(f"model {name} cannot be loaded: {_fact(error)} {_remedy(error)}") from error
+        raise not_had(name, error) from error
 
 
 def _fact(error: Exception) -> str:

@@ -16,12 +16,15 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForImageClassification,
+    AutoModelForImageTextToText,
     AutoModelForMaskedLM,
     AutoModelForObjectDetection,
     AutoModelForQuestionAnswering,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
+    AutoModelForVisualQuestionAnswering,
+    PreTrainedConfig,
     PreTrainedModel,
 )
 from transformers.utils.logging import disable_progress_bar
@@ -42,6 +45,8 @@ AUTO: Mapping[str, Any] = {
     "fill-mask": AutoModelForMaskedLM,
     "text-generation": AutoModelForCausalLM,
     "seq2seq": AutoModelForSeq2SeqLM,
+    "image-text-to-text": AutoModelForImageTextToText,
+    "visual-question-answering": AutoModelForVisualQuestionAnswering,
 }
 """Family to transformers' auto class."""
 MISFITS = (ValueError, TypeError, RuntimeError, LookupError, ArithmeticError, StrictDataclassError)
@@ -101,7 +106,12 @@ def build_base(
 def _check_keys(info: ModelInfo) -> None:
     """Transformers takes any key and ignores what it does not know, so a typo would build another model."""
     default = AutoConfig.for_model(str(info.architecture))
-    if unknown := [key for key in info.config if not hasattr(default, key)]:
+    unknown = [key for key in info.config if not hasattr(default, key)]
+    for section, keys in info.config.items():
+        part = getattr(default, section, None)
+        if isinstance(part, PreTrainedConfig) and isinstance(keys, Mapping):
+            unknown += [f"{section}.{key}" for key in keys if not hasattr(part, key)]
+    if unknown:
         raise ValueError(f"its configuration has no {', '.join(unknown)}.")
 
 
@@ -117,8 +127,8 @@ def fit_source(
 
 
 def source_steps(info: ModelInfo, samples: int) -> int:
-    """Optimiser steps of ``fit_source`` on so many samples; none for a model that comes pretrained."""
-    return 0 if info.hub is not None else steps_of(_source_training(info), samples)
+    """Optimiser steps of ``fit_source`` on so many samples; none for a model that comes pretrained, or without any."""
+    return 0 if info.hub is not None or not samples else steps_of(_source_training(info), samples)
 
 
 def _source_training(info: ModelInfo) -> Training:

@@ -43,6 +43,7 @@ class StepResult:
         loss: mean loss of the step before its update; ``None`` where there is none (prediction).
         tokens: read, and written, in this step, padding left out; ``None`` where there are none.
         generation: how the answers were written, where they were generated.
+        denoising_steps: of each picture, where pictures are made of noise.
     """
 
     step: int
@@ -51,6 +52,7 @@ class StepResult:
     loss: float | None
     tokens: int | None = None
     generation: Generation | None = None
+    denoising_steps: int | None = None
 
     def among(self, before: int, repeats: int) -> StepResult:
         """The same step where the whole is done ``repeats`` times, of which ``before`` are done."""
@@ -206,6 +208,7 @@ def predict(
                     loss=None,
                     tokens=answers.tokens,
                     generation=answers.generation,
+                    denoising_steps=answers.denoising_steps,
                 )
             )
     return values

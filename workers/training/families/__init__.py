@@ -27,6 +27,9 @@ FAMILIES = {
     "fill-mask": "workers.training.families.masked_words",
     "text-generation": "workers.training.families.causal",
     "seq2seq": "workers.training.families.seq2seq",
+    "image-text-to-text": "workers.training.families.vision_language",
+    "visual-question-answering": "workers.training.families.blip",
+    "text-to-image": "workers.training.families.diffusion",
 }
 WRITERS = ("seq2seq", "text-generation")
 """Families whose answer to anything is a text."""
@@ -35,6 +38,7 @@ HEADS = {
     "token-classification": "ForTokenClassification",
     "question-answering": "ForQuestionAnswering",
     "fill-mask": "ForMaskedLM",
+    "visual-question-answering": "ForQuestionAnswering",
 }
 """How the name of an architecture ends that has the family's own head."""
 

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from workers.errors import JobError
-from workers.tasks.data import AnySplit, TaskData
+from workers.tasks.data import AnySplit, PicturePrompts, TaskData
 from workers.training.hub import tokenizer_of
 from workers.training.models import ModelInfo
 
@@ -22,11 +22,17 @@ VOCABULARY = 600
 def texts_of(split: AnySplit) -> list[str]:
     """What a small tokenizer is trained on: inputs, and answers, which begin with a space as they do in training."""
     answers = [f" {text}" for text in split.labels] if isinstance(split.labels, tuple) else []
-    return [*split.inputs, *answers]
+    prompts = split.inputs.prompts if isinstance(split.inputs, PicturePrompts) else split.inputs
+    return [*prompts, *answers]
 
 
 def tokenizer_for(
-    info: ModelInfo, data: TaskData, *, ends: bool, texts: Callable[[AnySplit], list[str]] = texts_of
+    info: ModelInfo,
+    data: TaskData,
+    *,
+    ends: bool,
+    texts: Callable[[AnySplit], list[str]] = texts_of,
+    more: Sequence[str] = (),
 ) -> PreTrainedTokenizerBase:
     """The model's own tokenizer, or for one that is built here a small one trained on what it learns from.
 
@@ -35,6 +41,7 @@ def tokenizer_for(
         data: the task's.
         ends: whether a small one closes each text with ``END``, as those of encoders do.
         texts: what of a split a small one is trained on.
+        more: special tokens of a small one besides.
 
     Raises:
         JobError: the hub's cannot be had.
@@ -42,7 +49,7 @@ def tokenizer_for(
     if info.hub is not None:
         return tokenizer_of(info.hub)
     learned = [split for split in (data.train, data.source) if split is not None]
-    return _trained(chain.from_iterable(map(texts, learned)), ends=ends)
+    return _trained(chain.from_iterable(map(texts, learned)), ends=ends, more=more)
 
 
 def with_places(tokenizer: PreTrainedTokenizerBase, name: str) -> PreTrainedTokenizerBase:
@@ -91,14 +98,14 @@ def text_inputs(rows: Sequence[Sequence[int]], pad: int, device: torch.device) -
     }
 
 
-def _trained(texts: Iterable[str], *, ends: bool) -> PreTrainedTokenizerFast:
+def _trained(texts: Iterable[str], *, ends: bool, more: Sequence[str]) -> PreTrainedTokenizerFast:
     """Byte-level pairs, of the texts that are learned from; the same texts make the same tokenizer."""
     tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY,
-        special_tokens=[PAD, END, UNKNOWN],
+        special_tokens=[PAD, END, UNKNOWN, *more],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
