@@ -87,6 +87,8 @@ class _Work:
         self.session.step(
             step=result.step, steps=result.steps, samples=result.samples, loss=result.loss, tokens=result.tokens
         )
+        if result.eval_loss is not None:
+            self.session.record(metric_log.EVAL_LOSS, result.eval_loss, step=result.step)
         if result.generation is not None:
             self._record_generation(result.step, result.generation)
 
@@ -152,7 +154,7 @@ def _prepare(spec: JobSpec, session: Session, place: Place, stack: contextlib.Ex
     if spec.kind != "inference":
         registry.prepare(task.metrics)
     data = load_task(spec.task, spec.dataset, spec.seed, offline=info.hub is None)
-    loading = quantizing.loading_of(spec.quantization, device)
+    loading = quantizing.loading_of(spec.quantization, device, bf16=spec.training.bf16)
     base = base_of(task.families, info, data, seed=spec.seed, loading=loading)
     work = _Work(
         spec=spec,
@@ -234,7 +236,7 @@ def _quantized(work: _Work) -> Model:
         return work.base.model
     if work.found is None:
         work.group.first_does("keep-base", lambda: quantizing.keep(work.base.model, folder))
-    return quantizing.quantized(str(info.family), folder, wanted, work.device)
+    return quantizing.quantized(str(info.family), folder, wanted, work.device, bf16=work.spec.training.bf16)
 
 
 def _frozen(work: _Work, model: nn.Module) -> nn.Module:

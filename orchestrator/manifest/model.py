@@ -23,6 +23,7 @@ from workers.contract import (
     Schedule,
     Section,
     Training,
+    Trust,
     section_of,
 )
 from workers.contract import Path as KeyPath
@@ -79,6 +80,7 @@ class Manifest(Section):
     dataset: str | None = Field(None, description="a data set of the task; null means the task's own")
     adapter: Adapter = Field(Adapter(), description="how the model's weights are adapted")
     quantization: Quantization = Field("none", description="weights of the base model while it trains")
+    trust: Trust = Field(Trust(), description="what may run code of a model that is not the registry's: nothing")
     training: Training = Field(Training(), description="the fine-tune loop")
     evaluation: Evaluation = Field(Evaluation(), description="how scores are taken")
     inference: Inference | None = Field(

@@ -195,9 +195,10 @@ def _choices(model: nn.Module) -> str:
 
 
 def _logical_count(parameter: nn.Parameter) -> int:
-    """Elements of one parameter, unpacked if bitsandbytes packed it (it then carries a ``quant_state``)."""
+    """Elements of one parameter, unpacked if bitsandbytes packed it (it then has a ``quant_state``), of all ranks."""
     state = getattr(parameter, "quant_state", None)
     if state is None:
-        return parameter.numel()
+        # At DeepSpeed's stage 3 a rank holds a part, which DeepSpeed keeps elsewhere.
+        return int(getattr(parameter, "ds_numel", parameter.numel()))
     shape = getattr(state, "shape", None)
     return math.prod(shape) if shape is not None else 2 * parameter.element_size() * parameter.numel()
