@@ -261,11 +261,11 @@ def _checkpointed(model: nn.Module, training: Training) -> Iterator[None]:
             "More training.gradient_accumulation_steps save memory as well."
         )
     # Reentrant checkpointing would lose the gradients of a LoRA, whose inputs need none.
-    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})  # type: ignore[operator]
+    model.activation_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
     try:
         yield
     finally:
-        model.gradient_checkpointing_disable()  # type: ignore[operator]
+        model.activation_checkpointing_disable()  # type: ignore[operator]
 
 
 def _check_loss(value: float, run: Run, training: Training) -> None:

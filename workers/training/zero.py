@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import distributed as dist
 from torch import nn
-from torch.distributed.distributed_c10d import HashStore
+from torch._C._distributed_c10d import HashStore
 
 from workers.contract import Training
 from workers.errors import JobError
@@ -68,6 +68,7 @@ class Zero:
     def begin(self) -> None:
         """Split model and optimiser over the ranks, as they are: a run that goes on has both restored by now."""
         restored = self._optimizer.state_dict()["state"]
+        os.environ["DS_ACCELERATOR"] = self._device.type  # Else it looks for one, and says so.
         with self._group.peers(), _quiet():
             import deepspeed  # noqa: PLC0415 - takes seconds, and only who asks for it pays them
 
@@ -156,7 +157,7 @@ class Zero:
     def _gathered(self, tensor: torch.Tensor) -> AbstractContextManager[object]:
         if not hasattr(tensor, "ds_id"):
             return contextlib.nullcontext()
-        from deepspeed.zero import GatheredParameters  # noqa: PLC0415
+        from deepspeed.runtime.zero import GatheredParameters  # noqa: PLC0415
 
         gathered: AbstractContextManager[object] = GatheredParameters([tensor])
         return gathered
@@ -198,6 +199,7 @@ def _config(training: Training) -> dict[str, object]:
     return {
         "train_micro_batch_size_per_gpu": 1,  # Only counted with: batches are made by the loop.
         "gradient_accumulation_steps": training.gradient_accumulation_steps,
+        "gradient_clipping": 0.0,  # DeepSpeed's own is 1.0, and plain training does not clip.
         "zero_optimization": zero,
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
