@@ -1,6 +1,6 @@
 """Fine-tunes of a tiny model as one rank of several makes them: run with ``torchrun``'s variables, ``FOLDER`` first.
 
-``FOLDER/cases.json`` maps names to ``Case``; what came of each is left in ``FOLDER/NAME.json`` by rank 0, its weights in
+``FOLDER/cases.json`` maps names to ``Case``. What came of each is left by rank 0 in ``FOLDER/NAME.json``, its weights in
 ``FOLDER/NAME/adapter`` and its checkpoints in ``FOLDER/NAME/checkpoints``.
 """
 
@@ -35,7 +35,7 @@ VIT = MODELS["tiny/vit"]
 
 
 class Case(pydantic.BaseModel):
-    """A fine-tune. ``leave_after`` is the step after which it is asked to leave, ``goes_on`` the case it goes on from."""
+    """A fine-tune, that is asked to leave after the step ``leave_after`` or goes on from where the case ``goes_on`` was."""
 
     adapter: Adapter
     training: Training

@@ -32,6 +32,7 @@ from workers.training.examples import Examples, Generation
 from workers.training.families import base_of
 from workers.training.families.base import Base, Model
 from workers.training.group import Group, joined
+from workers.training.hub import trusted
 from workers.training.keeping import Keeping
 from workers.training.loop import StepResult
 from workers.training.models import model_info
@@ -150,11 +151,11 @@ def _prepare(spec: JobSpec, session: Session, place: Place, stack: contextlib.Ex
     device = load.prepare(threads, spec.seed, holds_gpu=bool(os.environ.get("CUDA_VISIBLE_DEVICES")))
     group = stack.enter_context(joined(place.ranks, device))
     found = _find(place.checkpoints, group) if spec.kind == "finetune" else None
-    info, task = model_info(spec.model), task_info(spec.task)
+    info, task = model_info(spec.model, spec.trust), task_info(spec.task)
     if spec.kind != "inference":
         registry.prepare(task.metrics)
     data = load_task(spec.task, spec.dataset, spec.seed, offline=info.hub is None)
-    loading = quantizing.loading_of(spec.quantization, device, bf16=spec.training.bf16)
+    loading = {**quantizing.loading_of(spec.quantization, device, bf16=spec.training.bf16), **trusted(spec.trust)}
     base = base_of(task.families, info, data, seed=spec.seed, loading=loading)
     work = _Work(
         spec=spec,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 from pydantic import Field, JsonValue, Strict
 from pydantic.fields import FieldInfo
@@ -160,12 +160,18 @@ SWEEPABLE: Mapping[str, FieldInfo] = {
 
 
 def value_at(body: object, path: str) -> object:
-    """What ``body`` says at a path of ``SWEEPABLE``; the field's default where it says nothing."""
-    here = body
+    """What ``body`` says at a path of ``SWEEPABLE``; the field's default where it says nothing.
+
+    ``None`` below a section that may be left out, where it is.
+    """
+    here, section = body, cast("type[Section]", Manifest)
     for key in path.split("."):
+        field = section.model_fields[key]
+        inner = section_at(field)
         if not isinstance(here, Mapping) or key not in here:
-            return SWEEPABLE[path].get_default(call_default_factory=True)
-        here = here[key]
+            left_out = here is None or (inner is not None and field.default is None)
+            return None if left_out else SWEEPABLE[path].get_default(call_default_factory=True)
+        here, section = here[key], inner or section
     return here
 
 

@@ -98,7 +98,7 @@ def digest_of(spec: JobSpec) -> str:
     """Of all that a fine-tune's weights and base scores follow from: equal where one may go on from the other's."""
     parts = {
         "format": FORMAT,
-        "model": asdict(model_info(spec.model)),
+        "model": {**asdict(model_info(spec.model)), "trust": None},  # It decides whether it loads, not what.
         "quantization": spec.quantization,
         "adapter": spec.adapter.model_dump(exclude={"trained_by"}),
         "training": spec.training.model_dump(exclude={"checkpoint_steps"}),

@@ -10,7 +10,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from workers.contract import Trust
 from workers.errors import UnknownNameError
+
+NO_TRUST = Trust()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +29,7 @@ class ModelInfo:
         source_learning_rate: AdamW's for these. 3e-3 left the image transformer at 0.87 upright for some seeds.
         family: of ``families.FAMILIES``; ``None``: the first of the task's that fits the model's own configuration.
         hub: its id on the hub, or a folder; ``None``: it is built from ``config``.
+        trust: what of it may run code, where it is of the hub or a folder.
     """
 
     architecture: str | None
@@ -36,6 +40,7 @@ class ModelInfo:
     source_learning_rate: float = 2e-3
     family: str | None = "image-classification"
     hub: str | None = None
+    trust: Trust = NO_TRUST
 
 
 HUB_PATTERN = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*|\.{0,2}/.+"
@@ -151,8 +156,10 @@ MODELS: dict[str, ModelInfo] = {
 }
 
 
-def model_info(name: str) -> ModelInfo:
+def model_info(name: str, trust: Trust = NO_TRUST) -> ModelInfo:
     """The entry of ``name``, or what is known beforehand of a model of the hub or in a folder.
+
+    ``trust`` is for the latter two: nothing of the registry's runs code.
 
     Raises:
         UnknownNameError: lists the known models.
@@ -161,7 +168,7 @@ def model_info(name: str) -> ModelInfo:
         return MODELS[name]
     if not is_pretrained(name):
         raise UnknownNameError("model", name, MODELS)
-    return ModelInfo(architecture=None, config={}, lora_targets=(), source_epochs=0, family=None, hub=name)
+    return ModelInfo(architecture=None, config={}, lora_targets=(), source_epochs=0, family=None, hub=name, trust=trust)
 
 
 def is_pretrained(name: str) -> bool:

@@ -53,8 +53,8 @@ class Zero:
             )
         if getattr(model, "is_quantized", False):
             raise JobError(
-                "DeepSpeed cannot split quantised weights: training.deepspeed does not go with quantization 8bit or "
-                "4bit. Remove one of them."
+                "quantised weights are not split over ranks: training.deepspeed does not go with quantization 8bit or "
+                "4bit. Remove one of them; several GPUs then train it as plain data parallel."
             )
         self._model, self._optimizer, self._training = model, optimizer, training
         self._group, self._device = group, device

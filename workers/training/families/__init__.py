@@ -70,4 +70,4 @@ def family_of(families: Sequence[str], info: ModelInfo) -> str:
         return info.family or families[0]
     from workers.training.hub import is_seq2seq  # noqa: PLC0415 - brings transformers
 
-    return "seq2seq" if is_seq2seq(str(info.hub)) else "text-generation"
+    return "seq2seq" if is_seq2seq(str(info.hub), info.trust) else "text-generation"

@@ -28,7 +28,7 @@ def tokenizer_for(info: ModelInfo, data: TaskData, *, ends: bool) -> PreTrainedT
     Raises:
         JobError: the hub's cannot be had.
     """
-    return tokenizer_of(info.hub) if info.hub is not None else _trained(data, ends=ends)
+    return tokenizer_of(info.hub, info.trust) if info.hub is not None else _trained(data, ends=ends)
 
 
 def sizes_of(tokenizer: PreTrainedTokenizerBase) -> dict[str, object]:
