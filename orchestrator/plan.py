@@ -25,10 +25,8 @@ LENGTHS_UNKNOWN = (
 )
 ENERGY_UNKNOWN = "no estimate of energy is made by this version of Wattledger"
 SIMULATED = "Jobs on simulated accelerators train for real, on the CPU; their power, kWh and CO2e are simulated."
-REMOTE_CODE = (
-    "The manifest says so (trust.remote_code): code that comes with {} runs on the node, with the job's rights."
-)
-PICKLE = "The manifest says so (trust.pickle): weights of {} may be read from a pickle, which can run code on the node."
+REMOTE_CODE = "trust.remote_code: code that comes with {} runs on the node, with the job's rights."
+PICKLE = "trust.pickle: weights of {} may be read from a pickle, which can run code on the node."
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,6 @@
 """Fine-tunes of a tiny model as one rank of several makes them: run with ``torchrun``'s variables, ``FOLDER`` first.
 
-``FOLDER/cases.json`` maps names to ``Case``. What came of each is left by rank 0 in ``FOLDER/NAME.json``, its weights in
+``FOLDER/cases.json`` maps names to ``Case``. Rank 0 leaves what came of each in ``FOLDER/NAME.json``, its weights in
 ``FOLDER/NAME/adapter`` and its checkpoints in ``FOLDER/NAME/checkpoints``.
 """
 
@@ -35,7 +35,7 @@ VIT = MODELS["tiny/vit"]
 
 
 class Case(pydantic.BaseModel):
-    """A fine-tune, that is asked to leave after the step ``leave_after`` or goes on from where the case ``goes_on`` was."""
+    """A fine-tune: asked to leave after step ``leave_after``, or going on from the checkpoint of the case ``goes_on``."""
 
     adapter: Adapter
     training: Training
