@@ -35,7 +35,7 @@ VIT = MODELS["tiny/vit"]
 
 
 class Case(pydantic.BaseModel):
-    """A fine-tune: asked to leave after step ``leave_after``, or going on from the checkpoint of the case ``goes_on``."""
+    """A fine-tune: asked to leave after step ``leave_after``, or going on from a checkpoint of the case ``goes_on``."""
 
     adapter: Adapter
     training: Training

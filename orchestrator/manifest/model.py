@@ -168,10 +168,12 @@ def value_at(body: object, path: str) -> object:
     for key in path.split("."):
         field = section.model_fields[key]
         inner = section_at(field)
-        if not isinstance(here, Mapping) or key not in here:
-            left_out = here is None or (inner is not None and field.default is None)
-            return None if left_out else SWEEPABLE[path].get_default(call_default_factory=True)
-        here, section = here[key], inner or section
+        if isinstance(here, Mapping) and key in here:
+            here, section = here[key], inner or section
+        elif inner is not None and field.default is not None:
+            here, section = {}, inner
+        else:
+            return None if inner is not None else field.get_default(call_default_factory=True)
     return here
 
 

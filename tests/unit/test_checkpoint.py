@@ -328,7 +328,7 @@ def test_a_rank_that_cannot_see_what_the_first_chose_says_what_to_share(tmp_path
 def test_a_checkpoint_holds_no_pickle_that_runs_code(tmp_path: Path) -> None:
     Trained(tmp_path, LORA, leave_after=2)
     state = torch.load(tmp_path / "step-2" / STATE, weights_only=True)
-    assert state.keys() == {"optimizer", "schedule", "random"}
+    assert state.keys() == {"optimizer", "schedule", "best", "random"}
 
 
 def test_a_run_begins_where_it_was_put() -> None:

@@ -82,12 +82,13 @@ sweep:
             "text-classification, text-to-sql.\n"
             "bad.yaml:5: unknown key 'modle'. Did you mean 'model'? Known: accounting, adapter, budget, dataset, "
             "evaluation, inference, kind, model, name, needs, power, profiles, quantization, resources, retry, "
-            "schedule, seeds, sweep, task, training, version.\n"
+            "schedule, seeds, sweep, task, training, trust, version.\n"
             "bad.yaml:6: budget.on_exceed stop comes with power caps and is not supported by this version; write warn\n"
             "bad.yaml:8: training.epochs: input should be greater than or equal to 1 (given 0)\n"
             "bad.yaml:9: training: duplicate key 'epochs'; it is already on line 8\n"
             "bad.yaml:10: training: unknown key 'batchsize'. Did you mean 'batch_size'? "
-            "Known: batch_size, checkpoint_steps, epochs, learning_rate, max_steps, weight_decay.\n"
+            "Known: batch_size, bf16, checkpoint_steps, deepspeed, early_stopping_patience, epochs, eval_steps, "
+            "gradient_accumulation_steps, gradient_checkpointing, learning_rate, max_steps, weight_decay.\n"
             "bad.yaml:11: training.learning_rate: .inf is not a finite number of sensible length\n"
             "bad.yaml:13: resources.gpus: should be 0, a part of one GPU (0.5), or a whole number (given 2.5)\n"
             "bad.yaml:14: unknown accelerator type 'H1000'. Did you mean 'H100'? Known: A100-40GB, A100-80GB, A10G, "
@@ -265,7 +266,7 @@ class TestValues:
             ("training: {eval_steps: 5}\n", "6: training.eval_steps is for early stopping; give training.early_"),
             (
                 "training:\n  batch_size: 4\n  gradient_accumulation_steps: 8\n",
-                "8: training.batch_size 4 cannot be split into training.gradient_accumulation_steps 8: it is the samples",
+                "8: training.batch_size 4 cannot be split into training.gradient_accumulation_steps 8: it is",
             ),
             (
                 "training:\n  bf16: true\nresources: {accelerators: [H100, T4]}\n",
@@ -274,7 +275,7 @@ class TestValues:
             ("training: {deepspeed: 3}\n", "6: training.deepspeed: needs keys of its own, some of zero_stage, offload"),
             (
                 "training:\n  deepspeed: {zero_stage: 4}\n",
-                "7: training.deepspeed.zero_stage: input should be 0, 1, 2 or",
+                "7: training.deepspeed.zero_stage: input should be 0, 1, 2",
             ),
             (
                 "training:\n  deepspeed:\n    zero_stage: 0\n    offload: optimizer\n",
@@ -297,7 +298,7 @@ class TestValues:
         said = "training.deepspeed does not go with quantization 4bit; remove one of them"
         assert problems(body + "training:\n  deepspeed: {offload: optimizer}\n") == [f"6: {said}"]
         assert problems(body + "sweep:\n  training.deepspeed.zero_stage: [2, 3]\n") == [f"8: {said}"]
-        parse_manifest(body + "training:\n  deepspeed: null\n", source="m.yaml")
+        parse_manifest(body + "training: {bf16: true}\n", source="m.yaml")
 
     def test_settings_of_training_that_go_together_are_fine_and_reach_the_job(self):
         text = GOOD + (
