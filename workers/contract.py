@@ -71,6 +71,15 @@ class DeepSpeed(Section):
     )
 
 
+def offload_problem(offload: object, zero_stage: object) -> str | None:
+    """Why DeepSpeed cannot offload so much at a stage, in a sentence; ``None`` where it can."""
+    if offload == "optimizer" and zero_stage == 0:
+        return "training.deepspeed.offload optimizer needs zero_stage 1, 2 or 3; stage 0 splits no optimiser state"
+    if offload == "all" and zero_stage != 3:
+        return f"training.deepspeed.offload all needs zero_stage 3, which splits weights, not {zero_stage}"
+    return None
+
+
 class Training(Section):
     """The fine-tune loop. ``max_steps`` ends it earlier when given."""
 

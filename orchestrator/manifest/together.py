@@ -10,6 +10,7 @@ from orchestrator.carbon.intensity import GREAT_BRITAIN, intensity_of
 from orchestrator.manifest.fields import Finding, overlaps
 from orchestrator.manifest.model import value_at
 from orchestrator.manifest.sweep import Axes
+from workers.contract import offload_problem
 from workers.errors import unknown_name
 from workers.tasks import TASKS
 from workers.training.models import MODELS
@@ -90,14 +91,6 @@ def _micro_batches_have_samples(steps: object, batch_size: object) -> str | None
     return None
 
 
-def _offload_of_stage(offload: object, stage: object) -> str | None:
-    if offload == "optimizer" and stage == 0:
-        return "training.deepspeed.offload optimizer needs zero_stage 1, 2 or 3; stage 0 splits no optimiser state"
-    if offload == "all" and stage != 3:
-        return f"training.deepspeed.offload all needs zero_stage 3, which splits weights, not {stage}; write optimizer"
-    return None
-
-
 def _quantized_is_not_split(stage: object, quantization: object) -> str | None:
     if stage is not None and quantization in ("8bit", "4bit"):
         return f"training.deepspeed does not go with quantization {quantization}; remove one of them"
@@ -173,7 +166,7 @@ RULES: tuple[Rule, ...] = (
     Rule(fields=("training.eval_steps", "training.early_stopping_patience"), breach=_looks_are_for_stopping),
     Rule(fields=("training.gradient_accumulation_steps", "training.batch_size"), breach=_micro_batches_have_samples),
     Rule(fields=("training.deepspeed.zero_stage", "quantization"), breach=_quantized_is_not_split),
-    Rule(fields=("training.deepspeed.offload", "training.deepspeed.zero_stage"), breach=_offload_of_stage),
+    Rule(fields=("training.deepspeed.offload", "training.deepspeed.zero_stage"), breach=offload_problem),
     Rule(fields=("dataset", "task"), breach=_dataset_of_task),
     Rule(fields=("evaluation.metric", "task"), breach=_metric_of_task),
     Rule(fields=("power.cap_percent", "power.cap_watts"), breach=_one_cap),

@@ -283,7 +283,7 @@ class TestValues:
             ),
             (
                 "training:\n  deepspeed:\n    offload: all\n",
-                "8: training.deepspeed.offload all needs zero_stage 3, which splits weights, not 2; write optimizer",
+                "8: training.deepspeed.offload all needs zero_stage 3, which splits weights, not 2",
             ),
             ("trust: {pickle: true}\n", "6: trust is for models of the hub or in a folder; tiny/vit is built here, so"),
         ],

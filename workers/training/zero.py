@@ -21,7 +21,7 @@ from torch import distributed as dist
 from torch import nn
 from torch._C._distributed_c10d import HashStore
 
-from workers.contract import Training
+from workers.contract import Training, offload_problem
 from workers.errors import JobError
 from workers.training.engine import on_host, tensors_of
 from workers.training.group import Group
@@ -34,7 +34,7 @@ class Zero:
     """Trains by DeepSpeed's engine, at the stage and with the offload that ``training.deepspeed`` names.
 
     Raises:
-        JobError: DeepSpeed is not installed, or the model is quantised.
+        JobError: DeepSpeed is not installed, cannot offload so much at that stage, or the model is quantised.
     """
 
     def __init__(
@@ -56,6 +56,8 @@ class Zero:
                 "quantised weights are not split over ranks: training.deepspeed does not go with quantization 8bit or "
                 "4bit. Remove one of them; several GPUs then train it as plain data parallel."
             )
+        if problem := offload_problem(training.deepspeed.offload, training.deepspeed.zero_stage):
+            raise JobError(f"{problem}. Change one of the two.")
         self._model, self._optimizer, self._training = model, optimizer, training
         self._group, self._device = group, device
         self._stage = training.deepspeed.zero_stage
