@@ -70,7 +70,6 @@ class Zero:
     def begin(self) -> None:
         """Split model and optimiser over the ranks, as they are: a run that goes on has both restored by now."""
         restored = self._optimizer.state_dict()["state"]
-        os.environ["DS_ACCELERATOR"] = self._device.type  # Else it looks for one, and says so.
         with self._group.peers(), _quiet():
             import deepspeed  # noqa: PLC0415 - takes seconds, and only who asks for it pays them
 
