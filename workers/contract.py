@@ -119,12 +119,29 @@ class Trust(Section):
     pickle: bool = Field(False, description="read weights from a pickle where the model has no safetensors")
 
 
+class ScoreEncoders(Section):
+    """The models behind the scores of meaning: names on the hub (owner/name, or owner/name@revision), or folders.
+
+    A score without one takes the published encoder where the job's model is of the hub, and is null elsewhere.
+    """
+
+    bert_score: str | None = Field(None, description="of BERTScore; null means FacebookAI/roberta-large")
+    scibert_score: str | None = Field(
+        None,
+        description="of SciBERTScore; null means allenai/scibert_scivocab_uncased, as the hub made safetensors of it",
+    )
+    mover_score: str | None = Field(None, description="of MoverScore; null means distilbert/distilbert-base-uncased")
+
+
 class Evaluation(Section):
     """How scores are taken, before and after training alike."""
 
     batch_size: int = Field(64, ge=1, description="samples per forward pass")
     max_samples: int | None = Field(None, ge=1, description="samples of the test split at most; null means all")
     metric: str | None = Field(None, description="the score of the ledger; null means the task's own")
+    encoders: ScoreEncoders = Field(
+        ScoreEncoders(), description="the models behind the scores of meaning, by score; null where one cannot be had"
+    )
     baseline: Literal["own", "shared"] = Field(
         "own",
         description="own: each fine-tune scores its base model first; shared: one evaluate job does, for all jobs of "
@@ -135,7 +152,8 @@ class Evaluation(Section):
 class Inference(Section):
     """What is measured of inference: what 1,000 answers cost."""
 
-    requests: int = Field(1000, ge=1, description="inferences that are counted")
+    requests: int = Field(1000, ge=1, description="inferences that are counted, in each repeat")
+    repeats: int = Field(1, ge=1, le=1000, description="times they are made and measured, one after another")
     batch_size: int = Field(1, ge=1, description="inferences per forward pass")
     warmup: int = Field(10, ge=0, description="inferences made first and not counted")
 

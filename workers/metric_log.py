@@ -49,7 +49,7 @@ RESUMED_FROM_ATTEMPT = "resumed_from_attempt"
 SCORES_FROM_ATTEMPT = "scores_from_attempt"
 """Number of the attempt whose checkpoint the scores of that phase are from: they are repeated, not taken again."""
 INFERENCES = "inferences"
-"""Inferences done in that step and counted (warm-up left out)."""
+"""Inferences done and counted (warm-up left out), at the end of each repeat of them."""
 SCORE_PREFIX = "score/"
 """A score is logged as ``score/<metric>`` in the phase that took it: baseline or evaluate."""
 

@@ -78,8 +78,7 @@ sweep:
             "bad.yaml:2: name: use letters, digits, '.', '_' and '-', the first a letter or digit, "
             'at most 103 in all (given "my run")\n'
             "bad.yaml:3: a fine-tune needs adapter.method full or lora\n"
-            "bad.yaml:4: unknown task 'digit'. Did you mean 'digits'? Known: dialogue-summarisation, digits, "
-            "text-classification, text-to-sql.\n"
+            f"bad.yaml:4: unknown task 'digit'. Did you mean 'digits'? Known: {', '.join(sorted(TASKS))}.\n"
             "bad.yaml:5: unknown key 'modle'. Did you mean 'model'? Known: accounting, adapter, budget, dataset, "
             "evaluation, inference, kind, model, name, needs, power, profiles, quantization, resources, retry, "
             "schedule, seeds, sweep, task, training, trust, version.\n"
@@ -261,6 +260,11 @@ class TestValues:
                 "6: seeds.0: input should be less than or equal to 4294967295 (given 4294967296)",
             ),
             ("dataset: cifar\n", "6: unknown data set of task digits 'cifar'. Known: digits-rotated."),
+            ("dataset: /data/digits\n", "6: unknown data set of task digits '/data/digits'. Known: digits-rotated."),
+            (
+                "evaluation: {encoders: {rouge1: owner/name}}\n",
+                "6: evaluation.encoders: unknown key 'rouge1'. Known: bert_score, mover_score, scibert_score.",
+            ),
             ("evaluation: {metric: bleu}\n", "6: unknown metric of task digits 'bleu'. Known: accuracy, f1_macro."),
             ("power: {cap_watts: 9, cap_percent: 50}\n", "6: power: give cap_watts or cap_percent, not both"),
             ("training: {eval_steps: 5}\n", "6: training.eval_steps is for early stopping; give training.early_"),

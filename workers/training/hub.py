@@ -5,20 +5,30 @@ Weights are read from safetensors only, and code that comes with a model is not 
 
 from __future__ import annotations
 
+import sys
 import textwrap
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+import torch
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
+from workers.contract import Trust
 from workers.errors import JobError
 from workers.training.load import AUTO
 from workers.training.memory import named_memory
 from workers.training.models import NO_TRUST
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
-    from workers.contract import Trust
+    from transformers.image_processing_utils import BaseImageProcessor
 
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError)
 """What transformers raises for a model that is not there, gated, torn or too new, each seen in version 5.23."""
@@ -40,14 +50,19 @@ def trusted(trust: Trust) -> Mapping[str, object]:
     return {"trust_remote_code": trust.remote_code, **({"use_safetensors": None} if trust.pickle else {})}
 
 
-def is_seq2seq(name: str, trust: Trust = NO_TRUST) -> bool:
-    """Whether the model has an encoder and a decoder, as its configuration says.
+def trust_in(loading: Mapping[str, object]) -> Trust:
+    """Whose code may run, as ``trusted`` says it among what ``from_pretrained`` is told."""
+    return Trust(remote_code=bool(loading.get("trust_remote_code")))
+
+
+def config_of(name: str, trust: Trust = NO_TRUST) -> PreTrainedConfig:
+    """The model's configuration: its architectures, its labels, whether it has an encoder and a decoder.
 
     Raises:
         JobError: it cannot be had.
     """
-    config = _had(name, lambda: AutoConfig.from_pretrained(name, trust_remote_code=trust.remote_code))
-    return bool(getattr(config, "is_encoder_decoder", False))
+    read = cast("Callable[..., object]", AutoConfig.from_pretrained)
+    return cast("PreTrainedConfig", _had(name, lambda: read(name, trust_remote_code=trust.remote_code)))
 
 
 def tokenizer_of(name: str, trust: Trust = NO_TRUST) -> PreTrainedTokenizerBase:
@@ -70,13 +85,91 @@ def tokenizer_of(name: str, trust: Trust = NO_TRUST) -> PreTrainedTokenizerBase:
 def weights_of(family: str, name: str, **settings: object) -> PreTrainedModel:
     """The model by its family's auto class, on the CPU and of safetensors unless ``settings`` say otherwise.
 
+    A head it lacks is drawn.
+
     Raises:
         JobError: it cannot be had, has no safetensors, or does not fit the class or the memory.
     """
+    return _loaded(family, name, settings)[0]
+
+
+def whole_weights_of(family: str, name: str, **settings: object) -> PreTrainedModel:
+    """``weights_of`` for a family whose head is of no use untrained.
+
+    Raises:
+        JobError: as ``weights_of`` does, or the model lacks some of its weights.
+    """
+    model, loading = _loaded(family, name, settings)
+    missing = loading["missing_keys"]
+    if missing:
+        raise JobError(
+            f"model {name} has no weights for {', '.join(sorted(missing)[:3])}, so it was never trained as a {family} "
+            "model; choose one that was."
+        )
+    return model
+
+
+def _loaded(family: str, name: str, settings: Mapping[str, object]) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """The model, and what transformers says of its loading: ``missing_keys``, ``mismatched_keys``."""
+    wanted = {"use_safetensors": True, "trust_remote_code": False, "output_loading_info": True, **settings}
     with named_memory(None):
-        told = {"use_safetensors": True, "trust_remote_code": False, **settings}
-        model = _had(name, lambda: AUTO[family].from_pretrained(name, **told))
-    return cast("PreTrainedModel", model)
+        found = _had(name, lambda: AUTO[family].from_pretrained(name, **wanted))
+    return cast("tuple[PreTrainedModel, dict[str, Any]]", found)
+
+
+def weights_with_head(
+    family: str, name: str, labels: Sequence[str], *, seed: int, **settings: object
+) -> tuple[PreTrainedModel, tuple[int, ...]]:
+    """``weights_of`` a model with an output for each of ``labels``, and which output is whose.
+
+    Its own head is kept where it knows the labels by name, or has as many. One that is drawn anew is told on stderr,
+    and its weights follow from ``seed``.
+
+    Raises:
+        JobError: as ``weights_of``; or the checkpoint lacks weights of more than the head.
+    """
+    own = cast("dict[int, str]", config_of(name, trust_in(settings)).id2label or {})
+    places = places_of([own[place] for place in sorted(own)], labels)
+    if places is not None:
+        return weights_of(family, name, **settings), places
+    names = {"id2label": dict(enumerate(labels)), "label2id": {label: place for place, label in enumerate(labels)}}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model, loading = _loaded(family, name, {**names, "ignore_mismatched_sizes": True, **settings})
+    drawn = sorted({*loading["missing_keys"], *(key for key, *_ in loading["mismatched_keys"])})
+    body = [key for key in drawn if key.startswith(f"{model.base_model_prefix}.")]
+    if body:
+        raise JobError(
+            f"model {name} cannot be loaded: its checkpoint lacks {len(body)} weights of its body, such as {body[0]}, "
+            "or has them in another shape. Choose a checkpoint of this very architecture."
+        )
+    if drawn:
+        sys.stderr.write(
+            f"{name} has no head for these {len(labels)} classes; drawn anew, to be trained: {', '.join(drawn)}.\n"
+        )
+    return model, tuple(range(len(labels)))
+
+
+def places_of(own: Sequence[str], wanted: Sequence[str]) -> tuple[int, ...] | None:
+    """Where the wanted labels are among a model's own; ``None``: it does not know them all.
+
+    They may lie in a row, in which two may be called alike (ImageNet's cranes), or one by one.
+    """
+    count = len(wanted)
+    for first in range(len(own) - count + 1):
+        if list(own[first : first + count]) == list(wanted):
+            return tuple(range(first, first + count))
+    return tuple(own.index(label) for label in wanted) if all(own.count(label) == 1 for label in wanted) else None
+
+
+def image_processor_of(name: str) -> BaseImageProcessor:
+    """What makes of a picture the values that the model was trained on.
+
+    Raises:
+        JobError: it cannot be had.
+    """
+    read = cast("Callable[..., object]", AutoImageProcessor.from_pretrained)
+    return cast("BaseImageProcessor", _had(name, lambda: read(name, trust_remote_code=False)))
 
 
 def _had(name: str, read: Callable[[], object]) -> object:
@@ -108,4 +201,6 @@ def _remedy(error: Exception) -> str:
             "Choose one with safetensors; or, if you trust whoever made it, set trust.pickle: true to read the weights "
             "it has, which may run code on the node."
         )
+    if "timm" in text:
+        return "Models made of timm's parts cannot be used here; choose one without, such as hustvl/yolos-tiny."
     return "Check its name on the hub, or name a folder that save_pretrained wrote, with safetensors."

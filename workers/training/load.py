@@ -17,8 +17,12 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForImageClassification,
+    AutoModelForMaskedLM,
+    AutoModelForObjectDetection,
+    AutoModelForQuestionAnswering,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
     PreTrainedModel,
 )
 from transformers.utils.logging import disable_progress_bar
@@ -32,7 +36,11 @@ from workers.training.models import ModelInfo
 
 AUTO: Mapping[str, Any] = {
     "image-classification": AutoModelForImageClassification,
+    "object-detection": AutoModelForObjectDetection,
     "text-classification": AutoModelForSequenceClassification,
+    "token-classification": AutoModelForTokenClassification,
+    "question-answering": AutoModelForQuestionAnswering,
+    "fill-mask": AutoModelForMaskedLM,
     "text-generation": AutoModelForCausalLM,
     "seq2seq": AutoModelForSeq2SeqLM,
 }
@@ -71,7 +79,8 @@ def build_base(
         info: names the architecture and its family.
         seed: of the weights.
         classes: outputs of a classifier; 0 where the model is none.
-        more: of the configuration, what follows from the task's data (sizes and ids of its tokenizer).
+        more: of the configuration, what follows from the task's data (sizes and ids of its tokenizer, the size of its
+            pictures); it comes before what the registry says.
 
     Raises:
         JobError: transformers knows no such architecture or key, or the values do not fit together.
@@ -81,7 +90,7 @@ def build_base(
         torch.manual_seed(seed)
         try:
             _check_keys(info)
-            config = AutoConfig.for_model(str(info.architecture), **labels, **info.config, **(more or {}))
+            config = AutoConfig.for_model(str(info.architecture), **labels, **{**info.config, **(more or {})})
             with named_memory(None):
                 model = AUTO[info.family or ""].from_config(config)
             return cast("PreTrainedModel", model)

@@ -11,11 +11,12 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from workers.contract import Training
 from workers.errors import JobError
@@ -55,6 +56,10 @@ class StepResult:
     tokens: int | None = None
     generation: Generation | None = None
     eval_loss: float | None = None
+
+    def among(self, before: int, repeats: int) -> StepResult:
+        """The same step where the whole is done ``repeats`` times, of which ``before`` are done."""
+        return replace(self, step=before * self.steps + self.step, steps=repeats * self.steps)
 
 
 OnStep = Callable[[StepResult], None]
@@ -137,9 +142,10 @@ def fit(
 
     The order of samples follows from ``seed`` alone. ``group`` splits each batch over its ranks, and
     ``training.gradient_accumulation_steps`` each rank's part again, so that the result is that of one process and one
-    pass up to the order of float sums. Dropout, where a model has any, draws from torch's global generator, which
-    ``prepare`` seeds: each rank's masks are its own. The model is left on ``device``, in the train or eval mode it came
-    in; with early stopping it has the best weights, not the last. Rank 0's is the result, whatever the others' hold.
+    pass up to the order of float sums; only batch norms that are trained see such a part alone, and rank 0's averages
+    are kept. Dropout, where a model has any, draws from torch's global generator, which ``prepare`` seeds: each rank's
+    masks are its own. The model is left on ``device``, in the train or eval mode it came in; with early stopping it has
+    the best weights, not the last. Rank 0's is the result, whatever the others' hold.
 
     Raises:
         JobError: nothing to train (no samples, or every parameter frozen), a loss that is not finite, no memory, or a
@@ -338,9 +344,16 @@ def _batches(places: torch.Tensor, batch_size: int, seed: int) -> Iterator[torch
 
 @contextmanager
 def _mode(model: nn.Module, *, training: bool) -> Iterator[None]:
-    """Train or eval mode inside, the mode before afterwards."""
+    """Train or eval mode inside, the mode before afterwards.
+
+    Batch norms that are frozen stay in eval mode: in train mode they would go on averaging what they see, and an
+    adapter would fit a base that its saved file does not hold.
+    """
     before = model.training
     model.train(training)
+    for module in model.modules():
+        if isinstance(module, _BatchNorm) and not any(weight.requires_grad for weight in module.parameters()):
+            module.eval()
     try:
         yield
     finally:

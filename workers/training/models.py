@@ -28,6 +28,7 @@ class ModelInfo:
         source_batch_size: samples of each of their steps.
         source_learning_rate: AdamW's for these. 3e-3 left the image transformer at 0.87 upright for some seeds.
         family: of ``families.FAMILIES``; ``None``: the first of the task's that fits the model's own configuration.
+        heads: further families it can be built as: an encoder is the same one under the head that a task needs.
         hub: its id on the hub, or a folder; ``None``: it is built from ``config``.
         trust: what of it may run code, where it is of the hub or a folder.
     """
@@ -39,12 +40,22 @@ class ModelInfo:
     source_batch_size: int = 64
     source_learning_rate: float = 2e-3
     family: str | None = "image-classification"
+    heads: tuple[str, ...] = ()
     hub: str | None = None
     trust: Trust = NO_TRUST
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """All it can be built as; none for a model of the hub, whose configuration has to be asked."""
+        return () if self.family is None else (self.family, *self.heads)
 
 
 HUB_PATTERN = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*|\.{0,2}/.+"
 """A model of the hub has an owner; a folder begins with ``/``, ``./`` or ``../``."""
+
+
+ENCODER_HEADS = ("token-classification", "question-answering", "fill-mask")
+"""What an encoder that classifies texts does besides."""
 
 
 def _causal(architecture: str) -> ModelInfo:
@@ -97,6 +108,106 @@ MODELS: dict[str, ModelInfo] = {
         # Not dwconv: LoRA on a depthwise convolution needs a rank that is a multiple of its 32 or 64 groups.
         lora_targets=("pwconv1", "pwconv2"),
         source_epochs=8,
+    ),
+    "tiny/resnet": ModelInfo(
+        architecture="resnet",
+        config={"embedding_size": 16, "hidden_sizes": [32, 64], "depths": [1, 2], "layer_type": "basic"},
+        lora_targets=("convolution",),
+        source_epochs=8,
+    ),
+    "tiny/regnet": ModelInfo(
+        architecture="regnet",
+        config={
+            "embedding_size": 16,
+            "hidden_sizes": [32, 64],
+            "depths": [1, 2],
+            "groups_width": 16,
+            "layer_type": "x",
+        },
+        # Not layer.1: it is grouped, as dwconv is.
+        lora_targets=("layer.0.convolution", "layer.2.convolution", "shortcut.convolution"),
+        source_epochs=8,
+    ),
+    "tiny/mobilenet_v2": ModelInfo(
+        architecture="mobilenet_v2",
+        config={
+            "image_size": 16,
+            "depth_multiplier": 0.25,
+            "expand_ratio": 2,
+            "output_stride": 8,
+            "finegrained_output": False,
+            "classifier_dropout_prob": 0.0,
+        },
+        lora_targets=("expand_1x1.convolution", "reduce_1x1.convolution", "conv_1x1.convolution"),
+        source_epochs=8,
+    ),
+    "tiny/efficientnet": ModelInfo(
+        architecture="efficientnet",
+        config={
+            "image_size": 16,
+            "width_coefficient": 0.25,
+            "depth_coefficient": 1.0,
+            # What 0.25 makes of the 1,280 channels at its top; another number does not fit.
+            "hidden_dim": 320,
+            "kernel_sizes": [3, 3, 3],
+            "in_channels": [32, 64, 96],
+            "out_channels": [64, 96, 160],
+            "depthwise_padding": [],
+            "strides": [1, 2, 1],
+            "num_block_repeats": [1, 2, 2],
+            "expand_ratios": [1, 4, 4],
+            "dropout_rate": 0.0,
+            "drop_connect_rate": 0.0,
+            # At 0.02 its first layers drown in the epsilon of their batch norms, and nothing is learned.
+            "initializer_range": 0.15,
+        },
+        lora_targets=("expand_conv", "project_conv", "top_conv"),
+        source_epochs=8,
+    ),
+    "tiny/yolos": ModelInfo(
+        architecture="yolos",
+        config={
+            "image_size": [32, 32],
+            "patch_size": 16,
+            "hidden_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "intermediate_size": 128,
+            "num_detection_tokens": 2,
+            # At 0.02, which is for 768 wide, layers this narrow pass on too little to learn from.
+            "initializer_range": 0.1,
+            "use_mid_position_embeddings": False,
+        },
+        lora_targets=("query", "key", "value", "dense"),
+        source_epochs=12,
+        source_batch_size=32,
+        family="object-detection",
+    ),
+    "tiny/detr": ModelInfo(
+        architecture="detr",
+        config={
+            "backbone_config": {
+                "model_type": "resnet",
+                "embedding_size": 16,
+                "hidden_sizes": [16, 32, 64],
+                "depths": [1, 1, 1],
+                "layer_type": "basic",
+                "out_features": ["stage3"],
+            },
+            "d_model": 64,
+            "encoder_layers": 1,
+            "decoder_layers": 1,
+            "encoder_attention_heads": 4,
+            "decoder_attention_heads": 4,
+            "encoder_ffn_dim": 128,
+            "decoder_ffn_dim": 128,
+            "num_queries": 2,
+            "dropout": 0.0,
+        },
+        lora_targets=("q_proj", "k_proj", "v_proj", "o_proj", "fc1", "fc2", "convolution", "input_projection"),
+        source_epochs=16,
+        source_batch_size=32,
+        family="object-detection",
     ),
     "tiny/qwen2": _causal("qwen2"),
     "tiny/llama": _causal("llama"),
@@ -152,6 +263,27 @@ MODELS: dict[str, ModelInfo] = {
         source_batch_size=32,
         source_learning_rate=1e-3,
         family="text-classification",
+        heads=ENCODER_HEADS,
+    ),
+    "tiny/distilbert": ModelInfo(
+        architecture="distilbert",
+        config={
+            "dim": 64,
+            "n_layers": 2,
+            "n_heads": 4,
+            "hidden_dim": 192,
+            "max_position_embeddings": 128,
+            "dropout": 0.0,
+            "attention_dropout": 0.0,
+            "qa_dropout": 0.0,
+            "seq_classif_dropout": 0.0,
+        },
+        lora_targets=("q_lin", "k_lin", "v_lin", "out_lin", "lin1", "lin2"),
+        source_epochs=3,
+        source_batch_size=32,
+        source_learning_rate=1e-3,
+        family="text-classification",
+        heads=ENCODER_HEADS,
     ),
 }
 
