@@ -34,6 +34,7 @@ from workers.training.examples import Examples, Generation
 from workers.training.families import base_of, family_of
 from workers.training.families.base import Base, Model
 from workers.training.group import Group, joined
+from workers.training.hub import trusted
 from workers.training.keeping import Keeping
 from workers.training.likelihood import LogProbabilities, Tokens, log_probabilities
 from workers.training.loop import StepResult
@@ -94,6 +95,8 @@ class _Work:
         )
         if result.denoising_steps is not None:
             self.session.record(metric_log.DENOISING_STEPS, result.denoising_steps, step=result.step)
+        if result.eval_loss is not None:
+            self.session.record(metric_log.EVAL_LOSS, result.eval_loss, step=result.step)
         if result.generation is not None:
             self._record_generation(result.step, result.generation)
 
@@ -155,11 +158,11 @@ def _prepare(spec: JobSpec, session: Session, place: Place, stack: contextlib.Ex
     device = load.prepare(threads, spec.seed, holds_gpu=bool(os.environ.get("CUDA_VISIBLE_DEVICES")))
     group = stack.enter_context(joined(place.ranks, device))
     found = _find(place.checkpoints, group) if spec.kind == "finetune" else None
-    info, task = model_info(spec.model), task_info(spec.task)
+    info, task = model_info(spec.model, spec.trust), task_info(spec.task)
     if spec.kind != "inference":
         registry.prepare(task.metrics)
     data = load_task(spec.task, spec.dataset, spec.seed, offline=info.hub is None)
-    loading = quantizing.loading_of(spec.quantization, device)
+    loading = {**quantizing.loading_of(spec.quantization, device, bf16=spec.training.bf16), **trusted(spec.trust)}
     base = base_of(task.families, info, data, seed=spec.seed, loading=loading)
     work = _Work(
         spec=spec,
@@ -248,7 +251,7 @@ def _quantized(work: _Work) -> Model:
     if work.found is None:
         work.group.first_does("keep-base", lambda: quantizing.keep(work.base.model, folder))
     family = family_of(task_info(work.spec.task).families, info)
-    return quantizing.quantized(family, folder, wanted, work.device)
+    return quantizing.quantized(family, folder, wanted, work.device, bf16=work.spec.training.bf16)
 
 
 def _frozen(work: _Work, model: nn.Module) -> nn.Module:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from workers.contract import Adapter, Training
+from workers.contract import Adapter, Training, Trust
 from workers.errors import JobError
 from workers.quality.registry import evaluate, want_likelihoods
 from workers.quality.scoring import Encoders, take_scores
@@ -23,6 +23,7 @@ from workers.training.adapters import adapt
 from workers.training.examples import IGNORED, Batch
 from workers.training.families import base_of, family_of
 from workers.training.families.base import Base
+from workers.training.hub import trusted
 from workers.training.likelihood import log_probabilities
 from workers.training.load import fit_source
 from workers.training.loop import StepResult, fit, predict
@@ -99,8 +100,63 @@ def test_weights_in_a_pickle_alone_are_not_read(data: dict[str, TaskData], tmp_p
     name = saved(base, tmp_path, data["text-to-sql"])
     (tmp_path / "model.safetensors").unlink()
     torch.save(base.model.state_dict(), tmp_path / "pytorch_model.bin")
-    with pytest.raises(JobError, match=r"cannot be loaded: .*safetensors"):
+    with pytest.raises(JobError, match=r"cannot be loaded: .*safetensors.* if you trust .* set trust\.pickle: true"):
         base_of(("text-generation",), model_info(name), data["text-to-sql"], seed=0)
+
+
+def test_weights_in_a_pickle_are_read_where_the_job_trusts_them(data: dict[str, TaskData], tmp_path: Path) -> None:
+    base, trust = built(data, "tiny/qwen2"), Trust(pickle=True)
+    name = saved(base, tmp_path, data["text-to-sql"])
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(base.model.state_dict(), tmp_path / "pytorch_model.bin")
+    again = base_of(("text-generation",), model_info(name, trust), data["text-to-sql"], seed=1, loading=trusted(trust))
+    before, after = base.model.state_dict(), again.model.state_dict()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+CODE = """
+from pathlib import Path
+
+from transformers import Qwen2Config, Qwen2ForCausalLM
+
+(Path(__file__).parent / "ran").touch()
+
+
+class OwnConfig(Qwen2Config):
+    model_type = "own"
+
+
+class Own(Qwen2ForCausalLM):
+    config_class = OwnConfig
+"""
+
+
+@pytest.fixture
+def with_code(data: dict[str, TaskData], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A model whose code comes with it; transformers copies that to a folder of its own before it runs it."""
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    name = saved(built(data, "tiny/qwen2"), tmp_path / "own-model", data["text-to-sql"])
+    (Path(name) / "own.py").write_text(CODE)
+    config = json.loads((Path(name) / "config.json").read_text())
+    code = {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.Own"}
+    (Path(name) / "config.json").write_text(json.dumps({**config, "model_type": "own", "auto_map": code}))
+    return name
+
+
+def test_code_that_comes_with_a_model_is_not_run(data: dict[str, TaskData], tmp_path: Path, with_code: str) -> None:
+    with pytest.raises(JobError, match=r"cannot be loaded: .* read that code, and set trust\.remote_code: true"):
+        base_of(task_info("text-to-sql").families, model_info(with_code), data["text-to-sql"], seed=0)
+    assert not list(tmp_path.rglob("ran"))
+
+
+def test_code_that_comes_with_a_model_is_run_where_the_job_trusts_it(
+    data: dict[str, TaskData], tmp_path: Path, with_code: str
+) -> None:
+    trust = Trust(remote_code=True)
+    info = model_info(with_code, trust)
+    base = base_of(task_info("text-to-sql").families, info, data["text-to-sql"], seed=0, loading=trusted(trust))
+    assert type(base.model).__name__ == "Own"
+    assert list(tmp_path.rglob("ran"))
 
 
 @pytest.mark.parametrize(("name", "family"), [("tiny/qwen2", "text-generation"), ("tiny/t5", "seq2seq")])

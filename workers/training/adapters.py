@@ -46,7 +46,8 @@ def adapt(model: nn.Module, adapter: Adapter, info: ModelInfo) -> nn.Module:
 
     ``none`` freezes everything, ``full`` nothing. ``lora`` adds ``rank * (d_in + d_out)`` weights to each linear
     layer that is targeted and freezes the rest, the classifier's head included unless it is targeted. A fresh
-    LoRA changes no answer. Its weights draw from torch's global generator, which ``prepare`` seeds.
+    LoRA changes no answer. Its weights draw from torch's global generator, which ``prepare`` seeds. What is trained is
+    float32, and what is frozen stays as it was loaded.
 
     Raises:
         JobError: a target names no module, or one that LoRA cannot be attached to at this rank; or all weights of a
@@ -58,8 +59,11 @@ def adapt(model: nn.Module, adapter: Adapter, info: ModelInfo) -> nn.Module:
             "quantised weights cannot be trained: adapter.method full does not go with quantization 8bit or 4bit. "
             "Set adapter.method: lora, or quantization: none."
         )
-    if adapter.method != "lora":
-        return model.requires_grad_(adapter.method == "full")
+    if adapter.method == "full":
+        # Many models of the hub come in bfloat16, which would round a small step away.
+        return model.float().requires_grad_(True)
+    if adapter.method == "none":
+        return model.requires_grad_(False)
     targets = info.lora_targets if adapter.targets is None else adapter.targets
     everywhere = info.hub is not None and not targets
     if not everywhere:
@@ -214,9 +218,10 @@ def _choices(model: nn.Module) -> str:
 
 
 def _logical_count(parameter: nn.Parameter) -> int:
-    """Elements of one parameter, unpacked if bitsandbytes packed it (it then carries a ``quant_state``)."""
+    """Elements of one parameter, unpacked if bitsandbytes packed it (it then has a ``quant_state``), of all ranks."""
     state = getattr(parameter, "quant_state", None)
     if state is None:
-        return parameter.numel()
+        # At DeepSpeed's stage 3 a rank holds a part, which DeepSpeed keeps elsewhere.
+        return int(getattr(parameter, "ds_numel", parameter.numel()))
     shape = getattr(state, "shape", None)
     return math.prod(shape) if shape is not None else 2 * parameter.element_size() * parameter.numel()

@@ -1,6 +1,6 @@
 """Models of the hub, or of a folder: configuration, tokenizer and weights, and what to say where they cannot be had.
 
-Weights are read from safetensors only, and code that comes with a model is never run.
+Weights are read from safetensors only, and code that comes with a model is not run, unless the job says so (``trust``).
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ from transformers import (
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 from transformers.utils.import_utils import is_torchvision_available
 
+from workers.contract import Trust
 from workers.errors import JobError
 from workers.training.load import AUTO
 from workers.training.memory import named_memory
+from workers.training.models import NO_TRUST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError)
 """What transformers raises for a model that is not there, gated, torn or too new, each seen in version 5.23."""
 GATED_TEXTS = ("gated repo", "401 client error", "403 client error", "restricted")
+CODE_TEXTS = ("trust_remote_code", "custom code")
+PICKLE_TEXTS = ("pytorch_model.bin", "no file named model.safetensors")
 UNREACHABLE_TEXTS = (
     "couldn't connect",
     "connection error",
@@ -46,23 +50,35 @@ UNREACHABLE_TEXTS = (
 )
 
 
-def config_of(name: str) -> PreTrainedConfig:
+def trusted(trust: Trust) -> Mapping[str, object]:
+    """What ``from_pretrained`` must be told of a model's weights, beside how they are quantised."""
+    return {"trust_remote_code": trust.remote_code, **({"use_safetensors": None} if trust.pickle else {})}
+
+
+def trust_in(loading: Mapping[str, object]) -> Trust:
+    """Whose code may run, as ``trusted`` says it among what ``from_pretrained`` is told."""
+    return Trust(remote_code=bool(loading.get("trust_remote_code")))
+
+
+def config_of(name: str, trust: Trust = NO_TRUST) -> PreTrainedConfig:
     """The model's configuration: its architectures, its labels, whether it has an encoder and a decoder.
 
     Raises:
         JobError: it cannot be had.
     """
-    return cast("PreTrainedConfig", _had(name, lambda: AutoConfig.from_pretrained(name, trust_remote_code=False)))
+    read = cast("Callable[..., object]", AutoConfig.from_pretrained)
+    return cast("PreTrainedConfig", _had(name, lambda: read(name, trust_remote_code=trust.remote_code)))
 
 
-def tokenizer_of(name: str) -> PreTrainedTokenizerBase:
+def tokenizer_of(name: str, trust: Trust = NO_TRUST) -> PreTrainedTokenizerBase:
     """The model's tokenizer, with a token to pad with: its own, else the one that ends a text.
 
     Raises:
         JobError: it cannot be had, or has neither token.
     """
     tokenizer = cast(
-        "PreTrainedTokenizerBase", _had(name, lambda: AutoTokenizer.from_pretrained(name, trust_remote_code=False))
+        "PreTrainedTokenizerBase",
+        _had(name, lambda: AutoTokenizer.from_pretrained(name, trust_remote_code=trust.remote_code)),
     )
     if tokenizer.pad_token is None and tokenizer.eos_token is None:
         raise JobError(f"the tokenizer of {name} has neither a token to pad with nor one to end with; choose another.")
@@ -71,13 +87,13 @@ def tokenizer_of(name: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def processor_of(name: str) -> ProcessorMixin:
+def processor_of(name: str, trust: Trust = NO_TRUST) -> ProcessorMixin:
     """The processor of a model that reads pictures and text; it needs no torchvision.
 
     Raises:
         JobError: it cannot be had, or reads no pictures.
     """
-    processor = cast("ProcessorMixin", _had(name, lambda: _processor(name)))
+    processor = cast("ProcessorMixin", _had(name, lambda: _processor(name, trust.remote_code)))
     if getattr(processor, "image_processor", None) is None or getattr(processor, "tokenizer", None) is None:
         raise JobError(
             f"model {name} has no image processor beside its tokenizer, so it cannot be shown pictures; "
@@ -87,7 +103,9 @@ def processor_of(name: str) -> ProcessorMixin:
 
 
 def weights_of(family: str, name: str, **settings: object) -> PreTrainedModel:
-    """The model by its family's auto class, on the CPU unless ``settings`` say otherwise; a head it lacks is drawn.
+    """The model by its family's auto class, on the CPU and of safetensors unless ``settings`` say otherwise.
+
+    A head it lacks is drawn.
 
     Raises:
         JobError: it cannot be had, has no safetensors, or does not fit the class or the memory.
@@ -130,7 +148,7 @@ def weights_with_head(
     Raises:
         JobError: as ``weights_of``; or the checkpoint lacks weights of more than the head.
     """
-    own = cast("dict[int, str]", config_of(name).id2label or {})
+    own = cast("dict[int, str]", config_of(name, trust_in(settings)).id2label or {})
     places = places_of([own[place] for place in sorted(own)], labels)
     if places is not None:
         return weights_of(family, name, **settings), places
@@ -164,14 +182,14 @@ def places_of(own: Sequence[str], wanted: Sequence[str]) -> tuple[int, ...] | No
     return tuple(own.index(label) for label in wanted) if all(own.count(label) == 1 for label in wanted) else None
 
 
-def image_processor_of(name: str) -> BaseImageProcessor:
+def image_processor_of(name: str, trust: Trust = NO_TRUST) -> BaseImageProcessor:
     """What makes of a picture the values that the model was trained on.
 
     Raises:
         JobError: it cannot be had.
     """
     read = cast("Callable[..., object]", AutoImageProcessor.from_pretrained)
-    return cast("BaseImageProcessor", _had(name, lambda: read(name, trust_remote_code=False)))
+    return cast("BaseImageProcessor", _had(name, lambda: read(name, trust_remote_code=trust.remote_code)))
 
 
 def without_video(kind: type[ProcessorMixin]) -> type[ProcessorMixin]:
@@ -186,14 +204,14 @@ def without_video(kind: type[ProcessorMixin]) -> type[ProcessorMixin]:
     return Still
 
 
-def _processor(name: str) -> object:
+def _processor(name: str, remote_code: bool) -> object:
     """Transformers' own way, but where that wants torchvision for videos the parts one by one."""
-    config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+    config = AutoConfig.from_pretrained(name, trust_remote_code=remote_code)
     kind = cast("type[ProcessorMixin] | None", PROCESSOR_MAPPING.get(type(config), None))
     if kind is None or is_torchvision_available() or "video_processor" not in inspect.signature(kind).parameters:
-        return AutoProcessor.from_pretrained(name, trust_remote_code=False)  # type: ignore[no-untyped-call]
-    tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-    images = AutoImageProcessor.from_pretrained(name, trust_remote_code=False)  # type: ignore[no-untyped-call]
+        return AutoProcessor.from_pretrained(name, trust_remote_code=remote_code)  # type: ignore[no-untyped-call]
+    tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=remote_code)
+    images = AutoImageProcessor.from_pretrained(name, trust_remote_code=remote_code)  # type: ignore[no-untyped-call]
     return without_video(kind)(
         image_processor=images,
         tokenizer=tokenizer,
@@ -226,6 +244,16 @@ def _remedy(error: Exception) -> str:
         return "Accept its terms on the hub, and give this node a token of an account that did (HF_TOKEN)."
     if any(known in text for known in UNREACHABLE_TEXTS):
         return "Give this node access to the hub, or fetch the model into its cache or a folder and name that."
+    if any(known in text for known in CODE_TEXTS):
+        return (
+            "Choose a model that transformers knows by itself; or read that code, and set trust.remote_code: true to "
+            "run it on the node with the rights of the job."
+        )
+    if any(known in text for known in PICKLE_TEXTS):
+        return (
+            "Choose one with safetensors; or, if you trust whoever made it, set trust.pickle: true to read the weights "
+            "it has, which may run code on the node."
+        )
     if "timm" in text:
         return "Models made of timm's parts cannot be used here; choose one without, such as hustvl/yolos-tiny."
     return "Check its name on the hub, or name a folder that save_pretrained wrote, with safetensors."

@@ -5,6 +5,7 @@ With ``loop.py`` and ``adapters.py`` this is the door of torch, transformers and
 
 from __future__ import annotations
 
+import os
 import textwrap
 from collections.abc import Mapping
 from typing import Any, cast
@@ -68,7 +69,10 @@ def prepare(threads: int, seed: int, *, holds_gpu: bool = False) -> torch.device
             f"the job holds a GPU, but torch {torch.__version__} sees no CUDA device. "
             "Install a CUDA build of torch that fits the driver; `wattledger doctor` shows both."
         )
-    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    # Transformers loads DeepSpeed wherever it is installed, and that warns of what it finds unless it is told.
+    os.environ["DS_ACCELERATOR"] = device.type
+    return device
 
 
 def build_base(

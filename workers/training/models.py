@@ -10,7 +10,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from workers.contract import Trust
 from workers.errors import UnknownNameError
+
+NO_TRUST = Trust()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +30,7 @@ class ModelInfo:
         family: of ``families.FAMILIES``; ``None``: the first of the task's that fits the model's own configuration.
         heads: further families it can be built as: an encoder is the same one under the head that a task needs.
         hub: its id on the hub, or a folder; ``None``: it is built from ``config``.
+        trust: what of it may run code, where it is of the hub or a folder.
     """
 
     architecture: str | None
@@ -38,6 +42,7 @@ class ModelInfo:
     family: str | None = "image-classification"
     heads: tuple[str, ...] = ()
     hub: str | None = None
+    trust: Trust = NO_TRUST
 
     @property
     def families(self) -> tuple[str, ...]:
@@ -396,8 +401,10 @@ MODELS: dict[str, ModelInfo] = {
 }
 
 
-def model_info(name: str) -> ModelInfo:
+def model_info(name: str, trust: Trust = NO_TRUST) -> ModelInfo:
     """The entry of ``name``, or what is known beforehand of a model of the hub or in a folder.
+
+    ``trust`` is for the latter two: nothing of the registry's runs code.
 
     Raises:
         UnknownNameError: lists the known models.
@@ -406,7 +413,7 @@ def model_info(name: str) -> ModelInfo:
         return MODELS[name]
     if not is_pretrained(name):
         raise UnknownNameError("model", name, MODELS)
-    return ModelInfo(architecture=None, config={}, lora_targets=(), source_epochs=0, family=None, hub=name)
+    return ModelInfo(architecture=None, config={}, lora_targets=(), source_epochs=0, family=None, hub=name, trust=trust)
 
 
 def is_pretrained(name: str) -> bool:

@@ -98,7 +98,7 @@ def family_of(families: Sequence[str], info: ModelInfo) -> str:
     else:
         from workers.training.hub import config_of  # noqa: PLC0415 - brings transformers
 
-        config = config_of(info.hub)
+        config = config_of(info.hub, info.trust)
         names = tuple(config.architectures or ())
         own = [family for family in families if family not in WRITERS]
         able = [family for family in (*_trained_as(names, config.is_encoder_decoder), *own) if family in families]

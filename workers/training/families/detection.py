@@ -50,7 +50,7 @@ def base(info: ModelInfo, data: TaskData, *, seed: int, loading: Mapping[str, ob
     if not names:
         raise JobError(f"the data set names no classes, which {info.hub} needs; choose another dataset.")
     model, places = weights_with_head("object-detection", info.hub, names, seed=seed, **loading)
-    processor = image_processor_of(info.hub)
+    processor = image_processor_of(info.hub, info.trust)
     if not hasattr(processor, "post_process_object_detection"):
         raise JobError(f"the image processor of {info.hub} makes no boxes; choose a model of object detection.")
     return _base(model, processor, places)

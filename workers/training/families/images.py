@@ -29,7 +29,7 @@ def base(info: ModelInfo, data: TaskData, *, seed: int, loading: Mapping[str, ob
     if info.hub is not None:
         names = data.class_names or tuple(map(str, range(data.classes)))
         model, places = weights_with_head("image-classification", info.hub, names, seed=seed, **loading)
-        processor = image_processor_of(info.hub)
+        processor = image_processor_of(info.hub, info.trust)
     else:
         model = build_base(info, seed=seed, classes=data.classes, more=sizes_of(info, data))
         processor = None if is_made(data.train.inputs) else _small_processor()

@@ -38,7 +38,7 @@ def processor_for(info: ModelInfo, data: TaskData) -> ProcessorMixin:
         JobError: the hub's cannot be had; or no small one is known of the architecture.
     """
     if info.hub is not None:
-        return processor_of(info.hub)
+        return processor_of(info.hub, info.trust)
     architecture = str(info.architecture)
     if architecture not in IMAGE_TOKENS:
         raise JobError(f"no small processor is known for {architecture}; choose one of {', '.join(IMAGE_TOKENS)}.")

@@ -47,7 +47,7 @@ def tokenizer_for(
         JobError: the hub's cannot be had.
     """
     if info.hub is not None:
-        return tokenizer_of(info.hub)
+        return tokenizer_of(info.hub, info.trust)
     learned = [split for split in (data.train, data.source) if split is not None]
     return _trained(chain.from_iterable(map(texts, learned)), ends=ends, more=more)
 

@@ -20,7 +20,7 @@ from workers.training.families.tokenizing import (
     tokenizer_for,
     with_places,
 )
-from workers.training.hub import config_of, weights_of
+from workers.training.hub import config_of, trust_in, weights_of
 from workers.training.load import build_base
 from workers.training.models import ModelInfo
 
@@ -53,7 +53,7 @@ def base(info: ModelInfo, data: TaskData, *, seed: int, loading: Mapping[str, ob
 def _pretrained(
     name: str, tags: Sequence[str], labels: Mapping[str, object], *, seed: int, loading: Mapping[str, object]
 ) -> PreTrainedModel:
-    known = config_of(name).label2id or {}
+    known = config_of(name, trust_in(loading)).label2id or {}
     anew = {} if set(tags) <= set(known) else {**labels, "ignore_mismatched_sizes": True}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # of a head that the model does not bring
