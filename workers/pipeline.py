@@ -29,7 +29,7 @@ from workers.tasks.data import TaskData
 from workers.training import adapters, load, loop, quantizing
 from workers.training.checkpoint import Checkpoint, Checkpoints
 from workers.training.examples import Examples, Generation
-from workers.training.families import base_of
+from workers.training.families import base_of, family_of
 from workers.training.families.base import Base, Model
 from workers.training.group import Group, joined
 from workers.training.keeping import Keeping
@@ -234,7 +234,8 @@ def _quantized(work: _Work) -> Model:
         return work.base.model
     if work.found is None:
         work.group.first_does("keep-base", lambda: quantizing.keep(work.base.model, folder))
-    return quantizing.quantized(str(info.family), folder, wanted, work.device)
+    family = family_of(task_info(work.spec.task).families, info)
+    return quantizing.quantized(family, folder, wanted, work.device)
 
 
 def _frozen(work: _Work, model: nn.Module) -> nn.Module:

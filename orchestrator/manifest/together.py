@@ -49,11 +49,11 @@ def _metric_of_task(metric: object, task: object) -> str | None:
 def _model_of_task(model: object, task: object) -> str | None:
     if model not in MODELS or task not in TASKS:
         return None
-    family, families = MODELS[str(model)].family, TASKS[str(task)].families
-    if family in families:
+    given, families = MODELS[str(model)], frozenset(TASKS[str(task)].families)
+    if not families.isdisjoint(given.families):
         return None
-    able = ", ".join(sorted(name for name, info in MODELS.items() if info.family in families))
-    return f"{model} is a {family} model, which task {task} cannot use; choose one of the hub or {able}"
+    able = ", ".join(sorted(name for name, info in MODELS.items() if not families.isdisjoint(info.families)))
+    return f"{model} is a {given.family} model, which task {task} cannot use; choose one of the hub or {able}"
 
 
 def _quantized_adapts(quantization: object, method: object) -> str | None:

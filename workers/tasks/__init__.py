@@ -59,9 +59,23 @@ TASKS: dict[str, TaskInfo] = {
         tiny="dialogues-tiny",
         metrics=("rougel", "rouge1", "rouge2", "rougelsum"),
     ),
+    "masked-language-modelling": TaskInfo(
+        module="workers.tasks.masked_language_modelling",
+        families=("fill-mask",),
+        datasets=("wikitext-2", "c4", "animals-tiny"),
+        tiny="animals-tiny",
+        metrics=("exact_match",),
+    ),
+    "question-answering": TaskInfo(
+        module="workers.tasks.question_answering",
+        families=("question-answering", "seq2seq", "text-generation"),
+        datasets=("squad", "squad_v2", "sciq", "facts-tiny"),
+        tiny="facts-tiny",
+        metrics=("exact_match", "token_f1"),
+    ),
     "text-classification": TaskInfo(
         module="workers.tasks.text_classification",
-        families=("text-classification",),
+        families=("text-classification", "seq2seq", "text-generation"),
         datasets=("sst2", "imdb", "reviews-tiny"),
         tiny="reviews-tiny",
         metrics=("accuracy", "f1_macro"),
@@ -72,6 +86,13 @@ TASKS: dict[str, TaskInfo] = {
         datasets=("synthetic_text_to_sql", "questions-tiny"),
         tiny="questions-tiny",
         metrics=("execution_accuracy", "exact_match"),
+    ),
+    "token-classification": TaskInfo(
+        module="workers.tasks.token_classification",
+        families=("token-classification",),
+        datasets=("conll2003", "wikiann", "names-tiny"),
+        tiny="names-tiny",
+        metrics=("entity_f1", "entity_precision", "entity_recall"),
     ),
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ class Split(Generic[I, L]):
 
     Attributes:
         inputs: ``(n, channels, height, width)`` float32 in [-1, 1] for images; a tuple of texts for text.
-        labels: ``(n,)`` int64 class indices, or a tuple of the texts that are right.
+        labels: ``(n,)`` int64 class indices, or a tuple of the texts, or whatever else the task's scores take.
     """
 
     inputs: I
@@ -38,13 +38,58 @@ Images = Split[NDArray[np.float32], NDArray[np.int64]]
 LabelledTexts = Split[tuple[str, ...], NDArray[np.int64]]
 TextPairs = Split[tuple[str, ...], tuple[str, ...]]
 """Prompts, and the texts that answer them."""
+TaggedWords = Split[tuple[tuple[str, ...], ...], tuple[tuple[str, ...], ...]]
+"""Sentences as words, and a BIO tag for each word."""
 AnySplit = Split[Any, Any]
+
+
+MASK = "[MASK]"
+"""Stands for a hidden word in a text, whatever a model's own mask is."""
+
+
+class Question(NamedTuple):
+    """A question, and the text that answers it."""
+
+    question: str
+    context: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Questions(Split[tuple[Question, ...], tuple[tuple[str, ...], ...]]):
+    """Questions, and for each the answers that are right; ``("",)`` where its text has none.
+
+    Attributes:
+        starts: where the first answer begins in the context, in characters; ``None`` where there is none. What a model
+            learns from and no score takes.
+    """
+
+    starts: tuple[int | None, ...]
+
+    def first(self, count: int | None) -> Questions:
+        """The first ``count`` examples; all for ``None``."""
+        return Questions(inputs=self.inputs[:count], labels=self.labels[:count], starts=self.starts[:count])
 
 
 def nothing_besides(folder: Path, count: int) -> Mapping[str, object]:
     """The context of scores that need none."""
     del folder, count
     return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AsText:
+    """How a model that writes is given a task for which others have a head of their own.
+
+    Attributes:
+        pairs: a split as prompts, and the texts that answer them.
+        read: a text that was written, in the form of the task's labels; one that says none of them becomes a value
+            that is wrong.
+        longest_input: tokens of a prompt that are kept at most.
+    """
+
+    pairs: Callable[[Any], TextPairs]
+    read: Callable[[str], object]
+    longest_input: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +106,7 @@ class TaskData:
         longest_answer: tokens of an answer at most, in training and generation.
         context: makes, in a folder, what the task's scores need besides for so many first examples of ``test``
             (``quality.registry.evaluate`` says what).
+        as_text: where models that write can do the task besides those with a head for it.
     """
 
     source: AnySplit | None
@@ -70,3 +116,4 @@ class TaskData:
     longest_input: int = 1024
     longest_answer: int = 128
     context: Callable[[Path, int], Mapping[str, object]] = field(default=nothing_besides)
+    as_text: AsText | None = None

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from workers.errors import JobError
+from workers.tasks.data import AnySplit, AsText, TaskData, nothing_besides
+
+Rows = list[dict[str, Any]]
+Context = Callable[[Path, int], Mapping[str, object]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +22,8 @@ class HubData:
     Attributes:
         path: its id on the hub, or a folder with files named by their split (``train.jsonl``).
         config: its configuration; ``None``: it has one.
-        splits: the task's split to the data set's.
+        files: the data set's split to the one file of it that is read, where the whole would be too much.
+        splits: the task's split to the data set's, or to a part of it (``train[:20000]``).
         columns: what the task reads.
         licence: as its card says.
     """
@@ -27,9 +33,41 @@ class HubData:
     columns: tuple[str, ...]
     licence: str
     config: str | None = None
+    files: Mapping[str, str] | None = None
 
 
-def rows_of(data: HubData, split: str) -> list[dict[str, Any]]:
+def hub_data(
+    data: HubData,
+    split_of: Callable[[Rows], AnySplit],
+    *,
+    classes: int = 0,
+    longest_input: int,
+    longest_answer: int = 128,
+    context_of: Callable[[Rows], Context] = lambda _: nothing_besides,
+    as_text: AsText | None = None,
+) -> TaskData:
+    """A task's data where all of it comes from the hub; so do its models, pretrained, hence no source split.
+
+    ``split_of`` makes a split of its rows, ``context_of`` the context of the scores of those of ``test``; the rest is
+    as in ``TaskData``.
+
+    Raises:
+        JobError: it cannot be had, or lacks a column or a split.
+    """
+    train, test = (rows_of(data, name) for name in ("train", "test"))
+    return TaskData(
+        source=None,
+        train=split_of(train),
+        test=split_of(test),
+        classes=classes,
+        longest_input=longest_input,
+        longest_answer=longest_answer,
+        context=context_of(test),
+        as_text=as_text,
+    )
+
+
+def rows_of(data: HubData, split: str) -> Rows:
     """The columns of ``split`` (the task's name for it), a row each. Rows in which one of them is empty are left out.
 
     Raises:
@@ -43,7 +81,7 @@ def rows_of(data: HubData, split: str) -> list[dict[str, Any]]:
         ) from error
     datasets.disable_progress_bars()
     try:
-        found = datasets.load_dataset(data.path, data.config, split=data.splits[split])
+        found = datasets.load_dataset(data.path, data.config, data_files=data.files, split=data.splits[split])
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         fact = textwrap.shorten(str(error), 300, placeholder=" ...")
         raise JobError(

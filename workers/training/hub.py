@@ -8,14 +8,14 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING, cast
 
-from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from workers.errors import JobError
 from workers.training.load import AUTO
 from workers.training.memory import named_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError)
 """What transformers raises for a model that is not there, gated, torn or too new, each seen in version 5.23."""
@@ -30,14 +30,13 @@ UNREACHABLE_TEXTS = (
 )
 
 
-def is_seq2seq(name: str) -> bool:
-    """Whether the model has an encoder and a decoder, as its configuration says.
+def config_of(name: str) -> PreTrainedConfig:
+    """The model's configuration: its architectures, its labels, whether it has an encoder and a decoder.
 
     Raises:
         JobError: it cannot be had.
     """
-    config = _had(name, lambda: AutoConfig.from_pretrained(name, trust_remote_code=False))
-    return bool(getattr(config, "is_encoder_decoder", False))
+    return cast("PreTrainedConfig", _had(name, lambda: AutoConfig.from_pretrained(name, trust_remote_code=False)))
 
 
 def tokenizer_of(name: str) -> PreTrainedTokenizerBase:
@@ -57,16 +56,38 @@ def tokenizer_of(name: str) -> PreTrainedTokenizerBase:
 
 
 def weights_of(family: str, name: str, **settings: object) -> PreTrainedModel:
-    """The model by its family's auto class, on the CPU unless ``settings`` say otherwise.
+    """The model by its family's auto class, on the CPU unless ``settings`` say otherwise; a head it lacks is drawn.
 
     Raises:
         JobError: it cannot be had, has no safetensors, or does not fit the class or the memory.
     """
-    with named_memory(None):
-        model = _had(
-            name, lambda: AUTO[family].from_pretrained(name, use_safetensors=True, trust_remote_code=False, **settings)
+    return _loaded(family, name, settings)[0]
+
+
+def whole_weights_of(family: str, name: str, **settings: object) -> PreTrainedModel:
+    """``weights_of`` for a family whose head is of no use untrained.
+
+    Raises:
+        JobError: as ``weights_of`` does, or the model lacks some of its weights.
+    """
+    model, missing = _loaded(family, name, settings)
+    if missing:
+        raise JobError(
+            f"model {name} has no weights for {', '.join(sorted(missing)[:3])}, so it was never trained as a {family} "
+            "model; choose one that was."
         )
-    return cast("PreTrainedModel", model)
+    return model
+
+
+def _loaded(family: str, name: str, settings: Mapping[str, object]) -> tuple[PreTrainedModel, set[str]]:
+    """The model, and which of its weights it did not bring."""
+    wanted = {"use_safetensors": True, "trust_remote_code": False, "output_loading_info": True, **settings}
+    with named_memory(None):
+        model, found = cast(
+            "tuple[PreTrainedModel, dict[str, set[str]]]",
+            _had(name, lambda: AUTO[family].from_pretrained(name, **wanted)),
+        )
+    return model, found["missing_keys"]
 
 
 def _had(name: str, read: Callable[[], object]) -> object:

@@ -16,8 +16,11 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForImageClassification,
+    AutoModelForMaskedLM,
+    AutoModelForQuestionAnswering,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
     PreTrainedModel,
 )
 from transformers.utils.logging import disable_progress_bar
@@ -32,6 +35,9 @@ from workers.training.models import ModelInfo
 AUTO: Mapping[str, Any] = {
     "image-classification": AutoModelForImageClassification,
     "text-classification": AutoModelForSequenceClassification,
+    "token-classification": AutoModelForTokenClassification,
+    "question-answering": AutoModelForQuestionAnswering,
+    "fill-mask": AutoModelForMaskedLM,
     "text-generation": AutoModelForCausalLM,
     "seq2seq": AutoModelForSeq2SeqLM,
 }

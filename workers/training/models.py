@@ -25,6 +25,7 @@ class ModelInfo:
         source_batch_size: samples of each of their steps.
         source_learning_rate: AdamW's for these. 3e-3 left the image transformer at 0.87 upright for some seeds.
         family: of ``families.FAMILIES``; ``None``: the first of the task's that fits the model's own configuration.
+        heads: further families it can be built as: an encoder is the same one under the head that a task needs.
         hub: its id on the hub, or a folder; ``None``: it is built from ``config``.
     """
 
@@ -35,11 +36,21 @@ class ModelInfo:
     source_batch_size: int = 64
     source_learning_rate: float = 2e-3
     family: str | None = "image-classification"
+    heads: tuple[str, ...] = ()
     hub: str | None = None
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """All it can be built as; none for a model of the hub, whose configuration has to be asked."""
+        return () if self.family is None else (self.family, *self.heads)
 
 
 HUB_PATTERN = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*|\.{0,2}/.+"
 """A model of the hub has an owner; a folder begins with ``/``, ``./`` or ``../``."""
+
+
+ENCODER_HEADS = ("token-classification", "question-answering", "fill-mask")
+"""What an encoder that classifies texts does besides."""
 
 
 def _causal(architecture: str) -> ModelInfo:
@@ -147,6 +158,7 @@ MODELS: dict[str, ModelInfo] = {
         source_batch_size=32,
         source_learning_rate=1e-3,
         family="text-classification",
+        heads=ENCODER_HEADS,
     ),
 }
 
