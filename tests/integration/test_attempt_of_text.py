@@ -7,8 +7,9 @@ import pytest
 
 from tests.integration.test_attempt import Ran, run, write_job
 from workers.contract import Phase
-from workers.tasks import load_task
+from workers.tasks import load_task, task_info
 from workers.training.families import base_of
+from workers.training.families.spans import questions_and_texts
 from workers.training.families.tokenizing import tokenizer_for
 from workers.training.models import MODELS
 
@@ -18,6 +19,14 @@ SQL = {
     "training": {"max_steps": 3, "batch_size": 8},
     "evaluation": {"max_samples": 6, "batch_size": 3},
     "inference": {"requests": 5, "batch_size": 2, "warmup": 1, "repeats": 2},
+}
+
+
+QUESTIONS = {
+    "task": "question-answering",
+    "dataset": "facts-tiny",
+    "training": {"max_steps": 3, "batch_size": 8},
+    "evaluation": {"max_samples": 6, "batch_size": 4},
 }
 
 
@@ -92,3 +101,43 @@ def test_each_repeat_of_the_inferences_is_counted_at_its_end_and_its_steps_go_on
 def test_a_model_in_a_folder_is_not_trained_before_its_baseline(asked: Ran) -> None:
     assert asked.code == 0, asked.err
     assert [value for phase, value in asked.values("samples") if phase is Phase.LOAD] == []
+
+
+def test_a_fine_tune_of_an_encoder_in_a_folder_answers_questions_in_words_of_their_texts(tmp_path: Path) -> None:
+    data, info = load_task("question-answering", None, seed=0), MODELS["tiny/distilbert"]
+    base_of(("question-answering",), info, data, seed=0).model.save_pretrained(tmp_path / "model")
+    tokenizer_for(info, data, ends=True, texts=questions_and_texts).save_pretrained(tmp_path / "model")
+    ran = run(write_job(tmp_path, model=str(tmp_path / "model"), **QUESTIONS))
+    assert (ran.code, ran.err) == (0, "")
+    folder = ran.home.attempt_folder("quick", 1)
+    rows = [json.loads(line) for line in (folder / "predictions-evaluate.jsonl").read_text().splitlines()]
+    assert [row["label"] for row in rows] == [list(answers) for answers in data.test.labels[:6]]
+    for row in rows:
+        question, context = row["input"]
+        assert question in data.test.inputs[row["index"]].question
+        assert row["prediction"] in context
+    scores = json.loads((folder / "scores-evaluate.json").read_text())
+    assert set(scores) == {"exact_match", "token_f1"}
+    assert all(score["value"] is not None for score in scores.values())
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("task", ["token-classification", "question-answering", "masked-language-modelling"])
+def test_an_encoder_is_quantised_under_the_head_of_its_task(tmp_path: Path, task: str) -> None:
+    changes = {**QUESTIONS, "task": task, "dataset": None, "model": "tiny/bert", "quantization": "8bit"}
+    ran = run(write_job(tmp_path, **changes))
+    assert (ran.code, ran.err) == (0, "")
+    assert (ran.home.attempt_folder("quick", 1) / "adapter" / "adapter_model.safetensors").is_file()
+    assert len(ran.values(f"score/{task_info(task).metrics[0]}")) == 2
+
+
+@pytest.mark.heavy
+def test_a_model_that_writes_is_scored_as_a_classifier(tmp_path: Path) -> None:
+    changes = {**QUESTIONS, "task": "text-classification", "dataset": "reviews-tiny", "model": "tiny/t5"}
+    ran = run(write_job(tmp_path, **changes))
+    assert (ran.code, ran.err) == (0, "")
+    lines = (ran.home.attempt_folder("quick", 1) / "predictions-evaluate.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert {row["prediction"] for row in rows} <= {-1, 0, 1}
+    right = sum(row["prediction"] == row["label"] for row in rows)
+    assert (Phase.EVALUATE, right / len(rows)) in ran.values("score/accuracy")

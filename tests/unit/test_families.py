@@ -219,6 +219,16 @@ HEAVY = pytest.mark.heavy
     [
         ("text-classification", "tiny/bert"),
         ("text-to-sql", "tiny/t5"),
+        pytest.param("text-classification", "tiny/distilbert", marks=HEAVY),
+        pytest.param("text-classification", "tiny/t5", marks=HEAVY),
+        pytest.param("text-classification", "tiny/qwen2", marks=HEAVY),
+        *(
+            pytest.param(task, name, marks=HEAVY)
+            for task in ("token-classification", "question-answering", "masked-language-modelling")
+            for name in ("tiny/bert", "tiny/distilbert")
+        ),
+        pytest.param("question-answering", "tiny/t5", marks=HEAVY),
+        pytest.param("question-answering", "tiny/qwen2", marks=HEAVY),
         pytest.param("text-to-sql", "tiny/qwen2", marks=HEAVY),
         pytest.param("text-to-sql", "tiny/llama", marks=HEAVY),
         pytest.param("dialogue-summarisation", "tiny/qwen2", marks=HEAVY),

@@ -78,8 +78,7 @@ sweep:
             "bad.yaml:2: name: use letters, digits, '.', '_' and '-', the first a letter or digit, "
             'at most 103 in all (given "my run")\n'
             "bad.yaml:3: a fine-tune needs adapter.method full or lora\n"
-            "bad.yaml:4: unknown task 'digit'. Did you mean 'digits'? Known: dialogue-summarisation, digits, "
-            "text-classification, text-to-sql.\n"
+            f"bad.yaml:4: unknown task 'digit'. Did you mean 'digits'? Known: {', '.join(sorted(TASKS))}.\n"
             "bad.yaml:5: unknown key 'modle'. Did you mean 'model'? Known: accounting, adapter, budget, dataset, "
             "evaluation, inference, kind, model, name, needs, power, profiles, quantization, resources, retry, "
             "schedule, seeds, sweep, task, training, version.\n"

@@ -16,7 +16,14 @@ from workers.tasks.hub import HubData, rows_of
 from workers.tasks.text_to_sql import database_of, schema_of
 from workers.training.families import FAMILIES
 
-TEXTS = ("dialogue-summarisation", "text-classification", "text-to-sql")
+TEXTS = (
+    "dialogue-summarisation",
+    "masked-language-modelling",
+    "question-answering",
+    "text-classification",
+    "text-to-sql",
+    "token-classification",
+)
 
 
 @pytest.fixture(scope="module")

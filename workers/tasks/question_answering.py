@@ -4,8 +4,8 @@ Data: SQuAD (Rajpurkar et al. 2016, arXiv 1606.05250) and SQuAD 2 (2018, arXiv 1
 answer, both CC BY-SA 4.0; SciQ (Welbl et al. 2017, arXiv 1707.06209), CC BY-NC 3.0, as far as the answer stands in its
 supporting text; fetched when a job needs them; and ``facts-tiny``, made here.
 
-A base model built from a configuration learns to say where somebody lives (``source``), and is fine-tuned on questions
-of which two in three want a trade or a day. A model that writes is asked for the words themselves.
+A base model built from a configuration learns to tell where somebody lives, what they work as and when they rest
+(``source``), and is fine-tuned where the last is asked in other words. A model that writes is asked for the words.
 """
 
 from __future__ import annotations
@@ -40,15 +40,20 @@ LONGEST_ANSWER = 30
 """Tokens, as SQuAD's baselines have it."""
 DATA_SEED = 0
 """The same questions in every job, so that scores of jobs with different seeds can be compared."""
-SOURCE_SAMPLES, TRAIN_SAMPLES, TEST_SAMPLES = 1200, 1500, 150
+SOURCE_SAMPLES, TRAIN_SAMPLES, TEST_SAMPLES = 1200, 1200, 150
 NAMES = ("Ann", "Ben", "Eva", "Tom", "Lea", "Max")
-KINDS = {
-    "Where does {name} live?": ("lives in", ("Rome", "Oslo", "New Delhi", "Lima", "San Juan", "Kyoto")),
-    "What is the trade of {name}?": ("works as", ("a cook", "a nurse", "a judge", "a pilot", "a baker")),
-    "When does {name} rest?": ("rests on", ("Monday", "Tuesday", "Thursday", "Sunday")),
+FACTS = {
+    "lives in": ("Rome", "Oslo", "New Delhi", "Lima", "San Juan", "Kyoto"),
+    "works as": ("a cook", "a nurse", "a judge", "a pilot", "a baker"),
+    "rests on": ("Monday", "Tuesday", "Thursday", "Sunday"),
 }
-"""Of facts: the question, what is said of it, and what may be so."""
-SOURCE_KINDS = ("Where does {name} live?",)
+"""What is said of somebody, and what may be so."""
+QUESTIONS = {
+    "lives in": "Where does {name} live?",
+    "works as": "What is the trade of {name}?",
+    "rests on": "When does {name} rest?",
+}
+SOURCE_QUESTIONS = {**QUESTIONS, "rests on": "Name the day off of {name}."}
 TEXT = "{name} {0}, {1} and {2}."
 
 
@@ -72,11 +77,11 @@ def load(dataset: str, seed: int) -> TaskData:
             as_text=AsText(pairs=asked, read=answer_of, longest_input=1024),
         )
     made = random.Random(DATA_SEED)  # noqa: S311 - data, not a secret
-    test = _unlike(_questions(made, tuple(KINDS)), TEST_SAMPLES, frozenset())
+    test = _unlike(_questions(made, QUESTIONS), TEST_SAMPLES, frozenset())
     seen = frozenset(row.asked for row in test)
     return TaskData(
-        source=_split(_unlike(_questions(made, SOURCE_KINDS), SOURCE_SAMPLES, seen)),
-        train=_split(_unlike(_questions(made, tuple(KINDS)), TRAIN_SAMPLES, seen)),
+        source=_split(_unlike(_questions(made, SOURCE_QUESTIONS), SOURCE_SAMPLES, seen)),
+        train=_split(_unlike(_questions(made, QUESTIONS), TRAIN_SAMPLES, seen)),
         test=_split(test),
         longest_input=96,
         longest_answer=LONGEST_ANSWER,
@@ -95,7 +100,7 @@ def asked(split: Questions) -> TextPairs:
     """Questions as prompts; the question stands before and after, since a long text is cut at one of its ends."""
     return Split(
         inputs=tuple(
-            f"{given.question}\nText: {given.context}\nQuestion: {given.question}\nAnswer:" for given in split.inputs
+            f"{given.question}\n{given.context}\nQuestion: {given.question}\nAnswer:" for given in split.inputs
         ),
         labels=tuple(answers[0] or NO_ANSWER for answers in split.labels),
     )
@@ -144,15 +149,15 @@ def _unlike(rows: Iterator[_Row], count: int, seen: frozenset[Question]) -> list
     return [next(unseen) for _ in range(count)]
 
 
-def _questions(made: random.Random, kinds: Sequence[str]) -> Iterator[_Row]:
-    """A text of three facts about somebody, and a question of one of ``kinds``."""
+def _questions(made: random.Random, questions: Mapping[str, str]) -> Iterator[_Row]:
+    """A text of three facts about somebody, and a question for one of them."""
     while True:
-        name, kind = made.choice(NAMES), made.choice(tuple(kinds))
-        said = {each: made.choice(values) for each, (_, values) in KINDS.items()}
-        facts = [f"{KINDS[each][0]} {said[each]}" for each in made.sample(tuple(KINDS), len(KINDS))]
+        name, wanted = made.choice(NAMES), made.choice(tuple(FACTS))
+        said = {fact: made.choice(values) for fact, values in FACTS.items()}
+        facts = [f"{fact} {said[fact]}" for fact in made.sample(tuple(FACTS), len(FACTS))]
         context = TEXT.format(*facts, name=name)
         yield _Row(
-            asked=Question(question=kind.format(name=name), context=context),
-            answers=(said[kind],),
-            start=context.index(said[kind]),
+            asked=Question(question=questions[wanted].format(name=name), context=context),
+            answers=(said[wanted],),
+            start=context.index(said[wanted]),
         )

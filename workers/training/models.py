@@ -160,6 +160,26 @@ MODELS: dict[str, ModelInfo] = {
         family="text-classification",
         heads=ENCODER_HEADS,
     ),
+    "tiny/distilbert": ModelInfo(
+        architecture="distilbert",
+        config={
+            "dim": 64,
+            "n_layers": 2,
+            "n_heads": 4,
+            "hidden_dim": 192,
+            "max_position_embeddings": 128,
+            "dropout": 0.0,
+            "attention_dropout": 0.0,
+            "qa_dropout": 0.0,
+            "seq_classif_dropout": 0.0,
+        },
+        lora_targets=("q_lin", "k_lin", "v_lin", "out_lin", "lin1", "lin2"),
+        source_epochs=3,
+        source_batch_size=32,
+        source_learning_rate=1e-3,
+        family="text-classification",
+        heads=ENCODER_HEADS,
+    ),
 }
 
 
