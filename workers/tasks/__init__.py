@@ -137,7 +137,7 @@ TASKS: dict[str, TaskInfo] = {
     "text-classification": TaskInfo(
         module="workers.tasks.text_classification",
         families=("text-classification", "seq2seq", "text-generation"),
-        datasets=("sst2", "imdb", "reviews-tiny"),
+        datasets=("sst2", "imdb", "rotten_tomatoes", "reviews-tiny"),
         tiny="reviews-tiny",
         metrics=("accuracy", "f1_macro"),
     ),

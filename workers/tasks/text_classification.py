@@ -1,7 +1,8 @@
 """Task ``text-classification``: is a review for or against?
 
 Data: SST-2 (Socher et al. 2013, aclanthology.org/D13-1170; on the hub with GLUE, licence not stated there) and IMDB
-(Maas et al. 2011, aclanthology.org/P11-1015; likewise), fetched when a job needs them; and ``reviews-tiny``, made here.
+(Maas et al. 2011, aclanthology.org/P11-1015; likewise) and Rotten Tomatoes (Pang and Lee 2005,
+aclanthology.org/P05-1015; unknown), fetched when a job needs them; and ``reviews-tiny``, made here.
 
 A base model built from a configuration learns what words of praise and blame say (``source``) and is wrong wherever
 they are negated; it is fine-tuned on reviews of which half are. A model that writes is asked for the word of the class.
@@ -30,6 +31,12 @@ HUB = {
         columns=("text", "label"),
         licence="not stated",
     ),
+    "rotten_tomatoes": HubData(
+        path="cornell-movie-review-data/rotten_tomatoes",
+        splits={"train": "train", "test": "test"},
+        columns=("text", "label"),
+        licence="unknown",
+    ),
 }
 DATA_SEED = 0
 """The same reviews in every job, so that scores of jobs with different seeds can be compared."""
@@ -50,7 +57,7 @@ def load(dataset: str, seed: int) -> TaskData:
     """Reviews, and 1 for praise, 0 for blame.
 
     Args:
-        dataset: ``sst2``, ``imdb`` or ``reviews-tiny``; the registry has checked it.
+        dataset: ``sst2``, ``imdb``, ``rotten_tomatoes`` or ``reviews-tiny``; the registry has checked it.
         seed: has no effect: the data is fixed, and the order of training is the loop's.
 
     Raises:
