@@ -70,7 +70,7 @@ class Zero:
     def begin(self) -> None:
         """Split model and optimiser over the ranks, as they are: a run that goes on has both restored by now."""
         restored = self._optimizer.state_dict()["state"]
-        with self._group.peers(), _quiet():
+        with self._group.peers(), _at_work():
             import deepspeed  # noqa: PLC0415 - takes seconds, and only who asks for it pays them
 
             # Else a kernel for the ranks of one host is compiled for a minute at the first run.
@@ -79,16 +79,15 @@ class Zero:
                 backend = "nccl" if self._device.type == "cuda" else "gloo"
                 dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
                 self._owns_process_group = True
-            with _first_device():
-                self._engine, *_ = deepspeed.initialize(
-                    model=self._model, optimizer=self._optimizer, config=_config(self._training)
-                )
+            self._engine, *_ = deepspeed.initialize(
+                model=self._model, optimizer=self._optimizer, config=_config(self._training)
+            )
             if self._stage > 0 and restored:
                 self._restore(restored)
 
     def __call__(self, **inputs: object) -> Any:  # noqa: ANN401 - transformers has an output class for each head
         """Of DeepSpeed's engine."""
-        with _quiet():
+        with _at_work():
             return self._engine(**inputs)
 
     @contextlib.contextmanager
@@ -103,19 +102,19 @@ class Zero:
 
     def backward(self, loss: torch.Tensor) -> None:
         """Already weighed, so DeepSpeed does not divide by the number of micro-batches."""
-        with self._group.peers(), _quiet():
+        with self._group.peers(), _at_work():
             self._engine.backward(loss, scale_wrt_gas=False)
 
     def step(self) -> None:
         """Each rank its part of the weights."""
-        with self._group.peers(), _quiet():
+        with self._group.peers(), _at_work():
             self._engine.step()
         self._steps += 1
 
     def tensors(self, names: Iterable[str]) -> dict[str, torch.Tensor]:
         """Gathered one by one, so that no device holds more than one of them beside its part."""
         found, kept = tensors_of(self._model), dict[str, torch.Tensor]()
-        with self._group.peers(), _quiet():
+        with self._group.peers(), _at_work():
             for name in names:
                 with self._gathered(found[name]):
                     if self._group.ranks.is_first:
@@ -129,7 +128,7 @@ class Zero:
         from deepspeed.utils import safe_get_full_optimizer_state  # noqa: PLC0415
 
         state: dict[int, dict[str, torch.Tensor]] = {}
-        with self._group.peers(), _quiet():
+        with self._group.peers(), _at_work():
             for place, parameter in enumerate(self._trained):
                 moments = {key: safe_get_full_optimizer_state(parameter, key) for key in MOMENTS}
                 if self._group.ranks.is_first:
@@ -142,7 +141,7 @@ class Zero:
 
     def end(self) -> None:
         """Gather what was split; other ranks than 0 are left with their part."""
-        with self._group.peers(), _quiet():
+        with self._group.peers(), _at_work():
             names = [name for name, parameter in self._model.named_parameters() if self._is_changed(parameter)]
             values = self.tensors(names)
             self._engine.destroy()
@@ -240,10 +239,13 @@ def _first_device() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what DeepSpeed tells of itself, and its use of torch's old names: a log is read line by line."""
+def _at_work() -> Iterator[None]:
+    """Around each call of DeepSpeed: on this rank's own device, which DeepSpeed asks the environment for at any time.
+
+    And without what it tells of itself, and its use of torch's old names: a log is read line by line.
+    """
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
+    with _first_device(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
         yield

@@ -41,7 +41,7 @@ def base(info: ModelInfo, data: TaskData, *, seed: int, loading: Mapping[str, ob
     Raises:
         JobError: diffusers is not installed; or the model cannot be built or loaded, or is to be quantised.
     """
-    if loading:
+    if "quantization_config" in loading:
         raise JobError("a text-to-image model is of several networks, which are not quantised; set quantization: none.")
     try:
         import diffusers  # noqa: PLC0415 - an extra
