@@ -1,4 +1,4 @@
-"""What must hold on a cluster after something on it was killed: the energy books balance, and nothing is left behind."""
+"""What must hold on a cluster after something on it was killed: the energy books balance, and nothing is left."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from pathlib import Path
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
+from orchestrator.monitoring.discovery import read_targets
+from orchestrator.store import Store
 from tests.cluster_contract import until
 from tests.clusters import processes_with
 from workers.contract import EnergyEntry
@@ -47,7 +49,7 @@ class Aftermath:
     ahead_mj: dict[str, int] = field(default_factory=dict)
 
     def check(self) -> None:
-        """Nothing but the agents, and the controllers, is left of this ledger; and every joule is in its books, once."""
+        """Nothing but agents and controllers is left of this ledger; and every joule is in its books, once."""
         agents = self.agents()
         wanted = {"workers.agent": len(agents), "orchestrator.serve": self.controllers}
         until(lambda: self.processes() == +Counter(wanted), f"no process to be left but {wanted}")
@@ -96,10 +98,9 @@ class Aftermath:
 
         until(stands_still, f"the counters of {node} to be still for a moment")
         assert counted
-        for device in counted:
-            ahead_mj = self.ahead_mj.setdefault(device, counted[device] - booked[device])
-            assert ahead_mj >= 0
-            assert counted[device] - booked[device] == ahead_mj
+        for device, counted_so_far_mj in counted.items():
+            ahead_mj = counted_so_far_mj - booked[device]
+            assert ahead_mj == self.ahead_mj.setdefault(device, ahead_mj) >= 0
 
     def assert_no_hole(self) -> None:
         """The entries of each board follow one another, those of boards whose node is gone too."""
@@ -114,6 +115,13 @@ class Aftermath:
                 # Times are kept to the microsecond.
                 assert entry.start_ns <= until_ns + NS_PER_US
                 until_ns = max(until_ns, entry.end_ns)
+
+
+def targets_of(home: Path) -> Mapping[str, str]:
+    """The agents that a ledger's one controller tells Prometheus of."""
+    with contextlib.closing(Store(home / "state.db")) as store:
+        (controller,) = store.controllers()
+    return {target.node: target.metrics_url for target in read_targets(controller.targets_url)}
 
 
 def get(url: str, headers: Mapping[str, str] | None = None) -> str:

@@ -1,7 +1,7 @@
 """Ray as the cluster: the checks of the contract, and those of Ray alone, by a driver of its own.
 
-``python -m tests.ray_checks ADDRESS HOME DASHBOARD`` prints ``{check: what was wrong}``. It is a process of its own since Ray
-keeps its token and threads for as long as a process lives.
+``python -m tests.ray_checks ADDRESS HOME DASHBOARD`` prints ``{check: what was wrong}``. It is a process of its own
+since Ray keeps its token and threads for as long as a process lives.
 """
 
 from __future__ import annotations
