@@ -1,4 +1,4 @@
-"""The whole head is killed and comes back on Ray's RocksDB storage: what ran goes on, nothing runs twice, all is booked."""
+"""The whole head is killed and comes back on Ray's RocksDB storage: what ran goes on, nothing runs twice."""
 
 from __future__ import annotations
 
