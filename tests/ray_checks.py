@@ -109,7 +109,7 @@ def an_agent_that_was_killed_runs_again_for_the_next_driver(rig: Rig) -> None:
 
 def an_agent_that_is_killed_is_started_again_by_its_node_and_the_job_goes_on(rig: Rig) -> None:
     with rig.joined() as cluster:
-        changes = {"kind": "finetune", "adapter": Adapter(method="lora"), "training": Training(max_steps=300)}
+        changes = {"kind": "finetune", "adapter": Adapter(method="lora"), "training": Training(max_steps=60)}
         spec = job("outlives").model_copy(update=changes)
         cluster.launch(spec, attempt=1, nodes=(node(cluster, "H100").node_id,))
         rig.wait_for_progress("outlives")
@@ -170,7 +170,7 @@ def one_that_ended_while_no_driver_was_there_is_told_as_it_ended(rig: Rig) -> No
 
 def one_that_trains_saves_a_checkpoint_when_it_is_asked_to(rig: Rig) -> None:
     with rig.joined() as cluster:
-        cluster.launch(endless("saves-first"), attempt=1, nodes=(node(cluster, "L4").node_id,))
+        cluster.launch(endless("saves-first"), attempt=1, nodes=(node(cluster, "H100").node_id,))
         rig.wait_for_progress("saves-first", trained=1)
         cluster.stop("saves-first", checkpoint=True)
         (end,) = gather(cluster, 1)

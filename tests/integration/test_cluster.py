@@ -94,7 +94,7 @@ def test_a_killed_attempt_fails_its_job_and_its_energy_stays_booked(
 def test_a_failed_job_is_tried_again_when_its_manifest_says_so(
     ledger: Path, aftermath: Aftermath, tmp_path: Path
 ) -> None:
-    manifest = quick_manifest(tmp_path, steps=120, more="retry: {failures: 1, backoff_s: 0}", name="again")
+    manifest = quick_manifest(tmp_path, steps=20, more="retry: {failures: 1, backoff_s: 0}", name="again")
     running = start("run", str(manifest), "--home", str(ledger))
     os.kill(wait_until_it_works(ledger, "again"), signal.SIGKILL)
     _, err = running.communicate(timeout=90)
