@@ -23,7 +23,9 @@ from workers.contract import EnergyEntry
 from workers.home import Home
 from workers.telemetry.client import AgentConnection
 from workers.telemetry.energy_read import read_energy_logs
+from workers.telemetry.journal import Record, journals_below, read_journal
 from workers.telemetry.protocol import socket_path
+from workers.telemetry.state import from_json
 from workers.units import MJ_PER_J, NS_PER_US
 
 Agents = Callable[[], Mapping[str, str]]
@@ -58,6 +60,8 @@ class Aftermath:
         assert self.placement_groups() == []
         for node, url in agents.items():
             self.assert_counted_is_booked(node, url)
+        for node in self._nodes_without_power() - agents.keys():
+            self.booked_up_to(node)
         self.assert_no_hole()
 
     def processes(self) -> Counter[str]:
@@ -83,24 +87,47 @@ class Aftermath:
 
     def assert_counted_is_booked(self, node: str, metrics_url: str) -> None:
         """Of each board of a node: the entries of all attempts and of idle are what it counted, to the millijoule."""
+        before = counted_mj(metrics_url)
+        with AgentConnection(socket_path(self.home, node)) as agent:
+            agent.ask("flush")
+        booked = self.booked_up_to(node)
+        after = counted_mj(metrics_url)
+        assert before.keys() == after.keys() == booked.keys() & before.keys() != set()
+        assert all(before[device] <= booked[device] <= after[device] for device in before)
+
+    def booked_up_to(self, node: str) -> dict[str, int]:
+        """The counters up to which a node's devices are booked: what its entries are is what those counted.
+
+        As its agent's last record has them: there a reading, and what was booked up to it, are of one time. It is
+        there for as long as the agent runs, and where it lost power; one that left in order has made files of it.
+        """
+        entries: tuple[EnergyEntry, ...] = ()
+        record = self._last_record(node)
+
+        def is_of_one_time() -> bool:
+            nonlocal entries, record
+            record, entries = self._last_record(node), read_energy_logs(Home(self.home), node=node).entries
+            return self._last_record(node).number == record.number
+
+        until(is_of_one_time, f"the agent of {node} to write nothing for a moment")
         counted: dict[str, int] = {}
-        booked: dict[str, int] = {}
+        for device, book in from_json(record.state).books.items():
+            own = [entry.energy_mj for entry in entries if entry.device == device]
+            # What a host's own device draws for nobody is no agent's to tell.
+            if book.booked.energy_mj is not None and device.startswith("GPU-"):
+                counted[device] = book.booked.energy_mj
+                ahead_mj = counted[device] - sum(own)
+                assert ahead_mj == self.ahead_mj.setdefault(device, ahead_mj) >= 0
+        return counted
 
-        def stands_still() -> bool:
-            """Whether no counter moved while the books were written and read."""
-            nonlocal counted, booked
-            counted = counted_mj(metrics_url)
-            with AgentConnection(socket_path(self.home, node)) as agent:
-                agent.ask("flush")
-            entries = read_energy_logs(Home(self.home), node=node).entries
-            booked = {device: sum(e.energy_mj for e in entries if e.device == device) for device in counted}
-            return counted_mj(metrics_url) == counted
+    def _nodes_without_power(self) -> set[str]:
+        """And those whose agents run: each has a journal."""
+        folders = {journal.parent.name for journal in journals_below(self.home / "energy")}
+        return {name.removeprefix("node=") for name in folders}
 
-        until(stands_still, f"the counters of {node} to be still for a moment")
-        assert counted
-        for device, counted_so_far_mj in counted.items():
-            ahead_mj = counted_so_far_mj - booked[device]
-            assert ahead_mj == self.ahead_mj.setdefault(device, ahead_mj) >= 0
+    def _last_record(self, node: str) -> Record:
+        journals = journals_below(Home(self.home).energy(node))
+        return max((read_journal(journal)[-1] for journal in journals), key=lambda record: record.number)
 
     def assert_no_hole(self) -> None:
         """The entries of each board follow one another, those of boards whose node is gone too."""
