@@ -266,7 +266,11 @@ class Retry(Section):
         10, ge=0, le=1000, description="further attempts after its node or worker was lost, or it was preempted"
     )
     backoff_s: float = Field(
-        10.0, ge=0, le=3600, description="seconds before it is tried again; doubled each time, an hour at most"
+        10.0,
+        ge=0,
+        le=3600,
+        description="seconds before it is tried again after a failure, or when it is lost a second time; "
+        "doubled each time, an hour at most",
     )
 
 

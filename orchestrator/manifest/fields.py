@@ -38,7 +38,9 @@ def field_findings(body: Mapping[str, object]) -> list[Finding]:
     if "version" not in body:
         found.append(Finding(("version",), f"version is missing; write version: {VERSION}"))
     places = [finding.path for finding in found]
-    for path, sentence in section_problems(Manifest, body):
+    # Pydantic looks no further at a mapping with a key that UTF-8 cannot hold; all unknown keys are found already.
+    known = {key: value for key, value in body.items() if key in Manifest.model_fields}
+    for path, sentence in section_problems(Manifest, known):
         if not any(overlaps(path, place) for place in places):
             found.append(Finding(path, f"{dotted(path)}{_joined(sentence)}"))
     return found

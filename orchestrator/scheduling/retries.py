@@ -57,10 +57,10 @@ def follow_up(job: JobRecord, ended: End, now_ns: int) -> FollowUp:
         attempt_state, then = _FINAL_STOPS[job.stop]
         return FollowUp(attempt_state=attempt_state, then=then, reason=job.reason)
     if job.stop is Stop.PREEMPT:
-        return _after_loss(job, AttemptState.PREEMPTED, job.reason or "it was preempted")
+        return _after_loss(job, AttemptState.PREEMPTED, job.reason or "it was preempted", now_ns)
     reason = ended.reason or (f"exit code {ended.exit_code}" if ended.exit_code is not None else "it was lost")
     if ended.exit_code is None:
-        return _after_loss(job, AttemptState.LOST, reason)
+        return _after_loss(job, AttemptState.LOST, reason, now_ns)
     return _after_failure(job, ended.exit_code, reason, now_ns)
 
 
@@ -69,11 +69,17 @@ def backoff_s(job: JobRecord, failures: int) -> float:
     return min(job.spec.retry.backoff_s * 2.0 ** (failures - 1), LONGEST_BACKOFF_S)
 
 
-def _after_loss(job: JobRecord, state: AttemptState, reason: str) -> FollowUp:
-    """The job goes back into the queue, without a pause: it did nothing wrong."""
+def _after_loss(job: JobRecord, state: AttemptState, reason: str, now_ns: int) -> FollowUp:
+    """The job goes back into the queue, the first time without a pause: it did nothing wrong.
+
+    From the second loss on it pauses: a node that comes and goes would use up the budget within seconds. A job that is
+    preempted waits for a place anyway.
+    """
     losses = 1 + _count(job, AttemptState.LOST, AttemptState.PREEMPTED)
     if losses <= job.spec.retry.losses:
-        return FollowUp(attempt_state=state, then=JobState.QUEUED, reason=reason)
+        lost_before = _count(job, AttemptState.LOST) if state is AttemptState.LOST else 0
+        ready_ns = now_ns + round(backoff_s(job, lost_before) * NS_PER_S) if lost_before else 0
+        return FollowUp(attempt_state=state, then=JobState.QUEUED, reason=reason, ready_ns=ready_ns)
     told = f"{reason}; lost or preempted {losses} times, and retry.losses is {job.spec.retry.losses}"
     return FollowUp(attempt_state=state, then=JobState.FAILED, reason=told)
 

@@ -100,8 +100,8 @@ def wait_until_it_trains(job: Path, process: subprocess.Popen[bytes]) -> int:
 
 @pytest.fixture(scope="module")
 def finetuned(tmp_path_factory: pytest.TempPathFactory) -> Ran:
-    """A fine-tune on a board that runs at less than half this host's pace."""
-    return run(write_job(tmp_path_factory.mktemp("finetune")), meter="simulated:L4")
+    """A fine-tune that measures inference as well."""
+    return run(write_job(tmp_path_factory.mktemp("finetune")))
 
 
 def last_line(log: Path) -> str:
@@ -207,6 +207,26 @@ def test_an_attempt_that_is_killed_with_its_group_has_its_joules_booked_by_its_a
     assert {entry.phase for entry in entries} == {Phase.LOAD}
 
 
+def test_an_attempt_that_runs_out_of_memory_says_so_with_the_remedy_and_its_joules_are_booked(tmp_path: Path) -> None:
+    job = write_job(tmp_path, training={"max_steps": 4, "batch_size": 100_000})
+    process = start(job)
+    agent = wait_until_it_trains(job, process)
+    attempt = psutil.Process(process.pid)
+    # Room for the base model's small batches, and not for one of all samples.
+    room_bytes = attempt.memory_info().vms + 64 * 2**20
+    attempt.rlimit(psutil.RLIMIT_AS, (room_bytes, room_bytes))
+    assert process.wait(60) == 1
+    assert has_ended(agent)
+    sentence = (
+        "the host ran out of memory at a batch size of 100000; lower the batch size, choose a smaller model, or ask for "
+        "more in resources.memory_gb."
+    )
+    assert last_line(tmp_path / "out.txt") == sentence
+    assert (tmp_path / "reason.txt").read_text() == sentence
+    entries = read_energy(Home(tmp_path / "home"), job_ids=["quick"])
+    assert {entry.phase for entry in entries} == {Phase.LOAD, Phase.BASELINE, Phase.TRAIN}
+
+
 def test_a_cancelled_attempt_says_so_and_keeps_what_was_measured(tmp_path: Path) -> None:
     job = write_job(tmp_path)
     process = start(job)
@@ -260,7 +280,7 @@ def test_a_fine_tune_goes_through_its_phases_in_order_and_scores_before_and_afte
 def test_a_fine_tunes_joules_are_booked_by_phase_as_simulated_and_add_up_to_what_it_says(finetuned: Ran) -> None:
     entries = finetuned.entries()
     assert {entry.phase for entry in entries} == {*Phase, None}, "what warms inference up is of no phase"
-    assert {(entry.model, entry.method, entry.attempt) for entry in entries} == {("L4", Method.SIMULATED, 1)}
+    assert {(entry.model, entry.method, entry.attempt) for entry in entries} == {("H100", Method.SIMULATED, 1)}
     said = re.fullmatch(r"quick: attempt 1 on \S+\nquick: done, ([\d,.]+) J booked; logs in (.*)\n", finetuned.out)
     assert said is not None, finetuned.out
     assert said[1] == f"{sum(entry.energy_mj for entry in entries) / 1000:,.1f}"
@@ -289,25 +309,30 @@ def test_a_fine_tune_that_is_to_measure_inference_does_so_with_the_adapted_model
     assert len(finetuned.values("trainable_parameters")) == 1, "what was trained is counted once, while it can train"
 
 
-def test_a_fine_tune_that_says_nothing_of_inference_measures_none(tmp_path: Path) -> None:
-    path = write_job(tmp_path)
-    path.write_text(json.dumps({key: value for key, value in QUICK.items() if key != "inference"}))
-    ran = run(path)
-    assert (ran.code, ran.err, ran.values("inferences")) == (0, "", [])
-    assert {entry.phase for entry in ran.entries()} == {Phase.LOAD, Phase.BASELINE, Phase.TRAIN, Phase.EVALUATE}
-
-
-@pytest.mark.parametrize("method", ["lora", "full"])
-def test_a_job_takes_the_weights_that_another_trained_and_scores_as_that_one_did(tmp_path: Path, method: str) -> None:
-    tuned = run(write_job(tmp_path, adapter={"method": method}, baseline_job="shared"), "--attempt", "2")
-    assert tuned.code == 0, tuned.err
-    scores = [(s.phase, s.value) for s in read_metrics(tuned.home, "quick", 2) if s.name == f"{SCORE_PREFIX}accuracy"]
+@pytest.mark.parametrize(("method", "gpus"), [("lora", 1), ("full", 0)])
+def test_a_job_takes_the_weights_that_another_trained_and_scores_as_that_one_did(
+    tmp_path: Path, method: str, gpus: int
+) -> None:
+    tuned = run(
+        write_job(tmp_path, adapter={"method": method}, baseline_job="shared", inference=None), "--attempt", "2"
+    )
+    assert (tuned.code, tuned.err) == (0, "")
+    samples = read_metrics(tuned.home, "quick", 2)
+    scores = [(s.phase, s.value) for s in samples if s.name == f"{SCORE_PREFIX}accuracy"]
     assert [phase for phase, _ in scores] == [Phase.EVALUATE], "the baseline is another job's"
+    assert {entry.phase for entry in tuned.entries()} == {Phase.LOAD, Phase.TRAIN, Phase.EVALUATE}
+    assert [s for s in samples if s.name == "inferences"] == [], "it said nothing of inference"
     taking = {"job_id": "takes", "adapter": {"method": method, "trained_by": "quick"}, "adapter_job": "quick"}
-    evaluated = run(write_job(tmp_path, kind="evaluate", **taking))
-    assert evaluated.code == 0, evaluated.err
-    samples = [(s.phase, s.value) for s in read_metrics(tuned.home, "takes", 1) if s.name == f"{SCORE_PREFIX}accuracy"]
-    assert samples == scores
+    evaluated = run(write_job(tmp_path, kind="evaluate", resources={"gpus": gpus}, **taking))
+    assert (evaluated.code, evaluated.err) == (0, "")
+    samples = read_metrics(tuned.home, "takes", 1)
+    assert [(s.phase, s.value) for s in samples if s.name == f"{SCORE_PREFIX}accuracy"] == scores
+    entries = read_energy(tuned.home, job_ids=["takes"])
+    if gpus:
+        assert {entry.phase for entry in entries} == {Phase.LOAD, Phase.EVALUATE}
+    else:
+        assert evaluated.out.startswith("takes: attempt 1 on no device\ntakes: done, no metered device; logs in ")
+        assert entries == (), "without a GPU it claims no joule"
 
 
 def test_weights_that_another_job_did_not_leave_end_the_job_with_the_remedy(tmp_path: Path) -> None:
@@ -330,11 +355,3 @@ def test_an_inference_job_counts_its_inferences_and_not_the_warm_up_under_the_ca
     assert ran.values("power_cap_watts") == [(None, 650.0)]
     assert {entry.phase for entry in ran.entries()} == {Phase.LOAD, None, Phase.INFERENCE}
     assert ran.values("score/accuracy") == []
-
-
-def test_an_evaluation_without_gpus_scores_once_and_claims_no_joule(tmp_path: Path) -> None:
-    ran = run(write_job(tmp_path, kind="evaluate", resources={"gpus": 0}))
-    assert (ran.code, ran.err) == (0, "")
-    assert [phase for phase, _ in ran.values("score/accuracy")] == [Phase.EVALUATE]
-    assert ran.out.startswith("quick: attempt 1 on no device\nquick: done, no metered device; logs in ")
-    assert ran.entries() == ()

@@ -1,4 +1,4 @@
-"""The whole head is killed and comes back on Ray's RocksDB storage: what ran goes on, and nothing runs twice."""
+"""The whole head is killed and comes back on Ray's RocksDB storage: what ran goes on, nothing runs twice."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import pytest
 from orchestrator.cluster.local import LocalNode, local_node
 from orchestrator.keeper import Kept
 from orchestrator.store import Store
+from tests.aftermath import Aftermath, targets_of
 from tests.clusters import processes_with, quick_manifest, wait_until, wattledger
 
 pytestmark = pytest.mark.cluster
@@ -41,6 +42,7 @@ class Head:
         self._folder, self._starts = folder, 0
         self._ports = {name: free_port() for name in ("port", "dashboard-port", "ray-client-server-port")}
         self.address = ""
+        self.dashboard_url = f"http://127.0.0.1:{self._ports['dashboard-port']}"
 
     def start(self) -> None:
         # What is on this machine tells Ray that the cluster still runs: the other node, and this note of its own.
@@ -97,7 +99,9 @@ def test_jobs_go_on_through_the_kill_of_the_head_and_the_queue_is_served_again(h
     with local_node(head.address, LocalNode(accelerator="H100", board_uuid=None), log=tmp_path / "node.log"):
         told = wattledger("up", "--address", head.address, "--home", str(home))
         assert told.returncode == 0, told.stderr
-        manifest = quick_manifest(tmp_path, steps=120, more="seeds: [0, 1]")
+        aftermath = Aftermath(home=home, dashboard_url=head.dashboard_url, agents=lambda: targets_of(home))
+        aftermath.check()
+        manifest = quick_manifest(tmp_path, steps=60, more="seeds: [0, 1]")
         assert wattledger("submit", str(manifest), "--home", str(home)).returncode == 0
         wait_until(lambda: any(home.glob("artifacts/*/attempt-1/progress.json")), what="the first job to work")
         (attempt,) = [psutil.Process(pid) for pid in processes_with(f"workers.attempt {home}")]
@@ -107,6 +111,7 @@ def test_jobs_go_on_through_the_kill_of_the_head_and_the_queue_is_served_again(h
         head.start()
         wait_until(lambda: len(finished(home)) == 2, timeout_s=240, what="both jobs to end")
         assert finished(home) == [("succeeded", 1), ("succeeded", 1)]
+        aftermath.check()
         down = wattledger("down", "--home", str(home))
         assert down.returncode == 0, down.stderr
         assert not processes_with(str(home))

@@ -27,7 +27,7 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def told(ray_cluster: LocalCluster, ledger: Path) -> dict[str, str | None]:
     """What each check found wrong; ``None`` for nothing."""
     ran = subprocess.run(
-        [sys.executable, "-m", "tests.ray_checks", ray_cluster.address, str(ledger)],
+        [sys.executable, "-m", "tests.ray_checks", ray_cluster.address, str(ledger), ray_cluster.dashboard_url],
         capture_output=True,
         text=True,
         timeout=250,

@@ -46,7 +46,7 @@ def test_ctrl_c_cancels_the_run_reports_and_leaves_no_process(tmp_path: Path) ->
 
 
 def test_a_local_run_meters_scores_and_reports_every_job(tmp_path: Path) -> None:
-    manifest = quick_manifest(tmp_path, steps=80, accelerators="each")
+    manifest = quick_manifest(tmp_path, steps=40, accelerators="each")
     told = wattledger(
         "run", str(manifest), "--local", "--home", str(tmp_path / "ledger"), "--out", str(tmp_path / "out")
     )

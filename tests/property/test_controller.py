@@ -198,10 +198,7 @@ class Run:
 EVERYTHING = (jobs(), nodes(), fates, acts, st.sampled_from([0.0, 0.0, 2.5]))
 
 
-@settings(max_examples=60, deadline=None)
-@given(*EVERYTHING)
-def test_all_jobs_end_none_is_lost_and_nothing_is_left_running(specs, places, told, acts, lag_s):
-    run = Run(specs, places, told, acts, lag_s)
+def all_jobs_end_none_is_lost_and_nothing_is_left_running(run, specs):
     assert [job.job_id for job in run.jobs] == [spec.job_id for spec in specs]
     assert all(job.state.is_final for job in run.jobs)
     assert all(attempt.state is not AttemptState.RUNNING for job in run.jobs for attempt in job.attempts)
@@ -209,10 +206,8 @@ def test_all_jobs_end_none_is_lost_and_nothing_is_left_running(specs, places, to
     assert run.cluster.running == {}
 
 
-@settings(max_examples=60, deadline=None)
-@given(*EVERYTHING)
-def test_both_budgets_of_retries_are_kept(specs, places, told, acts, lag_s):
-    for job in Run(specs, places, told, acts, lag_s).jobs:
+def both_budgets_of_retries_are_kept(run):
+    for job in run.jobs:
         ended = Counter(attempt.state for attempt in job.attempts)
         assert [attempt.number for attempt in job.attempts] == list(range(1, len(job.attempts) + 1))
         assert ended[AttemptState.FAILED] <= 1 + job.spec.retry.failures
@@ -222,10 +217,7 @@ def test_both_budgets_of_retries_are_kept(specs, places, told, acts, lag_s):
             assert job.attempts[-1].state is AttemptState.SUCCEEDED
 
 
-@settings(max_examples=60, deadline=None)
-@given(*EVERYTHING)
-def test_each_attempt_is_launched_once_at_most_and_ends_before_the_next_starts(specs, places, told, acts, lag_s):
-    run = Run(specs, places, told, acts, lag_s)
+def each_attempt_is_launched_once_at_most_and_ends_before_the_next_starts(run):
     launched = Counter((one.spec.job_id, one.attempt, one.nodes) for one in run.cluster.history)
     noted = {(job.job_id, attempt.number, attempt.nodes) for job in run.jobs for attempt in job.attempts}
     assert set(launched.values()) <= {1}
@@ -236,12 +228,7 @@ def test_each_attempt_is_launched_once_at_most_and_ends_before_the_next_starts(s
         assert all(len(attempt.nodes) == job.spec.resources.nodes for attempt in job.attempts)
 
 
-@settings(max_examples=60, deadline=None)
-@given(*EVERYTHING)
-def test_a_job_starts_only_after_all_it_needs_has_succeeded_and_never_after_its_deadline(
-    specs, places, told, acts, lag_s
-):
-    run = Run(specs, places, told, acts, lag_s)
+def a_job_starts_only_after_all_it_needs_has_succeeded_and_never_after_its_deadline(run):
     ended_ns = {
         job.job_id: job.attempts[-1].ended_ns for job in run.jobs if job.state is JobState.SUCCEEDED and job.attempts
     }
@@ -252,6 +239,18 @@ def test_a_job_starts_only_after_all_it_needs_has_succeeded_and_never_after_its_
                 assert attempt.started_ns < deadline_ns(job.spec.schedule.deadline)
         if job.state is JobState.SKIPPED:
             assert job.attempts == ()
+
+
+@settings(max_examples=120, deadline=None)
+@given(*EVERYTHING)
+def test_whatever_happens_jobs_end_within_their_budgets_run_once_at_a_time_and_after_what_they_need(
+    specs, places, told, acts, lag_s
+):
+    run = Run(specs, places, told, acts, lag_s)
+    all_jobs_end_none_is_lost_and_nothing_is_left_running(run, specs)
+    both_budgets_of_retries_are_kept(run)
+    each_attempt_is_launched_once_at_most_and_ends_before_the_next_starts(run)
+    a_job_starts_only_after_all_it_needs_has_succeeded_and_never_after_its_deadline(run)
 
 
 @settings(max_examples=40, deadline=None)

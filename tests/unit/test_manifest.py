@@ -146,6 +146,11 @@ class TestWhatIsNotYaml:
         assert len(found) == 1
         assert found[0].startswith(problem)
 
+    def test_a_key_that_utf8_cannot_hold_hides_no_other_mistake(self):
+        found = problems('{"version": 1, "name": "a", "task": "digits", "model": {}, "adapter": {}, "\\ud800": 1}')
+        assert any("model: input should be a valid string" in problem for problem in found)
+        assert any("unknown key" in problem for problem in found)
+
     @pytest.mark.parametrize(
         ("value", "problem"),
         [

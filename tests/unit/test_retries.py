@@ -80,6 +80,16 @@ class TestLosses:
             attempt_state=AttemptState.LOST, then=JobState.QUEUED, reason="node a was lost"
         )
 
+    def test_one_that_is_lost_again_and_again_waits_longer_each_time(self) -> None:
+        lost = AttemptState.LOST
+        found = [follow_up(job(*[lost] * n, losses=9, backoff_s=3.0), End(None), NOW_NS).ready_ns for n in range(4)]
+        assert found == [0, NOW_NS + 3 * NS_PER_S, NOW_NS + 6 * NS_PER_S, NOW_NS + 12 * NS_PER_S]
+
+    def test_preemptions_neither_wait_nor_make_a_loss_wait(self) -> None:
+        lost, preempted = AttemptState.LOST, AttemptState.PREEMPTED
+        assert follow_up(job(preempted, preempted, losses=9), End(None), NOW_NS).ready_ns == 0
+        assert follow_up(job(lost, lost, stop=Stop.PREEMPT, losses=9), End(75), NOW_NS).ready_ns == 0
+
     def test_failures_do_not_use_up_the_budget_of_losses(self) -> None:
         before = (AttemptState.FAILED,) * 3
         assert follow_up(job(*before, losses=1), End(None), NOW_NS).then is JobState.QUEUED
