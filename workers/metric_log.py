@@ -52,6 +52,12 @@ SCORES_FROM_ATTEMPT = "scores_from_attempt"
 """Number of the attempt whose checkpoint the scores of that phase are from: they are repeated, not taken again."""
 INFERENCES = "inferences"
 """Inferences done and counted (warm-up left out), at the end of each repeat of them."""
+FLOPS = "flops"
+"""Floating-point operations of the phase, logged once it has ended, by each rank its own: matrix products, convolutions
+and attention, padding included, and whatever gradient checkpointing computes again. Counted on an example and scaled
+to the phase (``training.flops``), so it is no whole number."""
+FLOPS_PREFIX = "flops/"
+"""The part of ``FLOPS`` in one number format is logged as ``flops/<format>``, in torch's names: ``flops/bfloat16``."""
 SCORE_PREFIX = "score/"
 """A score is logged as ``score/<metric>`` in the phase that took it: baseline or evaluate."""
 

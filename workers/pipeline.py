@@ -10,6 +10,7 @@ import contextlib
 import math
 import os
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ from workers.quality.scoring import Encoders
 from workers.session import Session
 from workers.tasks import load_task, task_info
 from workers.tasks.data import TaskData
-from workers.training import adapters, load, loop, quantizing
+from workers.training import adapters, flops, load, loop, quantizing
 from workers.training.checkpoint import Checkpoint, Checkpoints
 from workers.training.examples import Examples, Generation
 from workers.training.families import base_of, family_of
@@ -268,7 +269,9 @@ def _finetune(work: _Work, model: nn.Module) -> nn.Module:
     with work.session.phase(Phase.TRAIN):
         adapted = adapters.adapt(model, work.spec.adapter, model_info(work.spec.model))
         _count_parameters(work, adapted)
-        _train(work, adapted, scores)
+        done = _train(work, adapted, scores)
+    with work.session.between_phases():
+        _count_training(work, adapted, done)
     with work.session.phase(Phase.EVALUATE):
         work.group.first_does("evaluate", lambda: _keep_result(work, adapted))
     return adapted
@@ -287,9 +290,9 @@ def _baseline(work: _Work, model: nn.Module) -> Mapping[str, float]:
     return work.found.scores
 
 
-def _train(work: _Work, adapted: nn.Module, scores: Mapping[str, float]) -> None:
-    """Fine-tune, from the checkpoint on where there is one; checkpoints are left behind."""
-    spec = work.spec
+def _train(work: _Work, adapted: nn.Module, scores: Mapping[str, float]) -> flops.Tally:
+    """Fine-tune, from the checkpoint on where there is one; checkpoints are left behind. Gives what this rank did."""
+    spec, done = work.spec, flops.Tally()
     assert work.train is not None
     work.session.carry(0 if work.found is None else work.found.step)
     keeping = Keeping(
@@ -309,10 +312,31 @@ def _train(work: _Work, adapted: nn.Module, scores: Mapping[str, float]) -> None
             spec.training,
             seed=spec.seed,
             device=work.device,
-            on_step=work.on_step,
+            on_step=done.noting(work.on_step),
             group=work.group,
             keeper=keeping,
         )
+    return done
+
+
+def _count_training(work: _Work, adapted: nn.Module, done: flops.Tally) -> None:
+    """Operations of the train phase, each rank's its own: rank 0 counts a micro-batch, which takes time of no phase."""
+    train, spec = work.train, work.spec
+    assert train is not None
+
+    def count() -> str:
+        found = flops.of_training(adapted, train, spec.training, device=work.device, ranks=work.place.ranks)
+        work.session.warm()
+        return "" if found is None else found.to_text()
+
+    if told := work.group.from_first("flops", count):
+        _record_flops(work, Phase.TRAIN, flops.Flops.from_text(told).of(done))
+
+
+def _record_flops(work: _Work, phase: Phase, by_format: Mapping[str, float]) -> None:
+    work.session.record(metric_log.FLOPS, sum(by_format.values()), phase=phase)
+    for name, count in by_format.items():
+        work.session.record(f"{metric_log.FLOPS_PREFIX}{name}", count, phase=phase)
 
 
 def _keep_result(work: _Work, adapted: nn.Module) -> None:
@@ -373,8 +397,9 @@ def _besides(
 def _infer(work: _Work, model: nn.Module, wanted: Inference) -> None:
     """Answer ``requests`` inputs, the test split over and over; each repeat begins at its first example.
 
-    The warm-up is of no phase and not counted.
+    The warm-up is of no phase and not counted; operations are counted in it, since that takes time.
     """
+    warm, done = flops.Tally(), flops.Tally()
 
     def answer(count: int, on_step: loop.OnStep) -> list[Any]:
         return loop.predict(
@@ -382,20 +407,29 @@ def _infer(work: _Work, model: nn.Module, wanted: Inference) -> None:
         )
 
     def repeat() -> None:
-        for done in range(wanted.repeats):
+        for before in range(wanted.repeats):
 
-            def on_step(result: StepResult, done: int = done) -> None:
-                work.on_step(result.among(done, wanted.repeats))
+            def on_step(result: StepResult, before: int = before) -> None:
+                work.on_step(result.among(before, wanted.repeats))
 
-            answers[:] = answer(wanted.requests, on_step)
+            answers[:] = answer(wanted.requests, done.noting(on_step))
             work.session.record(metric_log.INFERENCES, wanted.requests)
 
+    def warm_up() -> None:
+        with flops.counting() if flops.is_countable(model) else contextlib.nullcontext(Counter[str]()) as found:
+            answer(wanted.warmup, warm.noting(work.on_warm_step))
+        counted.update(found)
+
     answers: list[Any] = []
+    counted = Counter[str]()
     with work.session.between_phases():
-        work.group.first_does("warm-up", lambda: answer(wanted.warmup, work.on_warm_step))
+        work.group.first_does("warm-up", warm_up)
     with work.session.phase(Phase.INFERENCE):
         work.group.first_does("inference", repeat)
     with work.session.between_phases():
+        if counted:
+            found = flops.Flops(by_format=counted, units=warm.units)
+            _record_flops(work, Phase.INFERENCE, found.of(done))
         work.group.first_does("keep-pictures", lambda: kept.write_pictures(work.place.artifacts, answers))
 
 

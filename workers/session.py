@@ -96,9 +96,17 @@ class Session:
         """Work that is not counted was done: keep the device's pace and nothing else."""
         self._lease.pace()
 
-    def record(self, name: str, value: float, *, step: int | None = None, time_ns: int | None = None) -> None:
-        """Keep one figure in the metric log, of ``time_ns`` (ns since the epoch) or now."""
-        self._log.log(name, value, phase=self._phase, step=step, time_ns=time_ns)
+    def record(
+        self,
+        name: str,
+        value: float,
+        *,
+        step: int | None = None,
+        time_ns: int | None = None,
+        phase: Phase | None = None,
+    ) -> None:
+        """Keep one figure in the metric log, of ``time_ns`` (ns since the epoch) or now; of ``phase``, or the present."""
+        self._log.log(name, value, phase=phase or self._phase, step=step, time_ns=time_ns)
 
     def score(self, metric: str, value: float) -> None:
         """Keep one score of the present phase."""

@@ -157,7 +157,7 @@ def fit(
     group, keeper = group or Group(Ranks()), keeper or NoKeeper()
     if training.bf16:
         check_bf16(device)
-    with _mode(model, training=True), named_memory(training.batch_size), _checkpointed(model, training):
+    with mode(model, training=True), named_memory(training.batch_size), checkpointed(model, training):
         run = _begin(model, training, len(examples), device, group)
         fitting = _Fitting(run=run, examples=examples, training=training, group=group)
         keeper.begin(run)
@@ -214,7 +214,7 @@ class _Fitting:
         """The mean loss of what is held out; the weights are kept where it is the best."""
         run, total = self.run, torch.zeros((), device=self.run.device)
         size = math.ceil(self.training.batch_size / self.training.gradient_accumulation_steps)
-        with _mode(run.model, training=False), torch.no_grad():
+        with mode(run.model, training=False), torch.no_grad():
             for chosen in torch.split(out, size):
                 ((part, counts),) = self.group.parts(chosen)
                 loss = self._loss(self.examples.batch(part, run.device))
@@ -253,7 +253,7 @@ def _put_back(model: nn.Module, best: Best) -> None:
 
 
 @contextmanager
-def _checkpointed(model: nn.Module, training: Training) -> Iterator[None]:
+def checkpointed(model: nn.Module, training: Training) -> Iterator[None]:
     """Activations are computed again in the backward pass inside, where that is asked for.
 
     Raises:
@@ -304,7 +304,7 @@ def predict(
     order = torch.arange(wanted) % max(1, len(examples))
     steps = math.ceil(wanted / batch_size)
     values: list[Any] = []
-    with _mode(model, training=False), named_memory(batch_size), torch.inference_mode():
+    with mode(model, training=False), named_memory(batch_size), torch.inference_mode():
         _put(model, device)
         for step, chosen in enumerate(torch.split(order, batch_size) if wanted else (), start=1):
             answers = examples.answers(model, chosen, device)
@@ -346,7 +346,7 @@ def _batches(places: torch.Tensor, batch_size: int, seed: int) -> Iterator[torch
 
 
 @contextmanager
-def _mode(model: nn.Module, *, training: bool) -> Iterator[None]:
+def mode(model: nn.Module, *, training: bool) -> Iterator[None]:
     """Train or eval mode inside, the mode before afterwards.
 
     Batch norms that are frozen stay in eval mode: in train mode they would go on averaging what they see, and an
