@@ -329,7 +329,8 @@ def _count_training(work: _Work, adapted: nn.Module, done: flops.Tally) -> None:
         work.session.warm()
         return "" if found is None else found.to_text()
 
-    if told := work.group.from_first("flops", count):
+    told = work.group.from_first("flops", count)
+    if told and done.units:
         _record_flops(work, Phase.TRAIN, flops.Flops.from_text(told).of(done))
 
 

@@ -105,7 +105,7 @@ class Session:
         time_ns: int | None = None,
         phase: Phase | None = None,
     ) -> None:
-        """Keep one figure in the metric log, of ``time_ns`` (ns since the epoch) or now; of ``phase``, or the present."""
+        """Keep one figure in the metric log, of ``time_ns`` (ns since the epoch) or now; of ``phase`` or this one."""
         self._log.log(name, value, phase=phase or self._phase, step=step, time_ns=time_ns)
 
     def score(self, metric: str, value: float) -> None:

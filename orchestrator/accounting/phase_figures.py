@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from orchestrator.accounting.carbon import CarbonBasis
 from orchestrator.accounting.energy import EnergySum, held_s, sum_of, windows, within
 from orchestrator.accounting.evidence import Evidence
+from orchestrator.accounting.flop_figures import flop_figures
 from orchestrator.accounting.phases import is_count, total_of
 from orchestrator.accounting.shapes import Curves, shaped
 from orchestrator.accounting.unknown import Unknown, known
@@ -121,7 +122,12 @@ def _phase(evidence: Evidence, phase: Phase, basis: CarbonBasis | Unknown, entri
         counts={**counts, "steps": float(steps) or None},
     )
     is_complete = any(span.phase is phase and span.complete for span in evidence.spans)
-    return {"complete": is_complete, **_figures(whole, basis), "steady": _steady(entries, own, basis)}
+    return {
+        "complete": is_complete,
+        **_figures(whole, basis),
+        **flop_figures(evidence, phase, booked),
+        "steady": _steady(entries, own, basis),
+    }
 
 
 def _steady(entries: Sequence[EnergyEntry], own: Sequence[MetricSample], basis: CarbonBasis | Unknown) -> object:

@@ -184,6 +184,16 @@ def test_tokens_are_counted_in_every_step_and_reading_and_writing_apart(asked: R
     assert asked.values("prefill_seconds")[0][0] is Phase.BASELINE
 
 
+def test_operations_of_train_and_inference_are_logged_once_each_in_their_formats(asked: Ran) -> None:
+    logged = asked.values("flops")
+    assert [phase for phase, _ in logged] == [Phase.TRAIN, Phase.INFERENCE]
+    assert asked.values("flops/float32") == logged
+    # A step forward and backward takes more of a token than answering it.
+    tokens = {at: sum(value for phase, value in asked.values("tokens") if phase is at) for at, _ in logged}
+    of_train, of_inference = (count / tokens[phase] for phase, count in logged)
+    assert of_train > of_inference > 0
+
+
 def test_each_repeat_of_the_inferences_is_counted_at_its_end_and_its_steps_go_on(asked: Ran) -> None:
     assert [value for phase, value in asked.values("inferences") if phase is Phase.INFERENCE] == [5, 5]
     assert [value for phase, value in asked.values("samples") if phase is Phase.INFERENCE] == [2, 2, 1, 2, 2, 1]

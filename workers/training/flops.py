@@ -126,19 +126,23 @@ def of_training(
 ) -> Flops | None:
     """Operations of one micro-batch of this fine-tune, forward and backward; the model is left as it was.
 
-    ``None`` where the counter does not see all of it: quantised layers, and a model that DeepSpeed splits, whose
-    micro-batch may not fit one device.
+    ``None`` where the counter does not see all of it (quantised layers), and where the model may not fit: one that
+    DeepSpeed splits, or whose micro-batch finds no memory.
     """
     if not is_countable(model) or training.deepspeed is not None:
         return None
     size = math.ceil(training.batch_size / (ranks.world_size * training.gradient_accumulation_steps))
-    batch = examples.batch(torch.arange(min(size, len(examples))), device)
-    with _untouched(model, device), mode(model, training=True), checkpointed(model, training), counting() as found:
-        with autocast(device, bf16=training.bf16):
-            loss = batch.loss(model(**batch.inputs))
-        loss.backward()  # type: ignore[no-untyped-call]
-    tally = Tally(samples=min(size, len(examples)), tokens=batch.tokens)
-    return Flops(by_format=dict(found), units=tally.units)
+    chosen = torch.arange(min(size, len(examples)))
+    try:
+        with _untouched(model, device), mode(model, training=True), checkpointed(model, training):
+            batch = examples.batch(chosen, device)
+            with counting() as found:
+                with autocast(device, bf16=training.bf16):
+                    loss = batch.loss(model(**batch.inputs))
+                loss.backward()  # type: ignore[no-untyped-call]
+    except torch.OutOfMemoryError:
+        return None
+    return Flops(by_format=dict(found), units=Tally(samples=len(chosen), tokens=batch.tokens).units)
 
 
 @contextlib.contextmanager
