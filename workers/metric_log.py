@@ -55,7 +55,7 @@ INFERENCES = "inferences"
 FLOPS = "flops"
 """Floating-point operations of the phase, logged once it has ended, by each rank its own: matrix products, convolutions
 and attention, padding included, and whatever gradient checkpointing computes again. Counted on an example and scaled
-to the phase (``training.flops``), so it is no whole number."""
+to the phase (``training.flops``), so it is no whole number. Looks at what early stopping holds out are not in it."""
 FLOPS_PREFIX = "flops/"
 """The part of ``FLOPS`` in one number format is logged as ``flops/<format>``, in torch's names: ``flops/bfloat16``."""
 SCORE_PREFIX = "score/"

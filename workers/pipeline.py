@@ -10,7 +10,6 @@ import contextlib
 import math
 import os
 import sys
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -398,14 +397,10 @@ def _besides(
 def _infer(work: _Work, model: nn.Module, wanted: Inference) -> None:
     """Answer ``requests`` inputs, the test split over and over; each repeat begins at its first example.
 
-    The warm-up is of no phase and not counted; operations are counted in it, since that takes time.
+    The warm-up is of no phase and not counted.
     """
-    warm, done = flops.Tally(), flops.Tally()
-
-    def answer(count: int, on_step: loop.OnStep) -> list[Any]:
-        return loop.predict(
-            model, work.test, batch_size=wanted.batch_size, device=work.device, on_step=on_step, count=count
-        )
+    answers: list[Any] = []
+    done, warmed = flops.Tally(), list[flops.Flops]()
 
     def repeat() -> None:
         for before in range(wanted.repeats):
@@ -413,25 +408,34 @@ def _infer(work: _Work, model: nn.Module, wanted: Inference) -> None:
             def on_step(result: StepResult, before: int = before) -> None:
                 work.on_step(result.among(before, wanted.repeats))
 
-            answers[:] = answer(wanted.requests, done.noting(on_step))
+            answers[:] = _answer(work, model, wanted, wanted.requests, done.noting(on_step))
             work.session.record(metric_log.INFERENCES, wanted.requests)
 
-    def warm_up() -> None:
-        with flops.counting() if flops.is_countable(model) else contextlib.nullcontext(Counter[str]()) as found:
-            answer(wanted.warmup, warm.noting(work.on_warm_step))
-        counted.update(found)
-
-    answers: list[Any] = []
-    counted = Counter[str]()
     with work.session.between_phases():
-        work.group.first_does("warm-up", warm_up)
+        work.group.first_does("warm-up", lambda: warmed.extend(_warm_up(work, model, wanted)))
     with work.session.phase(Phase.INFERENCE):
         work.group.first_does("inference", repeat)
     with work.session.between_phases():
-        if counted:
-            found = flops.Flops(by_format=counted, units=warm.units)
+        for found in warmed:
             _record_flops(work, Phase.INFERENCE, found.of(done))
         work.group.first_does("keep-pictures", lambda: kept.write_pictures(work.place.artifacts, answers))
+
+
+def _answer(work: _Work, model: nn.Module, wanted: Inference, count: int, on_step: loop.OnStep) -> list[Any]:
+    return loop.predict(
+        model, work.test, batch_size=wanted.batch_size, device=work.device, on_step=on_step, count=count
+    )
+
+
+def _warm_up(work: _Work, model: nn.Module, wanted: Inference) -> list[flops.Flops]:
+    """Answers nobody counts, and the operations they took, where they can be told: counting slows what it sees."""
+    done = flops.Tally()
+    if not flops.is_countable(model):
+        _answer(work, model, wanted, wanted.warmup, work.on_warm_step)
+        return []
+    with flops.counting() as found:
+        _answer(work, model, wanted, wanted.warmup, done.noting(work.on_warm_step))
+    return [flops.Flops(by_format=found, units=done.units)] if done.units else []
 
 
 def _weights_of(job_id: str, artifacts: Path) -> Path:

@@ -55,7 +55,8 @@ def peak_flops(accelerator: str, number_format: str) -> float | None:
     """FLOP/s of one device at its best, dense (without sparsity), by its maker; ``None``: not known here.
 
     ``float32`` is that of the ordinary cores: where torch may use TF32 (convolutions, unless told otherwise) the
-    tensor cores are faster.
+    tensor cores are faster. A type that is sold in several forms has the peak of its fastest, by ``source``: an H100
+    or V100 on PCIe has less.
     """
     return _peaks().get((accelerator, number_format))
 

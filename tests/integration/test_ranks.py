@@ -187,6 +187,10 @@ def test_two_ranks_give_the_losses_of_one_and_each_joule_and_sample_is_counted_o
     assert len(losses) == 6
     trained = [s for s in two.metrics() if s.name == "samples" and s.phase is Phase.TRAIN]
     assert {rank: sum(s.value for s in trained if s.rank == rank) for rank in (0, 1)} == {0: 6 * 17, 1: 6 * 16}
+    # Rank 0 counts operations, and each logs those of its samples.
+    (alone,) = [s.value for s in one.metrics() if s.name == "flops"]
+    shares = {s.rank: s.value / alone for s in two.metrics() if s.name == "flops" and s.phase is Phase.TRAIN}
+    assert shares == {0: pytest.approx(17 / 33, rel=1e-12), 1: pytest.approx(16 / 33, rel=1e-12)}
     scores = [s for s in two.metrics() if s.name == "score/accuracy"]
     assert [(s.rank, s.phase) for s in scores] == [(0, Phase.BASELINE), (0, Phase.EVALUATE)]
     entries = [entry for entry in read_energy(agent.home, job_ids=["two"]) if entry.kind == "gpu"]
