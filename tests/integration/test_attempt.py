@@ -320,7 +320,7 @@ def test_a_job_takes_the_weights_that_another_trained_and_scores_as_that_one_did
     samples = read_metrics(tuned.home, "quick", 2)
     scores = [(s.phase, s.value) for s in samples if s.name == f"{SCORE_PREFIX}accuracy"]
     assert [phase for phase, _ in scores] == [Phase.EVALUATE], "the baseline is another job's"
-    assert {entry.phase for entry in tuned.entries()} == {Phase.LOAD, Phase.TRAIN, Phase.EVALUATE}
+    assert {entry.phase for entry in tuned.entries()} == {Phase.LOAD, Phase.TRAIN, None, Phase.EVALUATE}
     assert [s for s in samples if s.name == "inferences"] == [], "it said nothing of inference"
     taking = {"job_id": "takes", "adapter": {"method": method, "trained_by": "quick"}, "adapter_job": "quick"}
     evaluated = run(write_job(tmp_path, kind="evaluate", resources={"gpus": gpus}, **taking))
