@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import functools
 import heapq
-import itertools
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -43,10 +42,10 @@ class Line:
 
     def __iter__(self) -> Iterator[JobRecord]:
         """Every job once. Users without use are told apart by how many jobs they run, then by name."""
-        for _, of_priority in itertools.groupby(order(self._queued), key=_priority):
-            by_user: defaultdict[str | None, list[JobRecord]] = defaultdict(list)
-            for job in of_priority:
-                by_user[job.user].append(job)
+        by_priority: defaultdict[int, defaultdict[str | None, list[JobRecord]]] = defaultdict(lambda: defaultdict(list))
+        for job in order(self._queued):
+            by_priority[job.spec.schedule.priority][job.user].append(job)
+        for by_user in by_priority.values():
             lanes = {user: iter(jobs) for user, jobs in by_user.items()}
             heap = [self._standing(user) for user in lanes]
             heapq.heapify(heap)
@@ -64,10 +63,6 @@ class Line:
     def _standing(self, user: str | None) -> tuple[float, int, bool, str, str | None]:
         had = self._usage.get(user, 0.0) + self._parts[user] * CHARGE_S / UNITS
         return had, self._jobs[user], user is not None, user or "", user
-
-
-def _priority(job: JobRecord) -> int:
-    return job.spec.schedule.priority
 
 
 def _key(job: JobRecord) -> tuple[int, float, int, int, str]:

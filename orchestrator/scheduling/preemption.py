@@ -50,11 +50,11 @@ class Preemptor:
             failed.append(needs)
             return None
         self._times += 1
-        for place in self._inventory.places.values():
-            for tenant in found.victims:
-                if tenant in place.tenants:
-                    self._inventory.vacate(place, tenant)
+        places = self._inventory.places
         for tenant in found.victims:
+            for node_id in tenant.job.attempts[-1].nodes:
+                if node_id in places:
+                    self._inventory.vacate(places[node_id], tenant)
             tenant.leaving = True
         return found
 
@@ -105,7 +105,8 @@ def _victims(place: Place, needs: Needs, priority: int, now_ns: int) -> list[Ten
     # The least important first; and the largest first, in case one leaves more room than several.
     by_rank = sorted(able, key=lambda one: (_priority(one), -_started_ns(one), one.job.job_id))
     by_size = sorted(by_rank, key=lambda one: -one.needs.gpu_parts)
-    enough = [found for order in (by_rank, by_size) if (found := _enough(place, needs, order)) is not None]
+    orders = [by_rank] if by_size == by_rank else [by_rank, by_size]
+    enough = [found for order in orders if (found := _enough(place, needs, order)) is not None]
     return min(enough, key=_price, default=None)
 
 
@@ -132,7 +133,10 @@ def _makes_room(place: Place, needs: Needs, leaving: Sequence[Tenant]) -> bool:
     than the one that is to be whole, start there again, and be made to leave again: parts become whole GPUs with the
     last that shares any.
     """
-    room = (place.coming or place.room).copy()
+    room = place.coming or place.room
+    if room.gpus + sum(one.needs.gpus + (one.needs.share > 0) for one in leaving) < needs.gpus:
+        return False  # a part makes a whole one at most
+    room = room.copy()
     gone = {id(tenant) for tenant in leaving}
     staying = [one for one in place.tenants if not one.leaving and id(one) not in gone]
     shared = any(one.needs.share for one in staying)
