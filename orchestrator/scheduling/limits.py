@@ -21,6 +21,7 @@ class Limits:
         self._any = any(quota.gpus is not None for quota in self._quotas)
         self._held: Counter[tuple[QuotaScope, str | None]] = Counter()
         self._most = functools.lru_cache(maxsize=None)(self._most_of)
+        self._told: dict[tuple[object, ...], str] = {}
 
     def hold(self, job: JobRecord, gpu_parts: int) -> None:
         """Count what a job holds from now on."""
@@ -36,15 +37,22 @@ class Limits:
             most, held = self._most(scope, name), self._held[scope, name]
             if most is None or held + gpu_parts <= most:
                 continue
-            may = f"{scope} {name} may hold {_gpus(most)} at once"
-            if gpu_parts > most:
-                return f"waits for a larger quota: {may}, and this job needs {_gpus(gpu_parts)}"
-            return f"waits for its quota: {may} and holds {_gpus(held)}, and this job needs {_gpus(gpu_parts)}"
+            key = scope, name, held, gpu_parts
+            if key not in self._told:
+                self._told[key] = _told(f"{scope} {name}", most, held, gpu_parts)
+            return self._told[key]
         return None
 
     def _most_of(self, scope: QuotaScope, name: str | None) -> int | None:
         quota = quota_of(self._quotas, scope, name)
         return None if quota is None or quota.gpus is None else round(quota.gpus * UNITS)
+
+
+def _told(who: str, most: int, held: int, gpu_parts: int) -> str:
+    may = f"{who} may hold {_gpus(most)} at once"
+    if gpu_parts > most:
+        return f"waits for a larger quota: {may}, and this job needs {_gpus(gpu_parts)}"
+    return f"waits for its quota: {may} and holds {_gpus(held)}, and this job needs {_gpus(gpu_parts)}"
 
 
 def _name(job: JobRecord, scope: QuotaScope) -> str | None:

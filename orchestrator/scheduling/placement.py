@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from orchestrator.lifecycle import JobRecord
 from orchestrator.quotas import Quota
@@ -86,13 +87,30 @@ class Waiting:
     impossible: bool
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Decisions:
-    """An answer for every queued job: each is in ``placements`` or in ``waiting``, in the order of the line."""
+    """An answer for every queued job: each is in ``placements`` or in ``waiting``, in the order of the line.
+
+    Attributes:
+        explain: words what the others wait for; for ``waiting``, so that who only acts does not pay for sentences.
+    """
 
     placements: tuple[Placement, ...]
     preemptions: tuple[Preemption, ...]
-    waiting: tuple[Waiting, ...]
+    explain: Callable[[], tuple[Waiting, ...]] = field(repr=False)
+
+    @cached_property
+    def waiting(self) -> tuple[Waiting, ...]:
+        """The jobs that do not start now, and why; worded when first asked for."""
+        return self.explain()
+
+    def __eq__(self, other: object) -> bool:
+        """Whether all answers are the same."""
+        if not isinstance(other, Decisions):
+            return NotImplemented
+        return (self.placements, self.preemptions, self.waiting) == (other.placements, other.preemptions, other.waiting)
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 def decide(snapshot: Snapshot) -> Decisions:
@@ -147,9 +165,10 @@ class _Round:
         self._search, self._explainer = Search(), Explainer()
         self._placements: list[Placement] = []
         self._preemptions: list[Preemption] = []
+        self._later: list[str] = []
+        self._told: dict[str, str] = {}
 
     def run(self) -> Decisions:
-        later: list[tuple[str, _Kin, str | None]] = []
         for job in self._line:
             spec = job.spec
             kin = self._kin_of[spec.job_id]
@@ -160,20 +179,24 @@ class _Round:
                     continue
                 if not kin.unkept or not self._preemptor.is_idle(spec.schedule.priority):
                     reason = self._keep_room(job, kin)
-            later.append((spec.job_id, kin, reason))
-        for kin in self._kin.values():
-            self._explain(kin)
-        waiting = [
-            Waiting(
-                job_id=job_id,
-                reason=kin.reason if reason is None else reason,
-                impossible=kin.impossible and reason is None,
-            )
-            for job_id, kin, reason in later
-        ]
+            self._later.append(spec.job_id)
+            if reason is not None:
+                self._told[spec.job_id] = reason
         return Decisions(
-            placements=tuple(self._placements), preemptions=tuple(self._preemptions), waiting=tuple(waiting)
+            placements=tuple(self._placements), preemptions=tuple(self._preemptions), explain=self._explain
         )
+
+    def _explain(self) -> tuple[Waiting, ...]:
+        return tuple(self._waiting(job_id) for job_id in self._later)
+
+    def _waiting(self, job_id: str) -> Waiting:
+        """A job was told what is its own; else it is as with all its kin."""
+        if job_id in self._told:
+            return Waiting(job_id=job_id, reason=self._told[job_id], impossible=False)
+        kin = self._kin_of[job_id]
+        if not kin.reason:
+            self._word(kin)
+        return Waiting(job_id=job_id, reason=kin.reason, impossible=kin.impossible)
 
     def _group(self, job: JobRecord) -> _Kin:
         resources = job.spec.resources
@@ -237,10 +260,9 @@ class _Round:
             self._preemptions.append(Preemption(job_id=tenant.job.job_id, for_job=job.job_id, reason=reason))
         return why_claimed(eviction.places)
 
-    def _explain(self, kin: _Kin) -> None:
+    def _word(self, kin: _Kin) -> None:
         """Why those wait for whom no room is kept: by what is free now that all is decided."""
-        if kin.demand is None or not kin.unkept:
-            return
+        assert kin.demand is not None, "a job whose kin was never looked at was told why it waits"
         kin.impossible = not kin.demand.shelves
         if kin.impossible:
             kin.reason = why_never(kin.needs, self._snapshot.cluster, self._inventory)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from bisect import bisect_left, insort
 from dataclasses import dataclass, field
 
@@ -123,16 +124,30 @@ class Room:
 
 def needs_of(spec: JobSpec) -> Needs:
     """What the job needs. ``each``, which only a manifest can expand, is any type here."""
-    resources = spec.resources
-    whole = int(resources.gpus)
+    held = spec.resources
+    types = () if held.accelerators == "each" else held.accelerators
+    labels = tuple(sorted(held.labels.items())) if held.labels else ()
+    return _needs(types, held.gpus, held.cpus, held.memory_gb, held.nodes, labels)
+
+
+@functools.lru_cache(maxsize=2**16)
+def _needs(
+    accelerators: tuple[str, ...],
+    gpus: float,
+    cpus: float,
+    memory_gb: float | None,
+    nodes: int,
+    labels: tuple[tuple[str, str], ...],
+) -> Needs:
+    """Exact. Kept, since one decision after another asks for the same."""
     return Needs(
-        accelerators=() if resources.accelerators == "each" else resources.accelerators,
-        gpus=whole,
-        cpus=max(1, round(resources.cpus * UNITS)),
-        memory=_parts(resources.memory_gb),
-        share=max(1, round(resources.gpus * UNITS)) if 0 < resources.gpus < 1 else 0,
-        nodes=resources.nodes,
-        labels=tuple(sorted(resources.labels.items())),
+        accelerators=accelerators,
+        gpus=int(gpus),
+        cpus=max(1, round(cpus * UNITS)),
+        memory=_parts(memory_gb),
+        share=max(1, round(gpus * UNITS)) if 0 < gpus < 1 else 0,
+        nodes=nodes,
+        labels=labels,
     )
 
 
