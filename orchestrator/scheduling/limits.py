@@ -14,11 +14,15 @@ SCOPES: tuple[QuotaScope, ...] = ("user", "project")
 
 
 class Limits:
-    """The GPU quotas of one decision, and what is held under them."""
+    """The GPU quotas of one decision, and what is held under them.
+
+    Attributes:
+        any: whether there are any.
+    """
 
     def __init__(self, quotas: Iterable[Quota]) -> None:
         self._quotas = tuple(quotas)
-        self._any = any(quota.gpus is not None for quota in self._quotas)
+        self.any = any(quota.gpus is not None for quota in self._quotas)
         self._held: Counter[tuple[QuotaScope, str | None]] = Counter()
         self._most = functools.lru_cache(maxsize=None)(self._most_of)
         self._told: dict[tuple[object, ...], str] = {}
@@ -30,7 +34,7 @@ class Limits:
 
     def refusal(self, job: JobRecord, gpu_parts: int) -> str | None:
         """Why the job may not have so much more now, for people; ``None`` when it may."""
-        if not self._any or not gpu_parts:
+        if not self.any or not gpu_parts:
             return None
         for scope in SCOPES:
             name = _name(job, scope)

@@ -6,7 +6,8 @@ import datetime
 import functools
 import heapq
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 from orchestrator.lifecycle import JobRecord
 from orchestrator.scheduling.room import UNITS
@@ -18,9 +19,38 @@ short beside the day in which use is forgotten, so that what was really used dec
 NEVER = float("inf")
 
 
-def order(queue: Sequence[JobRecord]) -> tuple[JobRecord, ...]:
+class Turn(NamedTuple):
+    """What counts of a queued job while the line is walked; the lower comes first, of one user.
+
+    Read off the job once: its parts lie all over the memory, and a long queue is longer than a processor's cache.
+
+    Attributes:
+        below: its priority, negative.
+        due: its deadline, seconds since the epoch; only the order counts.
+        limit_s: how long an attempt may run, seconds; ``inf``: no limit.
+    """
+
+    below: int
+    due: float
+    submitted_ns: int
+    sequence: int
+    job_id: str
+    limit_s: float
+    user: str | None
+    job: JobRecord
+
+
+def turn_of(job: JobRecord) -> Turn:
+    """The job's turn."""
+    spec, schedule = job.spec, job.spec.schedule
+    due = NEVER if schedule.deadline is None else _due(schedule.deadline)
+    limit_s = NEVER if schedule.time_limit_s is None else schedule.time_limit_s
+    return Turn(-schedule.priority, due, job.submitted_ns, job.sequence, spec.job_id, limit_s, job.user, job)
+
+
+def order(queue: Iterable[JobRecord]) -> tuple[JobRecord, ...]:
     """The jobs as those of one user are taken: by priority, deadline, submission, place in it, and job id."""
-    return tuple(sorted(queue, key=_key))
+    return tuple(turn.job for turn in sorted(map(turn_of, queue)))
 
 
 class Line:
@@ -30,8 +60,8 @@ class Line:
         usage: GPU-seconds of each user, decayed.
     """
 
-    def __init__(self, queued: Sequence[JobRecord], usage: Mapping[str | None, float]) -> None:
-        self._queued, self._usage = queued, usage
+    def __init__(self, queued: Iterable[JobRecord], usage: Mapping[str | None, float]) -> None:
+        self._turns, self._usage = sorted(map(turn_of, queued)), usage
         self._parts: defaultdict[str | None, int] = defaultdict(int)
         self._jobs: defaultdict[str | None, int] = defaultdict(int)
 
@@ -40,20 +70,20 @@ class Line:
         self._parts[user] += gpu_parts
         self._jobs[user] += 1
 
-    def __iter__(self) -> Iterator[JobRecord]:
+    def __iter__(self) -> Iterator[Turn]:
         """Every job once. Users without use are told apart by how many jobs they run, then by name."""
-        by_priority: defaultdict[int, defaultdict[str | None, list[JobRecord]]] = defaultdict(lambda: defaultdict(list))
-        for job in order(self._queued):
-            by_priority[job.spec.schedule.priority][job.user].append(job)
+        by_priority: defaultdict[int, defaultdict[str | None, list[Turn]]] = defaultdict(lambda: defaultdict(list))
+        for turn in self._turns:
+            by_priority[turn.below][turn.user].append(turn)
         for by_user in by_priority.values():
-            lanes = {user: iter(jobs) for user, jobs in by_user.items()}
+            lanes = {user: iter(turns) for user, turns in by_user.items()}
             heap = [self._standing(user) for user in lanes]
             heapq.heapify(heap)
             while heap:
                 user = heap[0][-1]
                 charged = self._jobs[user]
-                for job in lanes[user]:
-                    yield job
+                for turn in lanes[user]:
+                    yield turn
                     if self._jobs[user] != charged:
                         heapq.heapreplace(heap, self._standing(user))
                         break
@@ -63,12 +93,6 @@ class Line:
     def _standing(self, user: str | None) -> tuple[float, int, bool, str, str | None]:
         had = self._usage.get(user, 0.0) + self._parts[user] * CHARGE_S / UNITS
         return had, self._jobs[user], user is not None, user or "", user
-
-
-def _key(job: JobRecord) -> tuple[int, float, int, int, str]:
-    schedule = job.spec.schedule
-    due = NEVER if schedule.deadline is None else _due(schedule.deadline)
-    return -schedule.priority, due, job.submitted_ns, job.sequence, job.spec.job_id
 
 
 @functools.lru_cache(maxsize=4096)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,13 +11,14 @@ from orchestrator.quotas import Quota
 from orchestrator.scheduling.backfill import Backfill
 from orchestrator.scheduling.inventory import Demand, Inventory, Search
 from orchestrator.scheduling.limits import Limits
-from orchestrator.scheduling.line import Line, order
+from orchestrator.scheduling.line import Line, Turn, order
 from orchestrator.scheduling.preemption import Eviction, Preemptor
 from orchestrator.scheduling.reasons import Explainer, why_claimed, why_here, why_preempted, why_promised
 from orchestrator.scheduling.refusals import why_never
 from orchestrator.scheduling.room import Needs, needs_of
 from orchestrator.scheduling.snapshot import ClusterView
 from orchestrator.scheduling.tenancy import Tenant, ends, tenant_of
+from workers.units import NS_PER_S
 
 __all__ = ["Decisions", "Placement", "Preemption", "Snapshot", "Waiting", "decide", "order"]
 
@@ -124,16 +123,12 @@ def decide(snapshot: Snapshot) -> Decisions:
     return _Round(snapshot).run()
 
 
-UNLIMITED_S = sys.float_info.max
-"""Stands for no time limit where limits are compared, seconds: above each, and below what has not been refused yet."""
-
-
 @dataclass(kw_only=True, slots=True, eq=False)
 class _Kin:
     """The queued jobs of the same needs, and what was found out for the first of them: room only shrinks.
 
     Attributes:
-        refused_s: the shortest time limit for which there was no room, seconds; ``inf`` before there was one.
+        refused_s: the shortest time limit for which there was no room, seconds; ``None`` before there was one.
         unkept: whether no room is kept for another of them: none is being vacated, and another was promised some.
         reason: what those are told for whom no room is kept; ``impossible``: whether they wait in vain.
     """
@@ -141,7 +136,7 @@ class _Kin:
     needs: Needs
     gpu_parts: int
     demand: Demand | None = None
-    refused_s: float = math.inf
+    refused_s: float | None = None
     unkept: bool = False
     reason: str = ""
     impossible: bool = False
@@ -169,19 +164,17 @@ class _Round:
         self._told: dict[str, str] = {}
 
     def run(self) -> Decisions:
-        for job in self._line:
-            spec = job.spec
-            kin = self._kin_of[spec.job_id]
-            reason = self._limits.refusal(job, kin.gpu_parts)
+        for turn in self._line:
+            kin = self._kin_of[turn.job_id]
+            reason = self._limits.refusal(turn.job, kin.gpu_parts) if self._limits.any else None
             if reason is None:
-                limit_s = spec.schedule.time_limit_s or UNLIMITED_S
-                if limit_s < kin.refused_s and self._start(job, kin, limit_s):
+                if (kin.refused_s is None or turn.limit_s < kin.refused_s) and self._start(turn, kin):
                     continue
-                if not kin.unkept or not self._preemptor.is_idle(spec.schedule.priority):
-                    reason = self._keep_room(job, kin)
-            self._later.append(spec.job_id)
+                if not kin.unkept or not self._preemptor.is_idle(-turn.below):
+                    reason = self._keep_room(turn, kin)
+            self._later.append(turn.job_id)
             if reason is not None:
-                self._told[spec.job_id] = reason
+                self._told[turn.job_id] = reason
         return Decisions(
             placements=tuple(self._placements), preemptions=tuple(self._preemptions), explain=self._explain
         )
@@ -212,14 +205,14 @@ class _Round:
         self._line.charge(job.user, needs.gpu_parts)
         self._limits.hold(job, needs.gpu_parts)
 
-    def _start(self, job: JobRecord, kin: _Kin, limit_s: float) -> bool:
+    def _start(self, turn: Turn, kin: _Kin) -> bool:
         """Start a job where it fits; ``False`` when that is nowhere."""
         if kin.demand is None:
             kin.demand = self._inventory.demand(kin.needs)
-        needs, end_ns = kin.needs, ends(job, self._now_ns)
+        job, needs, end_ns = turn.job, kin.needs, self._now_ns + turn.limit_s * NS_PER_S
         found = self._search.find(kin.demand, end_ns)
         if found is None:
-            kin.refused_s = limit_s
+            kin.refused_s = turn.limit_s
             return False
         lender = next(filter(None, (place.lender(needs, end_ns) for place in found.places)), None)
         nodes = [place.room.node for place in found.places]
@@ -230,24 +223,24 @@ class _Round:
         self._count(job, needs)
         return True
 
-    def _keep_room(self, job: JobRecord, kin: _Kin) -> str | None:
+    def _keep_room(self, turn: Turn, kin: _Kin) -> str | None:
         """Keep what room can be kept for a job that fits nowhere now; returns what it is told then."""
         demand, now_ns = kin.demand, self._now_ns
         if demand is None or not demand.shelves:
             kin.unkept = True
             return None
-        length_ns, reason = ends(job, 0), None
+        job_id, priority, length_ns, reason = turn.job_id, -turn.below, turn.limit_s * NS_PER_S, None
         if not kin.unkept:
-            claimed = self._backfill.claim(job.job_id, demand, length_ns, now_ns)
+            claimed = self._backfill.claim(job_id, demand, length_ns, now_ns)
             if claimed is not None:
                 return why_claimed(claimed.places)
-        if not self._preemptor.is_idle(job.spec.schedule.priority):
-            eviction = self._preemptor.evict(demand, job.spec.schedule.priority, now_ns)
+        if not self._preemptor.is_idle(priority):
+            eviction = self._preemptor.evict(demand, priority, now_ns)
             if eviction is not None:
-                return self._evict(job, demand, eviction)
+                return self._evict(turn.job, demand, eviction)
         if not kin.unkept and self._backfill.is_first(demand):
             why = Explainer().why_later(demand)
-            kept = self._backfill.promise(job.job_id, demand, length_ns, now_ns)
+            kept = self._backfill.promise(job_id, demand, length_ns, now_ns)
             reason = f"{why}; {why_promised(kept.places, kept.at_ns, now_ns)}"
         kin.unkept = True
         return reason
