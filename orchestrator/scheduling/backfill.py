@@ -38,6 +38,11 @@ class Backfill:
         self._inventory = inventory
         self._first: set[Key] = set()
 
+    @property
+    def is_over(self) -> bool:
+        """Whether no room is kept for anybody any more: nothing is being vacated, and all promises were made."""
+        return not self._inventory.vacated and len(self._first) >= MOST_PROMISES
+
     def claim(self, job_id: str, demand: Demand, length_ns: float, now_ns: int) -> Kept | None:
         """Keep what is being vacated for the job, if it then has all that it needs."""
         places = self._vacated(demand, now_ns + length_ns)

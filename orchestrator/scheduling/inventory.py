@@ -225,16 +225,23 @@ class Search:
     def __init__(self) -> None:
         self._none: defaultdict[tuple[object, ...], list[tuple[Needs, float]]] = defaultdict(list)
 
-    def find(self, demand: Demand, until_ns: float) -> Found | None:
-        """As ``find``; what had no room, even for shorter, has none on fewer types or in larger either."""
-        needs = demand.needs
-        own = self._none[needs.any_gpu, needs.accelerators, needs.labels]
-        for failed in (self._none[needs.any_gpu, (), ()], own):
+    def is_vain(self, needs: Needs, until_ns: float) -> bool:
+        """Whether it is known that there is none: what had no room, even for shorter, has none in larger either.
+
+        Nor has what had none whatever the type and the labels.
+        """
+        any_gpu = needs.any_gpu
+        for failed in (self._none[any_gpu, (), ()], self._none[any_gpu, needs.accelerators, needs.labels]):
             for one, shorter_ns in failed:
                 if shorter_ns <= until_ns and one.is_within(needs):
-                    return None
-        found = find(demand, until_ns)
+                    return True
+        return False
+
+    def find(self, demand: Demand, until_ns: float) -> Found | None:
+        """As ``find``."""
+        needs, found = demand.needs, find(demand, until_ns)
         if found is None:
+            own = self._none[needs.any_gpu, needs.accelerators, needs.labels]
             own[:] = [(one, ns) for one, ns in own if not (until_ns <= ns and needs.is_within(one))]
             own.append((needs, until_ns))
         return found

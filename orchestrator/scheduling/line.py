@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from orchestrator.lifecycle import JobRecord
-from orchestrator.scheduling.room import UNITS
+from orchestrator.scheduling.room import UNITS, Kind, kind_of
 
 CHARGE_S = 3600
 """Seconds ahead that a GPU is charged for as soon as it is given: long enough that users take turns within a round,
@@ -37,6 +37,7 @@ class Turn(NamedTuple):
     job_id: str
     limit_s: float
     user: str | None
+    kind: Kind
     job: JobRecord
 
 
@@ -45,7 +46,8 @@ def turn_of(job: JobRecord) -> Turn:
     spec, schedule = job.spec, job.spec.schedule
     due = NEVER if schedule.deadline is None else _due(schedule.deadline)
     limit_s = NEVER if schedule.time_limit_s is None else schedule.time_limit_s
-    return Turn(-schedule.priority, due, job.submitted_ns, job.sequence, spec.job_id, limit_s, job.user, job)
+    place = job.submitted_ns, job.sequence, spec.job_id
+    return Turn(-schedule.priority, due, *place, limit_s, job.user, kind_of(spec), job)
 
 
 def order(queue: Iterable[JobRecord]) -> tuple[JobRecord, ...]:
@@ -58,10 +60,13 @@ class Line:
 
     Args:
         usage: GPU-seconds of each user, decayed.
+
+    Attributes:
+        turns: all of them, as if they were of one user.
     """
 
     def __init__(self, queued: Iterable[JobRecord], usage: Mapping[str | None, float]) -> None:
-        self._turns, self._usage = sorted(map(turn_of, queued)), usage
+        self.turns, self._usage = sorted(map(turn_of, queued)), usage
         self._parts: defaultdict[str | None, int] = defaultdict(int)
         self._jobs: defaultdict[str | None, int] = defaultdict(int)
 
@@ -73,7 +78,7 @@ class Line:
     def __iter__(self) -> Iterator[Turn]:
         """Every job once. Users without use are told apart by how many jobs they run, then by name."""
         by_priority: defaultdict[int, defaultdict[str | None, list[Turn]]] = defaultdict(lambda: defaultdict(list))
-        for turn in self._turns:
+        for turn in self.turns:
             by_priority[turn.below][turn.user].append(turn)
         for by_user in by_priority.values():
             lanes = {user: iter(turns) for user, turns in by_user.items()}

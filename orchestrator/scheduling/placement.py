@@ -15,7 +15,7 @@ from orchestrator.scheduling.line import Line, Turn, order
 from orchestrator.scheduling.preemption import Eviction, Preemptor
 from orchestrator.scheduling.reasons import Explainer, why_claimed, why_here, why_preempted, why_promised
 from orchestrator.scheduling.refusals import why_never
-from orchestrator.scheduling.room import Needs, needs_of
+from orchestrator.scheduling.room import Needs, needs_of, needs_of_kind
 from orchestrator.scheduling.snapshot import ClusterView
 from orchestrator.scheduling.tenancy import Tenant, ends, tenant_of
 from workers.units import NS_PER_S
@@ -134,7 +134,6 @@ class _Kin:
     """
 
     needs: Needs
-    gpu_parts: int
     demand: Demand | None = None
     refused_s: float | None = None
     unkept: bool = False
@@ -147,11 +146,10 @@ class _Round:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot, self._now_ns = snapshot, snapshot.now_ns
-        self._kin: dict[tuple[object, ...], _Kin] = {}
-        self._kin_of = {job.spec.job_id: self._group(job) for job in snapshot.queued}
+        self._line, self._limits = Line(snapshot.queued, snapshot.usage), Limits(snapshot.quotas)
+        self._kin = {kind: _Kin(needs=needs_of_kind(kind)) for kind in {turn.kind for turn in self._line.turns}}
         labels = frozenset(key for kin in self._kin.values() for key, _ in kin.needs.labels)
         self._inventory = Inventory(snapshot.cluster, labels)
-        self._line, self._limits = Line(snapshot.queued, snapshot.usage), Limits(snapshot.quotas)
         for job in sorted(snapshot.running, key=lambda one: one.job_id):
             tenant = tenant_of(job, needs_of(job.spec), self._now_ns)
             self._inventory.lodge(tenant, job.attempts[-1].nodes)
@@ -160,19 +158,19 @@ class _Round:
         self._search, self._explainer = Search(), Explainer()
         self._placements: list[Placement] = []
         self._preemptions: list[Preemption] = []
-        self._later: list[str] = []
+        self._later: list[Turn] = []
         self._told: dict[str, str] = {}
 
     def run(self) -> Decisions:
         for turn in self._line:
-            kin = self._kin_of[turn.job_id]
-            reason = self._limits.refusal(turn.job, kin.gpu_parts) if self._limits.any else None
+            kin = self._kin[turn.kind]
+            reason = self._limits.refusal(turn.job, kin.needs.gpu_parts) if self._limits.any else None
             if reason is None:
                 if (kin.refused_s is None or turn.limit_s < kin.refused_s) and self._start(turn, kin):
                     continue
                 if not kin.unkept or not self._preemptor.is_idle(-turn.below):
                     reason = self._keep_room(turn, kin)
-            self._later.append(turn.job_id)
+            self._later.append(turn)
             if reason is not None:
                 self._told[turn.job_id] = reason
         return Decisions(
@@ -180,26 +178,16 @@ class _Round:
         )
 
     def _explain(self) -> tuple[Waiting, ...]:
-        return tuple(self._waiting(job_id) for job_id in self._later)
+        return tuple(map(self._waiting, self._later))
 
-    def _waiting(self, job_id: str) -> Waiting:
+    def _waiting(self, turn: Turn) -> Waiting:
         """A job was told what is its own; else it is as with all its kin."""
-        if job_id in self._told:
-            return Waiting(job_id=job_id, reason=self._told[job_id], impossible=False)
-        kin = self._kin_of[job_id]
+        if turn.job_id in self._told:
+            return Waiting(job_id=turn.job_id, reason=self._told[turn.job_id], impossible=False)
+        kin = self._kin[turn.kind]
         if not kin.reason:
             self._word(kin)
-        return Waiting(job_id=job_id, reason=kin.reason, impossible=kin.impossible)
-
-    def _group(self, job: JobRecord) -> _Kin:
-        resources = job.spec.resources
-        labels = tuple(sorted(resources.labels.items())) if resources.labels else ()
-        sizes = resources.gpus, resources.cpus, resources.memory_gb, resources.nodes
-        key = resources.accelerators, *sizes, labels
-        kin = self._kin.get(key)
-        if kin is None:
-            kin = self._kin[key] = _Kin(needs=(needs := needs_of(job.spec)), gpu_parts=needs.gpu_parts)
-        return kin
+        return Waiting(job_id=turn.job_id, reason=kin.reason, impossible=kin.impossible)
 
     def _count(self, job: JobRecord, needs: Needs) -> None:
         self._line.charge(job.user, needs.gpu_parts)
@@ -207,10 +195,9 @@ class _Round:
 
     def _start(self, turn: Turn, kin: _Kin) -> bool:
         """Start a job where it fits; ``False`` when that is nowhere."""
-        if kin.demand is None:
-            kin.demand = self._inventory.demand(kin.needs)
         job, needs, end_ns = turn.job, kin.needs, self._now_ns + turn.limit_s * NS_PER_S
-        found = self._search.find(kin.demand, end_ns)
+        is_vain = self._search.is_vain(needs, end_ns)
+        found = None if is_vain else self._search.find(self._demand(kin), end_ns)
         if found is None:
             kin.refused_s = turn.limit_s
             return False
@@ -225,16 +212,16 @@ class _Round:
 
     def _keep_room(self, turn: Turn, kin: _Kin) -> str | None:
         """Keep what room can be kept for a job that fits nowhere now; returns what it is told then."""
-        demand, now_ns = kin.demand, self._now_ns
-        if demand is None or not demand.shelves:
+        job_id, priority, length_ns, now_ns = turn.job_id, -turn.below, turn.limit_s * NS_PER_S, self._now_ns
+        is_idle, reason = self._preemptor.is_idle(priority), None
+        if (is_idle and self._backfill.is_over) or not (demand := self._demand(kin)).shelves:
             kin.unkept = True
             return None
-        job_id, priority, length_ns, reason = turn.job_id, -turn.below, turn.limit_s * NS_PER_S, None
         if not kin.unkept:
             claimed = self._backfill.claim(job_id, demand, length_ns, now_ns)
             if claimed is not None:
                 return why_claimed(claimed.places)
-        if not self._preemptor.is_idle(priority):
+        if not is_idle:
             eviction = self._preemptor.evict(demand, priority, now_ns)
             if eviction is not None:
                 return self._evict(turn.job, demand, eviction)
@@ -244,6 +231,11 @@ class _Round:
             reason = f"{why}; {why_promised(kept.places, kept.at_ns, now_ns)}"
         kin.unkept = True
         return reason
+
+    def _demand(self, kin: _Kin) -> Demand:
+        if kin.demand is None:
+            kin.demand = self._inventory.demand(kin.needs)
+        return kin.demand
 
     def _evict(self, job: JobRecord, demand: Demand, eviction: Eviction) -> str:
         self._inventory.claim(eviction.places, job.job_id, demand.needs, ends(job, self._now_ns))
@@ -255,9 +247,9 @@ class _Round:
 
     def _word(self, kin: _Kin) -> None:
         """Why those wait for whom no room is kept: by what is free now that all is decided."""
-        assert kin.demand is not None, "a job whose kin was never looked at was told why it waits"
-        kin.impossible = not kin.demand.shelves
+        demand = self._demand(kin)
+        kin.impossible = not demand.shelves
         if kin.impossible:
             kin.reason = why_never(kin.needs, self._snapshot.cluster, self._inventory)
         else:
-            kin.reason = self._explainer.why_later(kin.demand)
+            kin.reason = self._explainer.why_later(demand)

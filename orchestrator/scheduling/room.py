@@ -13,6 +13,11 @@ UNITS = 10_000
 """Parts of a GPU, a CPU core or a GB, Ray's own resolution: in floats, three times 0.1 would not fit in 0.3."""
 
 
+Labels = tuple[tuple[str, str], ...]
+Kind = tuple[tuple[str, ...], float, float, float | None, int, Labels]
+"""Accelerator types, GPUs, CPU cores, GB of memory, nodes, labels."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Needs:
     """What an attempt of a job holds on each of its nodes while it runs.
@@ -33,7 +38,7 @@ class Needs:
     memory: int | None
     share: int = 0
     nodes: int = 1
-    labels: tuple[tuple[str, str], ...] = ()
+    labels: Labels = ()
 
     @property
     def any_gpu(self) -> bool:
@@ -124,22 +129,21 @@ class Room:
 
 def needs_of(spec: JobSpec) -> Needs:
     """What the job needs. ``each``, which only a manifest can expand, is any type here."""
-    held = spec.resources
-    types = () if held.accelerators == "each" else held.accelerators
-    labels = tuple(sorted(held.labels.items())) if held.labels else ()
-    return _needs(types, held.gpus, held.cpus, held.memory_gb, held.nodes, labels)
+    return needs_of_kind(kind_of(spec))
+
+
+def kind_of(spec: JobSpec) -> Kind:
+    """What the job asks for of each node, as it is written: jobs of one kind have the same needs."""
+    asked = spec.resources
+    types = () if asked.accelerators == "each" else asked.accelerators
+    labels = tuple(sorted(asked.labels.items())) if asked.labels else ()
+    return types, asked.gpus, asked.cpus, asked.memory_gb, asked.nodes, labels
 
 
 @functools.lru_cache(maxsize=2**16)
-def _needs(
-    accelerators: tuple[str, ...],
-    gpus: float,
-    cpus: float,
-    memory_gb: float | None,
-    nodes: int,
-    labels: tuple[tuple[str, str], ...],
-) -> Needs:
+def needs_of_kind(kind: Kind) -> Needs:
     """Exact. Kept, since one decision after another asks for the same."""
+    accelerators, gpus, cpus, memory_gb, nodes, labels = kind
     return Needs(
         accelerators=accelerators,
         gpus=int(gpus),
