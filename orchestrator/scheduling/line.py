@@ -2,57 +2,21 @@
 
 from __future__ import annotations
 
-import datetime
-import functools
 import heapq
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
+from operator import attrgetter
 
 from orchestrator.lifecycle import JobRecord
-from orchestrator.scheduling.room import UNITS, Kind, kind_of
+from orchestrator.turn import UNITS, Turn
 
 CHARGE_S = 3600
 """Seconds ahead that a GPU is charged for as soon as it is given: long enough that users take turns within a round,
 short beside the day in which use is forgotten, so that what was really used decides soon after."""
 
-NEVER = float("inf")
-
-
-class Turn(NamedTuple):
-    """What counts of a queued job while the line is walked; the lower comes first, of one user.
-
-    Read off the job once: its parts lie all over the memory, and a long queue is longer than a processor's cache.
-
-    Attributes:
-        below: its priority, negative.
-        due: its deadline, seconds since the epoch; only the order counts.
-        limit_s: how long an attempt may run, seconds; ``inf``: no limit.
-    """
-
-    below: int
-    due: float
-    submitted_ns: int
-    sequence: int
-    job_id: str
-    limit_s: float
-    user: str | None
-    kind: Kind
-    job: JobRecord
-
-
-def turn_of(job: JobRecord) -> Turn:
-    """The job's turn."""
-    spec, schedule = job.spec, job.spec.schedule
-    due = NEVER if schedule.deadline is None else _due(schedule.deadline)
-    limit_s = NEVER if schedule.time_limit_s is None else schedule.time_limit_s
-    place = job.submitted_ns, job.sequence, spec.job_id
-    return Turn(-schedule.priority, due, *place, limit_s, job.user, kind_of(spec), job)
-
-
 def order(queue: Iterable[JobRecord]) -> tuple[JobRecord, ...]:
     """The jobs as those of one user are taken: by priority, deadline, submission, place in it, and job id."""
-    return tuple(turn.job for turn in sorted(map(turn_of, queue)))
+    return tuple(sorted(queue, key=attrgetter("turn")))
 
 
 class Line:
@@ -60,13 +24,10 @@ class Line:
 
     Args:
         usage: GPU-seconds of each user, decayed.
-
-    Attributes:
-        turns: all of them, as if they were of one user.
     """
 
-    def __init__(self, queued: Iterable[JobRecord], usage: Mapping[str | None, float]) -> None:
-        self.turns, self._usage = sorted(map(turn_of, queued)), usage
+    def __init__(self, turns: Iterable[Turn], usage: Mapping[str | None, float]) -> None:
+        self._turns, self._usage = turns, usage
         self._parts: defaultdict[str | None, int] = defaultdict(int)
         self._jobs: defaultdict[str | None, int] = defaultdict(int)
 
@@ -78,7 +39,7 @@ class Line:
     def __iter__(self) -> Iterator[Turn]:
         """Every job once. Users without use are told apart by how many jobs they run, then by name."""
         by_priority: defaultdict[int, defaultdict[str | None, list[Turn]]] = defaultdict(lambda: defaultdict(list))
-        for turn in self.turns:
+        for turn in sorted(self._turns):
             by_priority[turn.below][turn.user].append(turn)
         for by_user in by_priority.values():
             lanes = {user: iter(turns) for user, turns in by_user.items()}
@@ -98,9 +59,3 @@ class Line:
     def _standing(self, user: str | None) -> tuple[float, int, bool, str, str | None]:
         had = self._usage.get(user, 0.0) + self._parts[user] * CHARGE_S / UNITS
         return had, self._jobs[user], user is not None, user or "", user
-
-
-@functools.lru_cache(maxsize=4096)
-def _due(deadline: str) -> float:
-    """Seconds since the epoch; only the order counts here."""
-    return datetime.datetime.fromisoformat(deadline).timestamp()

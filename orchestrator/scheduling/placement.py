@@ -11,14 +11,14 @@ from orchestrator.quotas import Quota
 from orchestrator.scheduling.backfill import Backfill
 from orchestrator.scheduling.inventory import Demand, Inventory, Search
 from orchestrator.scheduling.limits import Limits
-from orchestrator.scheduling.line import Line, Turn, order
+from orchestrator.scheduling.line import Line, order
 from orchestrator.scheduling.preemption import Eviction, Preemptor
 from orchestrator.scheduling.reasons import Explainer, why_claimed, why_here, why_preempted, why_promised
 from orchestrator.scheduling.refusals import why_never
-from orchestrator.scheduling.room import Needs, needs_of, needs_of_kind
+from orchestrator.scheduling.room import Needs
 from orchestrator.scheduling.snapshot import ClusterView
 from orchestrator.scheduling.tenancy import Tenant, ends, tenant_of
-from workers.units import NS_PER_S
+from orchestrator.turn import Turn
 
 __all__ = ["Decisions", "Placement", "Preemption", "Snapshot", "Waiting", "decide", "order"]
 
@@ -146,12 +146,14 @@ class _Round:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot, self._now_ns = snapshot, snapshot.now_ns
-        self._line, self._limits = Line(snapshot.queued, snapshot.usage), Limits(snapshot.quotas)
-        self._kin = {kind: _Kin(needs=needs_of_kind(kind)) for kind in {turn.kind for turn in self._line.turns}}
-        labels = frozenset(key for kin in self._kin.values() for key, _ in kin.needs.labels)
+        turns = [job.turn for job in snapshot.queued]
+        self._job_of = dict(zip((turn.job_id for turn in turns), snapshot.queued, strict=True))
+        self._line, self._limits = Line(turns, snapshot.usage), Limits(snapshot.quotas)
+        self._kin = {needs: _Kin(needs=needs) for needs in {turn.needs for turn in turns}}
+        labels = frozenset(key for needs in self._kin for key, _ in needs.labels)
         self._inventory = Inventory(snapshot.cluster, labels)
         for job in sorted(snapshot.running, key=lambda one: one.job_id):
-            tenant = tenant_of(job, needs_of(job.spec), self._now_ns)
+            tenant = tenant_of(job, job.turn.needs, self._now_ns)
             self._inventory.lodge(tenant, job.attempts[-1].nodes)
             self._count(job, tenant.needs)
         self._backfill, self._preemptor = Backfill(self._inventory), Preemptor(self._inventory)
@@ -163,8 +165,9 @@ class _Round:
 
     def run(self) -> Decisions:
         for turn in self._line:
-            kin = self._kin[turn.kind]
-            reason = self._limits.refusal(turn.job, kin.needs.gpu_parts) if self._limits.any else None
+            kin, reason = self._kin[turn.needs], None
+            if self._limits.any:
+                reason = self._limits.refusal(self._job_of[turn.job_id], turn.needs.gpu_parts)
             if reason is None:
                 if (kin.refused_s is None or turn.limit_s < kin.refused_s) and self._start(turn, kin):
                     continue
@@ -182,12 +185,12 @@ class _Round:
 
     def _waiting(self, turn: Turn) -> Waiting:
         """A job was told what is its own; else it is as with all its kin."""
-        if turn.job_id in self._told:
-            return Waiting(job_id=turn.job_id, reason=self._told[turn.job_id], impossible=False)
-        kin = self._kin[turn.kind]
+        job_id, kin = turn.job_id, self._kin[turn.needs]
+        if job_id in self._told:
+            return Waiting(job_id=job_id, reason=self._told[job_id], impossible=False)
         if not kin.reason:
             self._word(kin)
-        return Waiting(job_id=turn.job_id, reason=kin.reason, impossible=kin.impossible)
+        return Waiting(job_id=job_id, reason=kin.reason, impossible=kin.impossible)
 
     def _count(self, job: JobRecord, needs: Needs) -> None:
         self._line.charge(job.user, needs.gpu_parts)
@@ -195,12 +198,13 @@ class _Round:
 
     def _start(self, turn: Turn, kin: _Kin) -> bool:
         """Start a job where it fits; ``False`` when that is nowhere."""
-        job, needs, end_ns = turn.job, kin.needs, self._now_ns + turn.limit_s * NS_PER_S
+        needs, end_ns = kin.needs, ends(turn, self._now_ns)
         is_vain = self._search.is_vain(needs, end_ns)
         found = None if is_vain else self._search.find(self._demand(kin), end_ns)
         if found is None:
             kin.refused_s = turn.limit_s
             return False
+        job = self._job_of[turn.job_id]
         lender = next(filter(None, (place.lender(needs, end_ns) for place in found.places)), None)
         nodes = [place.room.node for place in found.places]
         why = why_here(needs, found.choice, nodes, lender)
@@ -212,22 +216,22 @@ class _Round:
 
     def _keep_room(self, turn: Turn, kin: _Kin) -> str | None:
         """Keep what room can be kept for a job that fits nowhere now; returns what it is told then."""
-        job_id, priority, length_ns, now_ns = turn.job_id, -turn.below, turn.limit_s * NS_PER_S, self._now_ns
+        priority, length_ns, now_ns = -turn.below, ends(turn, 0), self._now_ns
         is_idle, reason = self._preemptor.is_idle(priority), None
         if (is_idle and self._backfill.is_over) or not (demand := self._demand(kin)).shelves:
             kin.unkept = True
             return None
         if not kin.unkept:
-            claimed = self._backfill.claim(job_id, demand, length_ns, now_ns)
+            claimed = self._backfill.claim(turn.job_id, demand, length_ns, now_ns)
             if claimed is not None:
                 return why_claimed(claimed.places)
         if not is_idle:
             eviction = self._preemptor.evict(demand, priority, now_ns)
             if eviction is not None:
-                return self._evict(turn.job, demand, eviction)
+                return self._evict(self._job_of[turn.job_id], demand, eviction)
         if not kin.unkept and self._backfill.is_first(demand):
             why = Explainer().why_later(demand)
-            kept = self._backfill.promise(job_id, demand, length_ns, now_ns)
+            kept = self._backfill.promise(turn.job_id, demand, length_ns, now_ns)
             reason = f"{why}; {why_promised(kept.places, kept.at_ns, now_ns)}"
         kin.unkept = True
         return reason
@@ -238,7 +242,7 @@ class _Round:
         return kin.demand
 
     def _evict(self, job: JobRecord, demand: Demand, eviction: Eviction) -> str:
-        self._inventory.claim(eviction.places, job.job_id, demand.needs, ends(job, self._now_ns))
+        self._inventory.claim(eviction.places, job.job_id, demand.needs, ends(job.turn, self._now_ns))
         nodes = [place.room.node for place in eviction.places]
         for tenant in eviction.victims:
             reason = why_preempted(tenant.job, job, nodes)

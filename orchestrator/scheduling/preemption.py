@@ -155,7 +155,7 @@ def _may_leave(tenant: Tenant) -> bool:
 
 
 def _priority(tenant: Tenant) -> int:
-    return tenant.job.spec.schedule.priority
+    return -tenant.job.turn.below
 
 
 def _started_ns(tenant: Tenant) -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from orchestrator.lifecycle import JobRecord, JobState
 from orchestrator.scheduling.room import Needs, Room
+from orchestrator.turn import Turn
 
 SOME_DAY = sys.float_info.max
 """When a job without a time limit ends: later than any that has one, ns since the epoch."""
@@ -169,11 +170,10 @@ def tenant_of(job: JobRecord, needs: Needs, now_ns: int) -> Tenant:
     """A running job as a tenant; one that is over its time is about to end."""
     leaving = job.state is JobState.STOPPING
     started_ns = job.attempts[-1].started_ns
-    end_ns = float(now_ns) if leaving else max(float(now_ns), ends(job, started_ns))
+    end_ns = float(now_ns) if leaving else max(float(now_ns), ends(job.turn, started_ns))
     return Tenant(job=job, needs=needs, end_ns=end_ns, leaving=leaving)
 
 
-def ends(job: JobRecord, started_ns: float) -> float:
+def ends(turn: Turn, started_ns: float) -> float:
     """When an attempt of the job that starts then has ended at the latest, ns since the epoch; ``inf``: not known."""
-    limit_s = job.spec.schedule.time_limit_s
-    return math.inf if limit_s is None else started_ns + limit_s * 1e9
+    return started_ns + turn.limit_s * 1e9
