@@ -171,8 +171,9 @@ class _Round:
             if reason is None:
                 if (kin.refused_s is None or turn.limit_s < kin.refused_s) and self._start(turn, kin):
                     continue
-                if not kin.unkept or not self._preemptor.is_idle(-turn.below):
-                    reason = self._keep_room(turn, kin)
+                is_idle = self._preemptor.is_idle(-turn.below)
+                if not (is_idle and (kin.unkept or self._backfill.is_over)):
+                    reason = self._keep_room(turn, kin, is_idle=is_idle)
             self._later.append(turn)
             if reason is not None:
                 self._told[turn.job_id] = reason
@@ -214,11 +215,10 @@ class _Round:
         self._count(job, needs)
         return True
 
-    def _keep_room(self, turn: Turn, kin: _Kin) -> str | None:
+    def _keep_room(self, turn: Turn, kin: _Kin, *, is_idle: bool) -> str | None:
         """Keep what room can be kept for a job that fits nowhere now; returns what it is told then."""
-        priority, length_ns, now_ns = -turn.below, ends(turn, 0), self._now_ns
-        is_idle, reason = self._preemptor.is_idle(priority), None
-        if (is_idle and self._backfill.is_over) or not (demand := self._demand(kin)).shelves:
+        demand, length_ns, now_ns, reason = self._demand(kin), ends(turn, 0), self._now_ns, None
+        if not demand.shelves:
             kin.unkept = True
             return None
         if not kin.unkept:
@@ -226,7 +226,7 @@ class _Round:
             if claimed is not None:
                 return why_claimed(claimed.places)
         if not is_idle:
-            eviction = self._preemptor.evict(demand, priority, now_ns)
+            eviction = self._preemptor.evict(demand, -turn.below, now_ns)
             if eviction is not None:
                 return self._evict(self._job_of[turn.job_id], demand, eviction)
         if not kin.unkept and self._backfill.is_first(demand):

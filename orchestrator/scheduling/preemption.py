@@ -99,15 +99,16 @@ def _victims(place: Place, needs: Needs, priority: int, now_ns: int) -> list[Ten
         return None
     if place.will_admit(needs, now_ns):
         return []
-    able = [tenant for tenant in place.tenants if _may_leave(tenant) and _priority(tenant) < priority]
+    able = [one for one in place.tenants if -one.job.turn.below < priority and _may_leave(one)]
     if not able:
         return None
     # The least important first; and the largest first, in case one leaves more room than several.
-    by_rank = sorted(able, key=lambda one: (_priority(one), -_started_ns(one), one.job.job_id))
+    by_rank = sorted(able, key=_rank)
+    found = _enough(place, needs, by_rank)
+    if len({one.needs.gpu_parts for one in able}) == 1:
+        return found
     by_size = sorted(by_rank, key=lambda one: -one.needs.gpu_parts)
-    orders = [by_rank] if by_size == by_rank else [by_rank, by_size]
-    enough = [found for order in orders if (found := _enough(place, needs, order)) is not None]
-    return min(enough, key=_price, default=None)
+    return min(filter(None, (found, _enough(place, needs, by_size))), key=_price, default=None)
 
 
 def _enough(place: Place, needs: Needs, able: Sequence[Tenant]) -> list[Tenant] | None:
@@ -156,6 +157,11 @@ def _may_leave(tenant: Tenant) -> bool:
 
 def _priority(tenant: Tenant) -> int:
     return -tenant.job.turn.below
+
+
+def _rank(tenant: Tenant) -> tuple[int, int, str]:
+    turn = tenant.job.turn
+    return -turn.below, -tenant.job.attempts[-1].started_ns, turn.job_id
 
 
 def _started_ns(tenant: Tenant) -> int:
