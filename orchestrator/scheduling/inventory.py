@@ -231,11 +231,11 @@ class Search:
         Nor has what had none whatever the type and the labels.
         """
         any_gpu = needs.any_gpu
-        return any(
-            shorter_ns <= until_ns and one.is_within(needs)
-            for failed in (self._none[any_gpu, (), ()], self._none[any_gpu, needs.accelerators, needs.labels])
-            for one, shorter_ns in failed
-        )
+        for failed in (self._none[any_gpu, (), ()], self._none[any_gpu, needs.accelerators, needs.labels]):
+            for one, shorter_ns in failed:
+                if shorter_ns <= until_ns and one.is_within(needs):
+                    return True
+        return False
 
     def find(self, demand: Demand, until_ns: float) -> Found | None:
         """As ``find``."""
