@@ -1,4 +1,4 @@
-"""What a queued job asks for, and when it is its turn: read off its record once, for all the decisions that follow. Pure.
+"""What a queued job asks for, and when it is its turn: read off its record once, for all decisions to come. Pure.
 
 A decision over a long queue takes as long as it takes to fetch the jobs' parts from all over the memory; so what counts
 of a job stands together here, and stays with its record, which never changes.

@@ -14,6 +14,7 @@ CHARGE_S = 3600
 """Seconds ahead that a GPU is charged for as soon as it is given: long enough that users take turns within a round,
 short beside the day in which use is forgotten, so that what was really used decides soon after."""
 
+
 def order(queue: Iterable[JobRecord]) -> tuple[JobRecord, ...]:
     """The jobs as those of one user are taken: by priority, deadline, submission, place in it, and job id."""
     return tuple(sorted(queue, key=attrgetter("turn")))

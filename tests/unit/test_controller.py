@@ -574,8 +574,8 @@ class TestLooks:
         queue.step()
         queue.step()
         before = cluster.looks
-        for _ in range(100):
-            queue.step(wait_s=0.02)
+        for _ in range(40):
+            queue.step(wait_s=0.05)
         assert cluster.looks - before == 2 * 4
 
     def test_who_was_submitted_or_whose_place_was_asked_for_does_not_wait_for_the_next_look(self, make: Make) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.store import Store
+from tests.queues import run_record, spec
 
 HEAVY = ("duckdb", "ray", "torch", "transformers", "peft", "sklearn", "matplotlib", "jinja2")
 SLOW = ("numpy", "httpx", "pyarrow")
@@ -62,7 +64,8 @@ def test_the_heavy_packages_are_called_so() -> None:
 
 @pytest.mark.parametrize("command", ["--help", "status"])
 def test_commands_that_measure_and_compare_nothing_load_nothing_for_it(command: str, tmp_path: Path) -> None:
-    Store(tmp_path / "state.db").close()
+    with contextlib.closing(Store(tmp_path / "state.db")) as store:
+        store.submit(run_record(), [spec("a")])
     arguments = ["wattledger", command]
     environment = {**os.environ, "WATTLEDGER_HOME": str(tmp_path)}
     ran = subprocess.run(
