@@ -109,9 +109,9 @@ class Server:
 
     def run(self) -> None:
         """Take up what runs, say that it is ready, and drive the jobs until told to leave."""
+        self._settled = self._store.last_event()
         self._take_note()
         self._controller.adopt()
-        self._settled = self._seen
         gc.freeze()
         self._beat()
         self._on_ready()
