@@ -15,7 +15,7 @@ from orchestrator.lifecycle import IllegalTransitionError, JobState, Stop
 from orchestrator.mirror import Mirror
 from orchestrator.quotas import Quota
 from orchestrator.scheduling.outlook import outlook
-from orchestrator.scheduling.placement import Placement, Preemption, Waiting
+from orchestrator.scheduling.placement import Decisions, Placement, Preemption
 from orchestrator.scheduling.retries import follow_up
 from orchestrator.scheduling.snapshot import ClusterView
 from orchestrator.store import Store
@@ -197,7 +197,7 @@ class Controller:
         )
         self._preempt(seen.decisions.preemptions)
         self._start(seen.decisions.placements)
-        self._give_up(seen.decisions.waiting, now_ns)
+        self._give_up(seen.decisions, now_ns)
         self._decided_ns = now_ns
         # What was seen is what was decided on: room that others leave meanwhile is a change, and so is what starts.
         self._decided = view, quotas
@@ -213,7 +213,8 @@ class Controller:
 
     def _may_look(self, now_ns: int) -> bool:
         is_releasing = self._ended_ns is not None and now_ns - self._ended_ns < RELEASE_NS
-        return is_releasing or self._viewed_ns is None or now_ns - self._viewed_ns >= LOOK_NS
+        is_fresh = self._viewed_ns is not None and 0 <= now_ns - self._viewed_ns < LOOK_NS
+        return is_releasing or not is_fresh
 
     def _is_time(self, now_ns: int) -> bool:
         return now_ns - self._decided_ns >= RECONSIDER_NS or self._mirror.became_ready(self._decided_ns, now_ns)
@@ -244,17 +245,13 @@ class Controller:
             self._cluster.launch(self._mirror.jobs[one.job_id].spec, attempt=number, nodes=one.nodes)
             self._held.add(one.job_id)
 
-    def _give_up(self, waiting: Sequence[Waiting], now_ns: int) -> None:
+    def _give_up(self, decisions: Decisions, now_ns: int) -> None:
         """Fail the jobs that no node could have run for longer than is waited for one to join."""
         if self._patience_ns is None:
             return
-        since_ns = self._hopeless_since_ns
-        self._hopeless_since_ns = {one.job_id: since_ns.get(one.job_id, now_ns) for one in waiting if one.impossible}
-        given_up = [
-            one
-            for one in waiting
-            if one.impossible and now_ns - self._hopeless_since_ns[one.job_id] >= self._patience_ns
-        ]
+        since_ns, hopeless = self._hopeless_since_ns, [one for one in decisions.waiting if one.impossible]
+        self._hopeless_since_ns = {one.job_id: since_ns.get(one.job_id, now_ns) for one in hopeless}
+        given_up = [one for one in hopeless if now_ns - self._hopeless_since_ns[one.job_id] >= self._patience_ns]
         if given_up:
             with self._store.together():
                 for one in given_up:
