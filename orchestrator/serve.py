@@ -44,6 +44,9 @@ BOUND_PATIENCE_S = 60.0
 """A lost node's agent is back within seconds, where it comes back at all."""
 SETTLED_EVENTS = 1_000
 """After so many changes the jobs in memory are set aside from the collector of garbage."""
+YOUNG_OBJECTS = 20_000
+"""Made between two looks of the collector of garbage at the newest; Python's 700 has it look dozens of times in one
+decision, whose objects all live to its end."""
 HANG_S = 150.0
 """Ray itself gives up on a head that is gone after 60 s and ends the process; a call that is stuck longer hangs."""
 
@@ -258,6 +261,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until told to leave; gives the exit code, which is not 0 when the cluster was lost."""
     try:
         options, lifeline_fd = parse(sys.argv[1:] if arguments is None else arguments)
+        gc.set_threshold(YOUNG_OBJECTS)
         if lifeline_fd is not None:
             lifeline.watch(lifeline_fd, _leave_in_time)
         with _opened(options) as server:

@@ -8,7 +8,7 @@ do not count; what they take of caches and shared cores only ever adds, so each 
 the best counts: the lowest p50, and the lowest p99. ``--save`` writes ``results/decide.txt`` and ``.json``.
 
 As in the controller (``orchestrator.serve``) the jobs are in memory before, are the same from one decision to the next,
-and are set aside from the collector of garbage; what the collector does with a decision's own objects counts. The first
+and are set aside from the collector of garbage, which looks as seldom; what it takes of a decision counts. The first
 decision, which reads each job for the first time, is told apart; so is one whose reasons to wait are all worded, which
 the controller does not need and ``status`` does.
 """
@@ -29,6 +29,7 @@ from orchestrator.lifecycle import AttemptRecord, AttemptState, JobRecord, JobSt
 from orchestrator.quotas import Quota
 from orchestrator.scheduling.placement import Decisions, Snapshot, decide
 from orchestrator.scheduling.snapshot import ClusterView, NodeView
+from orchestrator.serve import YOUNG_OBJECTS
 from tests.bench.environment import RESULTS, heading
 from tests.bench.figures import table
 from workers.contract import JobSpec
@@ -303,6 +304,7 @@ def main() -> None:
     parser.add_argument("--save", action="store_true", help="write results/decide.txt and .json")
     given = parser.parse_args()
     snapshots = mixes(FULL)
+    gc.set_threshold(YOUNG_OBJECTS)
     gc.collect()
     gc.freeze()
     timings = [measure(mix, snapshot, repeats=given.repeats, calls=given.calls) for mix, snapshot in snapshots.items()]
