@@ -79,6 +79,7 @@ class Turn(NamedTuple):
     job_id: str
     limit_s: float
     user: str | None
+    project: str | None
     needs: Needs
 
 
@@ -107,6 +108,7 @@ def turn_of(spec: JobSpec, *, submitted_ns: int, sequence: int, user: str | None
         job_id=spec.job_id,
         limit_s=NEVER if schedule.time_limit_s is None else schedule.time_limit_s,
         user=user,
+        project=spec.accounting.project,
         needs=needs_of(spec),
     )
 

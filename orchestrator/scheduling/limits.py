@@ -6,9 +6,8 @@ import functools
 from collections import Counter
 from collections.abc import Iterable
 
-from orchestrator.lifecycle import JobRecord
 from orchestrator.quotas import Quota, QuotaScope, quota_of
-from orchestrator.scheduling.room import UNITS
+from orchestrator.turn import UNITS, Turn
 
 SCOPES: tuple[QuotaScope, ...] = ("user", "project")
 
@@ -27,17 +26,17 @@ class Limits:
         self._most = functools.lru_cache(maxsize=None)(self._most_of)
         self._told: dict[tuple[object, ...], str] = {}
 
-    def hold(self, job: JobRecord, gpu_parts: int) -> None:
+    def hold(self, turn: Turn, gpu_parts: int) -> None:
         """Count what a job holds from now on."""
         for scope in SCOPES:
-            self._held[scope, _name(job, scope)] += gpu_parts
+            self._held[scope, _name(turn, scope)] += gpu_parts
 
-    def refusal(self, job: JobRecord, gpu_parts: int) -> str | None:
+    def refusal(self, turn: Turn, gpu_parts: int) -> str | None:
         """Why the job may not have so much more now, for people; ``None`` when it may."""
         if not self.any or not gpu_parts:
             return None
         for scope in SCOPES:
-            name = _name(job, scope)
+            name = _name(turn, scope)
             most, held = self._most(scope, name), self._held[scope, name]
             if most is None or held + gpu_parts <= most:
                 continue
@@ -59,8 +58,8 @@ def _told(who: str, most: int, held: int, gpu_parts: int) -> str:
     return f"waits for its quota: {may} and holds {_gpus(held)}, and this job needs {_gpus(gpu_parts)}"
 
 
-def _name(job: JobRecord, scope: QuotaScope) -> str | None:
-    return job.user if scope == "user" else job.spec.accounting.project
+def _name(turn: Turn, scope: QuotaScope) -> str | None:
+    return turn.user if scope == "user" else turn.project
 
 
 def _gpus(parts: int) -> str:

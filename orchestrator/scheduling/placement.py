@@ -167,7 +167,7 @@ class _Round:
         for turn in self._line:
             kin, reason = self._kin[turn.needs], None
             if self._limits.any:
-                reason = self._limits.refusal(self._job_of[turn.job_id], turn.needs.gpu_parts)
+                reason = self._limits.refusal(turn, turn.needs.gpu_parts)
             if reason is None:
                 if (kin.refused_s is None or turn.limit_s < kin.refused_s) and self._start(turn, kin):
                     continue
@@ -195,7 +195,7 @@ class _Round:
 
     def _count(self, job: JobRecord, needs: Needs) -> None:
         self._line.charge(job.user, needs.gpu_parts)
-        self._limits.hold(job, needs.gpu_parts)
+        self._limits.hold(job.turn, needs.gpu_parts)
 
     def _start(self, turn: Turn, kin: _Kin) -> bool:
         """Start a job where it fits; ``False`` when that is nowhere."""
