@@ -149,8 +149,8 @@ class _Round:
         turns = [job.turn for job in snapshot.queued]
         self._job_of = dict(zip((turn.job_id for turn in turns), snapshot.queued, strict=True))
         self._line, self._limits = Line(turns, snapshot.usage), Limits(snapshot.quotas)
-        self._kin = {needs: _Kin(needs=needs) for needs in {turn.needs for turn in turns}}
-        labels = frozenset(key for needs in self._kin for key, _ in needs.labels)
+        self._kin: dict[Needs, _Kin] = {}
+        labels = frozenset(key for turn in turns for key, _ in turn.needs.labels)
         self._inventory = Inventory(snapshot.cluster, labels)
         for job in sorted(snapshot.running, key=lambda one: one.job_id):
             tenant = tenant_of(job, job.turn.needs, self._now_ns)
@@ -165,10 +165,9 @@ class _Round:
 
     def run(self) -> Decisions:
         for turn in self._line:
-            kin, reason = self._kin[turn.needs], None
-            if self._limits.any:
-                reason = self._limits.refusal(turn, turn.needs.gpu_parts)
-            if reason is None:
+            reason = self._limits.refusal(turn, turn.needs.gpu_parts) if self._limits.any else None
+            if reason is None and not self._is_vain(turn):
+                kin = self._kin_of(turn)
                 if (kin.refused_s is None or turn.limit_s < kin.refused_s) and self._start(turn, kin):
                     continue
                 is_idle = self._preemptor.is_idle(-turn.below)
@@ -186,12 +185,27 @@ class _Round:
 
     def _waiting(self, turn: Turn) -> Waiting:
         """A job was told what is its own; else it is as with all its kin."""
-        job_id, kin = turn.job_id, self._kin[turn.needs]
+        job_id, kin = turn.job_id, self._kin_of(turn)
         if job_id in self._told:
             return Waiting(job_id=job_id, reason=self._told[job_id], impossible=False)
         if not kin.reason:
             self._word(kin)
         return Waiting(job_id=job_id, reason=kin.reason, impossible=kin.impossible)
+
+    def _kin_of(self, turn: Turn) -> _Kin:
+        kin = self._kin.get(turn.needs)
+        if kin is None:
+            kin = self._kin[turn.needs] = _Kin(needs=turn.needs)
+        return kin
+
+    def _is_vain(self, turn: Turn) -> bool:
+        """Whether it is known of a job, the first of its needs, that nothing starts it and nothing is kept for it."""
+        return (
+            self._backfill.is_over
+            and turn.needs not in self._kin
+            and self._preemptor.is_idle(-turn.below)
+            and self._search.is_vain(turn.needs, ends(turn, self._now_ns))
+        )
 
     def _count(self, job: JobRecord, needs: Needs) -> None:
         self._line.charge(job.user, needs.gpu_parts)
