@@ -25,6 +25,8 @@ LENGTHS_UNKNOWN = (
 )
 ENERGY_UNKNOWN = "no estimate of energy is made by this version of Wattledger"
 SIMULATED = "Jobs on simulated accelerators train for real, on the CPU; their power, kWh and CO2e are simulated."
+REMOTE_CODE = "trust.remote_code: code that comes with {} runs on the node, with the job's rights."
+PICKLE = "trust.pickle: weights of {} may be read from a pickle, which can run code on the node."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,8 +103,20 @@ def make_plan(jobs: Sequence[JobSpec], cluster: ClusterView) -> Plan:
     waves = play.run()
     in_order = tuple(play.planned.values())
     notes = [LENGTHS_UNKNOWN] if waves > 1 else []
+    notes += _trusted(jobs)
     notes += [SIMULATED] if any(job.simulated for job in in_order) else []
     return Plan(jobs=in_order, waves=waves, notes=tuple(notes))
+
+
+def _trusted(jobs: Sequence[JobSpec]) -> list[str]:
+    """What of models that are not the registry's may run code, in a sentence each."""
+    told = []
+    for sentence, models in (
+        (REMOTE_CODE, {spec.model: None for spec in jobs if spec.trust.remote_code}),
+        (PICKLE, {spec.model: None for spec in jobs if spec.trust.pickle}),
+    ):
+        told += [sentence.format(", ".join(models))] if models else []
+    return told
 
 
 def adapter_summary(adapter: Adapter) -> str:

@@ -32,7 +32,7 @@ from workers.home import Home
 from workers.leaving import Leaving, Left
 from workers.metric_log import MetricLog
 from workers.session import Session
-from workers.tasks import task_info
+from workers.tasks import task_info, unscored
 from workers.telemetry.client import AgentConnection, HeldLease
 from workers.training.models import model_info
 from workers.training.ranks import Ranks
@@ -203,6 +203,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         spec = JobSpec.from_json(_read(options.job), source=str(options.job))
         # Asked before anything is started, so that a misspelt name costs no energy.
         task_info(spec.task)
+        if (problem := unscored(spec.task, spec.kind)) is not None:
+            raise InputError(f"{options.job} cannot be used: {problem}.")
         model_info(spec.model)
         with contextlib.ExitStack() as stack:
             agent = options.agent or stack.enter_context(own_agent(options))

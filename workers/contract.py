@@ -58,6 +58,28 @@ class Adapter(Section):
     )
 
 
+class DeepSpeed(Section):
+    """How DeepSpeed splits a fine-tune over its ranks, or between GPU and host memory."""
+
+    zero_stage: Literal[0, 1, 2, 3] = Field(
+        2,
+        description="what the ranks split instead of each holding all: 0 nothing, 1 the optimiser's state, 2 gradients "
+        "as well, 3 weights as well",
+    )
+    offload: Literal["none", "optimizer", "all"] = Field(
+        "none", description="what waits in host memory: nothing, the optimiser's state, or weights as well (stage 3)"
+    )
+
+
+def offload_problem(offload: object, zero_stage: object) -> str | None:
+    """Why DeepSpeed cannot offload so much at a stage, in a sentence; ``None`` where it can."""
+    if offload == "optimizer" and zero_stage == 0:
+        return "training.deepspeed.offload optimizer needs zero_stage 1, 2 or 3; stage 0 splits no optimiser state"
+    if offload == "all" and zero_stage != 3:
+        return f"training.deepspeed.offload all needs zero_stage 3, which splits weights, not {zero_stage}"
+    return None
+
+
 class Training(Section):
     """The fine-tune loop. ``max_steps`` ends it earlier when given."""
 
@@ -66,9 +88,49 @@ class Training(Section):
     batch_size: int = Field(32, ge=1, description="samples per optimiser step")
     learning_rate: float = Field(1e-3, gt=0, description="AdamW learning rate")
     weight_decay: float = Field(0.0, ge=0, description="AdamW weight decay")
+    bf16: bool = Field(
+        False, description="compute in bfloat16 by autocast; what is trained and its optimiser state stay in float32"
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="compute activations again in the backward pass instead of keeping them: less memory, slower"
+    )
+    gradient_accumulation_steps: int = Field(
+        1, ge=1, description="forward and backward passes that batch_size is split into; the result is that of one"
+    )
+    early_stopping_patience: int | None = Field(
+        None,
+        ge=1,
+        description="looks at the loss of a held-out tenth of the training split, without a better one, after which "
+        "training ends; the best weights are kept. null means all steps, on the whole split",
+    )
+    eval_steps: int | None = Field(
+        None, ge=1, description="optimiser steps between two looks of early stopping; null means once an epoch"
+    )
+    deepspeed: DeepSpeed | None = Field(None, description="train with DeepSpeed's ZeRO; null means plain data parallel")
     checkpoint_steps: int | None = Field(
         None, ge=1, description="optimiser steps between checkpoints; null means every five minutes"
     )
+
+
+class Trust(Section):
+    """What of a model that is not the registry's may run code on the node."""
+
+    remote_code: bool = Field(False, description="run the Python code that comes with the model")
+    pickle: bool = Field(False, description="read weights from a pickle where the model has no safetensors")
+
+
+class ScoreEncoders(Section):
+    """The models behind the scores of meaning: names on the hub (owner/name, or owner/name@revision), or folders.
+
+    A score without one takes the published encoder where the job's model is of the hub, and is null elsewhere.
+    """
+
+    bert_score: str | None = Field(None, description="of BERTScore; null means FacebookAI/roberta-large")
+    scibert_score: str | None = Field(
+        None,
+        description="of SciBERTScore; null means allenai/scibert_scivocab_uncased, as the hub made safetensors of it",
+    )
+    mover_score: str | None = Field(None, description="of MoverScore; null means distilbert/distilbert-base-uncased")
 
 
 class Evaluation(Section):
@@ -77,6 +139,9 @@ class Evaluation(Section):
     batch_size: int = Field(64, ge=1, description="samples per forward pass")
     max_samples: int | None = Field(None, ge=1, description="samples of the test split at most; null means all")
     metric: str | None = Field(None, description="the score of the ledger; null means the task's own")
+    encoders: ScoreEncoders = Field(
+        ScoreEncoders(), description="the models behind the scores of meaning, by score; null where one cannot be had"
+    )
     baseline: Literal["own", "shared"] = Field(
         "own",
         description="own: each fine-tune scores its base model first; shared: one evaluate job does, for all jobs of "
@@ -87,7 +152,8 @@ class Evaluation(Section):
 class Inference(Section):
     """What is measured of inference: what 1,000 answers cost."""
 
-    requests: int = Field(1000, ge=1, description="inferences that are counted")
+    requests: int = Field(1000, ge=1, description="inferences that are counted, in each repeat")
+    repeats: int = Field(1, ge=1, le=1000, description="times they are made and measured, one after another")
     batch_size: int = Field(1, ge=1, description="inferences per forward pass")
     warmup: int = Field(10, ge=0, description="inferences made first and not counted")
 
@@ -226,6 +292,7 @@ class JobSpec(Section):
     dataset: str | None = Field(None, description="a data set of the task; null means the task's own")
     adapter: Adapter = Adapter()
     quantization: Quantization = Field("none", description="weights of the base model while it trains")
+    trust: Trust = Trust()
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
     inference: Inference | None = None

@@ -10,9 +10,10 @@ import contextlib
 import math
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -22,17 +23,20 @@ from workers import predictions as kept
 from workers.contract import Inference, JobSpec, Phase
 from workers.home import Home
 from workers.leaving import Leaving
-from workers.quality import registry
+from workers.quality import registry, scoring
+from workers.quality.scoring import Encoders
 from workers.session import Session
 from workers.tasks import load_task, task_info
 from workers.tasks.data import TaskData
 from workers.training import adapters, load, loop, quantizing
 from workers.training.checkpoint import Checkpoint, Checkpoints
 from workers.training.examples import Examples, Generation
-from workers.training.families import base_of
+from workers.training.families import base_of, family_of
 from workers.training.families.base import Base, Model
 from workers.training.group import Group, joined
+from workers.training.hub import trusted
 from workers.training.keeping import Keeping
+from workers.training.likelihood import LogProbabilities, Tokens, log_probabilities
 from workers.training.loop import StepResult
 from workers.training.models import model_info
 from workers.training.ranks import Ranks
@@ -64,6 +68,7 @@ class _Work:
         train: the split to fine-tune on, as the model takes it; ``None`` where nothing is trained.
         test: likewise the split that is scored, and that inference goes over.
         found: the checkpoint it goes on from; ``None``: it begins at the beginning.
+        encoders: those of scores, for baseline and evaluate alike.
     """
 
     spec: JobSpec
@@ -76,6 +81,7 @@ class _Work:
     device: torch.device
     group: Group
     found: Checkpoint | None
+    encoders: Encoders
 
     @property
     def is_first(self) -> bool:
@@ -87,6 +93,10 @@ class _Work:
         self.session.step(
             step=result.step, steps=result.steps, samples=result.samples, loss=result.loss, tokens=result.tokens
         )
+        if result.denoising_steps is not None:
+            self.session.record(metric_log.DENOISING_STEPS, result.denoising_steps, step=result.step)
+        if result.eval_loss is not None:
+            self.session.record(metric_log.EVAL_LOSS, result.eval_loss, step=result.step)
         if result.generation is not None:
             self._record_generation(result.step, result.generation)
 
@@ -148,11 +158,11 @@ def _prepare(spec: JobSpec, session: Session, place: Place, stack: contextlib.Ex
     device = load.prepare(threads, spec.seed, holds_gpu=bool(os.environ.get("CUDA_VISIBLE_DEVICES")))
     group = stack.enter_context(joined(place.ranks, device))
     found = _find(place.checkpoints, group) if spec.kind == "finetune" else None
-    info, task = model_info(spec.model), task_info(spec.task)
+    info, task = model_info(spec.model, spec.trust), task_info(spec.task)
     if spec.kind != "inference":
         registry.prepare(task.metrics)
     data = load_task(spec.task, spec.dataset, spec.seed, offline=info.hub is None)
-    loading = quantizing.loading_of(spec.quantization, device)
+    loading = {**quantizing.loading_of(spec.quantization, device, bf16=spec.training.bf16), **trusted(spec.trust)}
     base = base_of(task.families, info, data, seed=spec.seed, loading=loading)
     work = _Work(
         spec=spec,
@@ -165,6 +175,12 @@ def _prepare(spec: JobSpec, session: Session, place: Place, stack: contextlib.Ex
         device=device,
         group=group,
         found=found,
+        # Only a job that reaches for the hub anyway fetches encoders from it that it does not name.
+        encoders=Encoders(
+            {score: name for score, name in spec.evaluation.encoders if name is not None},
+            published=info.hub is not None,
+            device=str(device),
+        ),
     )
     session.expect(_steps_of(work))
     if found is not None and work.is_first:
@@ -203,7 +219,7 @@ def _steps_of(work: _Work) -> dict[Phase, int]:
         Phase.BASELINE: 0 if goes_on else batches,
         Phase.TRAIN: loop.steps_of(spec.training, len(work.data.train)),
         Phase.EVALUATE: batches,
-        Phase.INFERENCE: 0 if wanted is None else math.ceil(wanted.requests / wanted.batch_size),
+        Phase.INFERENCE: 0 if wanted is None else wanted.repeats * math.ceil(wanted.requests / wanted.batch_size),
     }
     return {phase: known[phase] for phase in phases_of(spec)}
 
@@ -234,7 +250,8 @@ def _quantized(work: _Work) -> Model:
         return work.base.model
     if work.found is None:
         work.group.first_does("keep-base", lambda: quantizing.keep(work.base.model, folder))
-    return quantizing.quantized(str(info.family), folder, wanted, work.device)
+    family = family_of(task_info(work.spec.task).families, info)
+    return quantizing.quantized(family, folder, wanted, work.device, bf16=work.spec.training.bf16)
 
 
 def _frozen(work: _Work, model: nn.Module) -> nn.Module:
@@ -313,11 +330,19 @@ def _evaluate(work: _Work, model: nn.Module, name: str) -> dict[str, float]:
     answers = loop.predict(
         model, work.test, batch_size=wanted.batch_size, device=work.device, on_step=work.on_step, count=len(test)
     )
-    kept.write_predictions(folder, name, test, answers)
+    metrics = task_info(work.spec.task).metrics
+    likelihoods = _likelihoods(work, model, len(test)) if registry.want_likelihoods(metrics) else None
     context = work.data.context(folder / "context", len(test))
-    results = [
-        registry.evaluate(metric, answers, test.labels, context=context) for metric in task_info(work.spec.task).metrics
-    ]
+    kept.write_predictions(folder, name, test, answers, besides=_besides(context, likelihoods))
+    # An encoder is loaded here, by the first phase that scores with it: its energy is that phase's.
+    results = scoring.take_scores(
+        metrics,
+        answers=answers,
+        labels=test.labels,
+        encoders=work.encoders,
+        context=context,
+        likelihoods=likelihoods,
+    )
     kept.write_scores(folder, name, results)
     scores = {result.name: result.value for result in results if result.value is not None}
     for metric, value in scores.items():
@@ -325,18 +350,53 @@ def _evaluate(work: _Work, model: nn.Module, name: str) -> dict[str, float]:
     return scores
 
 
+def _likelihoods(work: _Work, model: nn.Module, count: int) -> tuple[LogProbabilities, Tokens]:
+    """The right answers once more through the model, which counts no samples: they were counted when it answered."""
+    return log_probabilities(
+        model,
+        work.test,
+        count=count,
+        batch_size=work.spec.evaluation.batch_size,
+        device=work.device,
+        on_batch=work.session.warm,
+    )
+
+
+def _besides(
+    context: Mapping[str, object], likelihoods: tuple[LogProbabilities, Tokens] | None
+) -> dict[str, Sequence[object]]:
+    """What scores were made of besides answers and labels, of each example."""
+    found: dict[str, Sequence[object]] = {name: value for name, value in context.items() if isinstance(value, list)}
+    return found if likelihoods is None else {**found, "log_probabilities": likelihoods[0]}
+
+
 def _infer(work: _Work, model: nn.Module, wanted: Inference) -> None:
-    """Answer ``requests`` inputs, the test split over and over; the warm-up is of no phase and not counted."""
+    """Answer ``requests`` inputs, the test split over and over; each repeat begins at its first example.
 
-    def answer(count: int, on_step: loop.OnStep) -> None:
-        loop.predict(model, work.test, batch_size=wanted.batch_size, device=work.device, on_step=on_step, count=count)
+    The warm-up is of no phase and not counted.
+    """
 
+    def answer(count: int, on_step: loop.OnStep) -> list[Any]:
+        return loop.predict(
+            model, work.test, batch_size=wanted.batch_size, device=work.device, on_step=on_step, count=count
+        )
+
+    def repeat() -> None:
+        for done in range(wanted.repeats):
+
+            def on_step(result: StepResult, done: int = done) -> None:
+                work.on_step(result.among(done, wanted.repeats))
+
+            answers[:] = answer(wanted.requests, on_step)
+            work.session.record(metric_log.INFERENCES, wanted.requests)
+
+    answers: list[Any] = []
     with work.session.between_phases():
         work.group.first_does("warm-up", lambda: answer(wanted.warmup, work.on_warm_step))
     with work.session.phase(Phase.INFERENCE):
-        work.group.first_does("inference", lambda: answer(wanted.requests, work.on_step))
-        if work.is_first:
-            work.session.record(metric_log.INFERENCES, wanted.requests)
+        work.group.first_does("inference", repeat)
+    with work.session.between_phases():
+        work.group.first_does("keep-pictures", lambda: kept.write_pictures(work.place.artifacts, answers))
 
 
 def _weights_of(job_id: str, artifacts: Path) -> Path:

@@ -12,7 +12,7 @@ from orchestrator.accounting.clocks import Clocks
 from orchestrator.accounting.evidence import Evidence
 from orchestrator.accounting.join import Joined
 from orchestrator.accounting.outcomes import NOTHING_TRAINED
-from orchestrator.accounting.phase_figures import generation_figures, parity_of, phase_figures
+from orchestrator.accounting.phase_figures import generation_figures, parity_of, phase_figures, repeat_figures
 from orchestrator.accounting.row import ReportRow
 from orchestrator.accounting.uncertainty import (
     Range,
@@ -64,6 +64,7 @@ def details_of(joined: Joined, basis: CarbonBasis | Unknown, row: ReportRow, clo
         "metering": _metering(joined, clocks),
         "phases": phase_figures(evidence, basis, joined.witness.curves),
         "generation": generation_figures(evidence, basis, joined.witness.curves),
+        "repeats": repeat_figures(evidence, basis, joined.witness.curves),
         "load": _load(evidence, basis),
         "parity_inferences": parity_of(evidence),
         "gco2e_per_percent": _per_percent(row),

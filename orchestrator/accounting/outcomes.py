@@ -71,9 +71,10 @@ def _metric(evidence: Evidence) -> str | Unknown:
     if spec.kind == "inference":
         return Unknown(NO_SCORES)
     try:
-        return spec.evaluation.metric or task_info(spec.task).metrics[0]
+        metrics = task_info(spec.task).metrics
     except UnknownNameError as error:
         return Unknown(str(error).rstrip("."))
+    return spec.evaluation.metric or (metrics[0] if metrics else Unknown(f"task {spec.task} has no score"))
 
 
 def _logged_score(evidence: Evidence, metric: str, phase: Phase) -> float | None:

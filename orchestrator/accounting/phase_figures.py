@@ -5,6 +5,7 @@ These go beyond the report row: they are its ``details``. What is not known is `
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -30,6 +31,7 @@ from workers.units import NS_PER_S, mean_power_w
 WARM_UP_SHARE = 0.1
 """The part of a phase's steps that is dropped as its warm-up, at least one: caches fill, kernels are chosen, clocks
 and temperatures settle."""
+NO_SPREAD = "the energy of two repeats or more (inference.repeats) is needed"
 NO_STEPS = "too few steps to leave a warm-up out"
 
 Figures = Mapping[str, object]
@@ -72,6 +74,32 @@ def generation_figures(evidence: Evidence, basis: CarbonBasis | Unknown, curves:
             counted = total_of(evidence.log.samples, tokens, rows[0].phase) if rows[0].phase else None
             window = _window(entries, spans, {TOKENS: counted})
             found[name] = _figures(window, basis)
+    return found
+
+
+def repeat_figures(evidence: Evidence, basis: CarbonBasis | Unknown, curves: Curves) -> dict[str, object]:
+    """Each repeat of the inferences by its number, from the end of the one before to its own, and their spread.
+
+    Empty where the last attempt did not come to the end of one.
+    """
+    ends = [row for row in evidence.log.samples if row.name == INFERENCES and row.phase is Phase.INFERENCE]
+    start_ns = next((span.start_ns for span in evidence.spans if span.phase is Phase.INFERENCE), None)
+    if start_ns is None:
+        return {}
+    entries = shaped(_last_entries(evidence), curves)
+    found: dict[str, object] = {}
+    joules = []
+    for number, row in enumerate(ends, start=1):
+        window = _window(entries, [(start_ns, row.time_ns)], {INFERENCES: row.value})
+        counted = _counted(window, INFERENCES, "inference")
+        found[str(number)] = {**_figures(window, basis), **counted}
+        joules.append(counted["joules_per_inference"])
+        start_ns = row.time_ns
+    known_joules = [each for each in joules if isinstance(each, float)]
+    if joules:
+        enough = len(known_joules) == len(joules) > 1
+        spread = statistics.stdev(known_joules) if enough else Unknown(NO_SPREAD)
+        found["joules_per_inference_std"] = spread
     return found
 
 

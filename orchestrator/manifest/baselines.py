@@ -36,7 +36,7 @@ def with_baselines(
 
 def _base_of(job: JobSpec) -> object:
     """What the score of a job's base model follows from."""
-    return job.task, job.model, job.quantization, job.dataset, job.seed, job.evaluation
+    return job.task, job.model, job.quantization, job.trust, job.dataset, job.seed, job.evaluation
 
 
 def _baseline(group: Sequence[JobSpec]) -> JobSpec:

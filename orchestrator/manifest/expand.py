@@ -157,12 +157,14 @@ def _linked(manifest: Manifest, written: Sequence[JobSpec], needed: Mapping[str,
 def _bodies(manifest: Manifest, types: tuple[str, ...]) -> Iterator[dict[str, object]]:
     base = manifest.model_dump(exclude={"version", "seeds", "sweep", "needs", "profiles"})
     for values in itertools.product(*manifest.sweep.values()):
-        body = {key: dict(part) if isinstance(part, dict) else part for key, part in base.items()}
+        body = dict(base)
         for path, value in zip(manifest.sweep, values, strict=True):
-            section, _, key = path.rpartition(".")
-            if section and body[section] is None:
-                body[section] = {}
-            (body[section] if section else body)[key] = value
+            *sections, key = path.split(".")
+            here = body
+            for section in sections:
+                here[section] = dict(here[section] or {})
+                here = here[section]
+            here[key] = value
         for accelerators in _accelerators(body["resources"]["accelerators"], types):
             resources = {**body["resources"], "accelerators": accelerators}
             for seed in manifest.seeds:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 from pydantic import Field, JsonValue, Strict
 from pydantic.fields import FieldInfo
@@ -23,6 +23,7 @@ from workers.contract import (
     Schedule,
     Section,
     Training,
+    Trust,
     section_of,
 )
 from workers.contract import Path as KeyPath
@@ -79,6 +80,7 @@ class Manifest(Section):
     dataset: str | None = Field(None, description="a data set of the task; null means the task's own")
     adapter: Adapter = Field(Adapter(), description="how the model's weights are adapted")
     quantization: Quantization = Field("none", description="weights of the base model while it trains")
+    trust: Trust = Field(Trust(), description="what may run code of a model that is not the registry's: nothing")
     training: Training = Field(Training(), description="the fine-tune loop")
     evaluation: Evaluation = Field(Evaluation(), description="how scores are taken")
     inference: Inference | None = Field(
@@ -158,12 +160,20 @@ SWEEPABLE: Mapping[str, FieldInfo] = {
 
 
 def value_at(body: object, path: str) -> object:
-    """What ``body`` says at a path of ``SWEEPABLE``; the field's default where it says nothing."""
-    here = body
+    """What ``body`` says at a path of ``SWEEPABLE``; the field's default where it says nothing.
+
+    ``None`` below a section that may be left out, where it is.
+    """
+    here, section = body, cast("type[Section]", Manifest)
     for key in path.split("."):
-        if not isinstance(here, Mapping) or key not in here:
-            return SWEEPABLE[path].get_default(call_default_factory=True)
-        here = here[key]
+        field = section.model_fields[key]
+        inner = section_at(field)
+        if isinstance(here, Mapping) and key in here:
+            here, section = here[key], inner or section
+        elif inner is not None and field.default is not None:
+            here, section = {}, inner
+        else:
+            return None if inner is not None else field.get_default(call_default_factory=True)
     return here
 
 

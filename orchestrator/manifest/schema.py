@@ -85,8 +85,10 @@ def _name_what_is_known(properties: Schema) -> None:
 
 
 def _axis(properties: Schema, path: str) -> Schema:
-    section, _, key = path.rpartition(".")
-    field = copy.deepcopy((properties[section]["properties"] if section else properties)[key])
+    *sections, key = path.split(".")
+    for section in sections:
+        properties = properties[section]["properties"]
+    field = copy.deepcopy(properties[key])
     field.pop("default", None)
     told = field.pop("description", "")
     return {"type": "array", "items": field, "minItems": 1, "uniqueItems": True, "description": told}

@@ -10,8 +10,9 @@ from orchestrator.carbon.intensity import GREAT_BRITAIN, intensity_of
 from orchestrator.manifest.fields import Finding, overlaps
 from orchestrator.manifest.model import value_at
 from orchestrator.manifest.sweep import Axes
+from workers.contract import offload_problem
 from workers.errors import unknown_name
-from workers.tasks import TASKS
+from workers.tasks import TASKS, unscored
 from workers.training.models import MODELS
 
 
@@ -35,7 +36,7 @@ def _finetune_adapts(method: object, kind: object) -> str | None:
 
 
 def _dataset_of_task(dataset: object, task: object) -> str | None:
-    if dataset is None or task not in TASKS or dataset in TASKS[str(task)].datasets:
+    if dataset is None or task not in TASKS or TASKS[str(task)].has_dataset(str(dataset)):
         return None
     return unknown_name(f"data set of task {task}", str(dataset), TASKS[str(task)].datasets)
 
@@ -49,16 +50,56 @@ def _metric_of_task(metric: object, task: object) -> str | None:
 def _model_of_task(model: object, task: object) -> str | None:
     if model not in MODELS or task not in TASKS:
         return None
-    family, families = MODELS[str(model)].family, TASKS[str(task)].families
-    if family in families:
+    given, families = MODELS[str(model)], frozenset(TASKS[str(task)].families)
+    if not families.isdisjoint(given.families):
         return None
-    able = ", ".join(sorted(name for name, info in MODELS.items() if info.family in families))
-    return f"{model} is a {family} model, which task {task} cannot use; choose one of the hub or {able}"
+    able = ", ".join(sorted(name for name, info in MODELS.items() if not families.isdisjoint(info.families)))
+    return f"{model} is a {given.family} model, which task {task} cannot use; choose one of the hub or {able}"
 
 
 def _quantized_adapts(quantization: object, method: object) -> str | None:
     if quantization in ("8bit", "4bit") and method == "full":
         return f"quantization {quantization} cannot go with adapter.method full: set adapter.method lora"
+    return None
+
+
+OLD_TYPES = ("T4", "V100", "P100", "K80")
+"""Accelerator types before Ampere, which only emulate bfloat16."""
+
+
+def _types_compute_bf16(bf16: object, accelerators: object) -> str | None:
+    if not bf16 or not isinstance(accelerators, list | tuple):
+        return None
+    old = [str(name) for name in accelerators if name in OLD_TYPES]
+    if not old:
+        return None
+    return f"training.bf16 needs a GPU that computes in bfloat16, and {', '.join(old)} does not; remove one of them"
+
+
+def _looks_are_for_stopping(eval_steps: object, patience: object) -> str | None:
+    if eval_steps is not None and patience is None:
+        return "training.eval_steps is for early stopping; give training.early_stopping_patience, or remove it"
+    return None
+
+
+def _micro_batches_have_samples(steps: object, batch_size: object) -> str | None:
+    if isinstance(steps, int) and isinstance(batch_size, int) and steps > batch_size:
+        return (
+            f"training.batch_size {batch_size} cannot be split into training.gradient_accumulation_steps {steps}: "
+            "it is the samples of a whole optimiser step; lower the one or raise the other"
+        )
+    return None
+
+
+def _quantized_is_not_split(stage: object, quantization: object) -> str | None:
+    if stage is not None and quantization in ("8bit", "4bit"):
+        return f"training.deepspeed does not go with quantization {quantization}; remove one of them"
+    return None
+
+
+def _pretrained_is_trusted(remote_code: object, pickle: object, model: object) -> str | None:
+    if (remote_code or pickle) and model in MODELS:
+        return f"trust is for models of the hub or in a folder; {model} is built here, so remove it"
     return None
 
 
@@ -114,12 +155,19 @@ def _gpus_of_the_types(accelerators: object, gpus: object) -> str | None:
 
 RULES: tuple[Rule, ...] = (
     Rule(fields=("adapter.method", "kind"), breach=_finetune_adapts),
+    Rule(fields=("task", "kind"), breach=unscored),
     Rule(fields=("adapter.trained_by", "kind"), breach=_base_of_a_finetune),
     Rule(fields=("evaluation.baseline", "kind"), breach=_baseline_of_a_finetune),
     Rule(fields=("resources.gpus", "resources.nodes"), breach=_whole_gpus_in_gangs),
     Rule(fields=("resources.accelerators", "resources.gpus"), breach=_gpus_of_the_types),
     Rule(fields=("model", "task"), breach=_model_of_task),
     Rule(fields=("quantization", "adapter.method"), breach=_quantized_adapts),
+    Rule(fields=("trust.remote_code", "trust.pickle", "model"), breach=_pretrained_is_trusted),
+    Rule(fields=("training.bf16", "resources.accelerators"), breach=_types_compute_bf16),
+    Rule(fields=("training.eval_steps", "training.early_stopping_patience"), breach=_looks_are_for_stopping),
+    Rule(fields=("training.gradient_accumulation_steps", "training.batch_size"), breach=_micro_batches_have_samples),
+    Rule(fields=("training.deepspeed.zero_stage", "quantization"), breach=_quantized_is_not_split),
+    Rule(fields=("training.deepspeed.offload", "training.deepspeed.zero_stage"), breach=offload_problem),
     Rule(fields=("dataset", "task"), breach=_dataset_of_task),
     Rule(fields=("evaluation.metric", "task"), breach=_metric_of_task),
     Rule(fields=("power.cap_percent", "power.cap_watts"), breach=_one_cap),

@@ -218,8 +218,8 @@ def test_an_attempt_that_runs_out_of_memory_says_so_with_the_remedy_and_its_joul
     assert process.wait(60) == 1
     assert has_ended(agent)
     sentence = (
-        "the host ran out of memory at a batch size of 100000; lower the batch size, choose a smaller model, "
-        "or ask for more in resources.memory_gb."
+        "the host ran out of memory at a batch size of 100000; lower the batch size, choose a smaller model, or ask "
+        "for more in resources.memory_gb."
     )
     assert last_line(tmp_path / "out.txt") == sentence
     assert (tmp_path / "reason.txt").read_text() == sentence

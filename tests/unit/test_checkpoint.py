@@ -18,7 +18,7 @@ from workers.contract import Adapter, JobSpec, Training
 from workers.leaving import Leaving, Left
 from workers.tasks.data import Split
 from workers.training.adapters import adapt
-from workers.training.checkpoint import FROZEN, RECORD, STATE, WEIGHTS, Checkpoint, Checkpoints, digest_of
+from workers.training.checkpoint import BEST, FROZEN, RECORD, STATE, WEIGHTS, Checkpoint, Checkpoints, digest_of
 from workers.training.families.images import ImageExamples
 from workers.training.group import Group
 from workers.training.keeping import EVERY_S, Keeping
@@ -78,9 +78,11 @@ class Trained:
         on_step: Callable[[int], None] = lambda step: None,
         timer: Timer | None = None,
         seed: int = 3,
+        training: Training = TRAINING,
     ) -> None:
         self.losses: dict[int, float | None] = {}
-        self.checkpoints = Checkpoints(folder, digest=digest_of(spec(adapter)), attempt=attempt)
+        self.looks: dict[int, float] = {}
+        self.checkpoints = Checkpoints(folder, digest=digest_of(spec(adapter, training=training)), attempt=attempt)
         self.found, self.notes = self.checkpoints.newest()
         torch.manual_seed(seed)
         base: nn.Module = build_base(VIT, classes=10, seed=0)
@@ -102,6 +104,8 @@ class Trained:
 
         def count(result: StepResult) -> None:
             self.losses[result.step] = result.loss
+            if result.eval_loss is not None:
+                self.looks[result.step] = result.eval_loss
             on_step(result.step)
             if result.step == leave_after:
                 leaving.ask(10, None)
@@ -109,7 +113,7 @@ class Trained:
         self.left = False
         try:
             with leaving.between_steps():
-                fit(self.model, DATA, TRAINING, seed=3, device=CPU, on_step=count, keeper=keeping)
+                fit(self.model, DATA, training, seed=3, device=CPU, on_step=count, keeper=keeping)
         except Left:
             self.left = True
 
@@ -247,6 +251,33 @@ def test_a_run_that_left_at_any_step_and_went_on_equals_an_uninterrupted_one_bit
     assert_equal(second, whole[adapter.method])
 
 
+STOPPING = TRAINING.model_copy(
+    update={"learning_rate": 0.05, "early_stopping_patience": 2, "eval_steps": 1, "epochs": 10, "max_steps": None}
+)
+
+
+def test_a_run_that_left_before_its_early_stop_ends_with_the_same_best_weights(tmp_path: Path) -> None:
+    whole = Trained(tmp_path / "whole", LORA, training=STOPPING)
+    steps = len(whole.losses)
+    best = min(whole.looks, key=lambda step: whole.looks[step])
+    assert (steps, list(whole.looks)) == (best + 2, list(range(1, steps + 1)))
+    # Before the best, at it, after it, and when it was over already.
+    for left in sorted({1, best, best + 1, steps}):
+        first = Trained(tmp_path / str(left), LORA, leave_after=left, training=STOPPING)
+        second = Trained(tmp_path / str(left), LORA, attempt=2, seed=99, training=STOPPING)
+        assert first.losses | second.losses == whole.losses
+        assert first.looks | second.looks == whole.looks
+        assert_equal(second, whole)
+
+
+def test_a_checkpoint_whose_best_weights_are_damaged_is_not_used(tmp_path: Path) -> None:
+    Trained(tmp_path, LORA, leave_after=2, training=STOPPING)
+    torn = tmp_path / "step-2" / BEST
+    torn.write_bytes(torn.read_bytes()[:-7])
+    _, notes = Checkpoints(tmp_path, digest=digest_of(spec(training=STOPPING)), attempt=2).newest()
+    assert notes == (f"checkpoint step-2 is not used: its {BEST} is damaged.",)
+
+
 def test_what_is_found_tells_whose_it_is_and_the_scores_that_need_not_be_taken_again(tmp_path: Path) -> None:
     Trained(tmp_path, LORA, attempt=4, leave_after=2)
     found, notes = Checkpoints(tmp_path, digest=digest_of(spec()), attempt=5).newest()
@@ -297,7 +328,7 @@ def test_a_rank_that_cannot_see_what_the_first_chose_says_what_to_share(tmp_path
 def test_a_checkpoint_holds_no_pickle_that_runs_code(tmp_path: Path) -> None:
     Trained(tmp_path, LORA, leave_after=2)
     state = torch.load(tmp_path / "step-2" / STATE, weights_only=True)
-    assert state.keys() == {"optimizer", "schedule", "random"}
+    assert state.keys() == {"optimizer", "schedule", "best", "random"}
 
 
 def test_a_run_begins_where_it_was_put() -> None:

@@ -49,6 +49,14 @@ def test_every_problem_is_named_at_once_with_its_path() -> None:
     ]
 
 
+def test_an_encoder_of_a_score_that_takes_none_is_refused() -> None:
+    text = job(evaluation={"encoders": {"bert_score": "/models/roberta-large", "rouge1": "owner/name"}})
+    assert complaint(text) == (
+        "job.json cannot be used:\n  evaluation.encoders.rouge1: "
+        "unknown key; known: bert_score, scibert_score, mover_score"
+    )
+
+
 def test_an_unknown_key_comes_with_the_known_ones_of_its_section() -> None:
     assert complaint(job(adapter={"methd": "lora"})) == (
         "job.json cannot be used:\n"

@@ -199,6 +199,29 @@ def test_prompt_and_answer_of_a_generation_are_told_apart(ledger: Ledger) -> Non
     assert (prefill["energy_quality"], decode["energy_quality"]) == ([], [])
 
 
+def test_each_repeat_of_the_inferences_has_its_own_figures_and_their_spread_is_told(ledger: Ledger) -> None:
+    ledger.book(entry(2, 4, 500, Phase.INFERENCE), entry(4, 6, 700, Phase.INFERENCE))
+    ledger.log_phase(Phase.INFERENCE, 2, 6)
+    ledger.log((4.0, Phase.INFERENCE, INFERENCES, 100), (6.0, Phase.INFERENCE, INFERENCES, 100))
+    record = job(attempt(), kind="inference", inference={"requests": 100, "repeats": 2}, accounting=FRANCE)
+    repeats = figures(details(ledger, record), "repeats")
+    assert [repeats[name]["joules_per_inference"] for name in ("1", "2")] == [5.0, 7.0]
+    assert [repeats[name]["duration_s"] for name in ("1", "2")] == [2.0, 2.0]
+    assert repeats["joules_per_inference_std"] == pytest.approx(2**0.5, rel=1e-12)
+    # 1,200 J over all 200 inferences.
+    row = account(ledger, record).row
+    assert row.wh_per_1000_inferences == pytest.approx(1000 * 6 / 3600, rel=1e-12)
+
+
+def test_one_repeat_has_no_spread(ledger: Ledger) -> None:
+    ledger.book(entry(2, 4, 500, Phase.INFERENCE))
+    ledger.log_phase(Phase.INFERENCE, 2, 4)
+    ledger.log((4.0, Phase.INFERENCE, INFERENCES, 100))
+    found = details(ledger, job(attempt(), kind="inference"))
+    assert figures(found, "repeats", "1", "joules_per_inference") == 5.0
+    assert found.reasons["repeats.joules_per_inference_std"].startswith("the energy of two repeats or more")
+
+
 def test_a_generation_that_counted_no_tokens_has_its_energy_and_no_rate(ledger: Ledger) -> None:
     ledger.book(entry(2, 4, 500, Phase.INFERENCE))
     ledger.log_phase(Phase.INFERENCE, 2, 4)

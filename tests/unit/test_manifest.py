@@ -21,7 +21,7 @@ from orchestrator.manifest import (
 from orchestrator.manifest.document import MAX_BYTES, MAX_NODES
 from orchestrator.manifest.expand import short_ids
 from orchestrator.manifest.model import SWEEPABLE
-from workers.contract import Inference, JobSpec
+from workers.contract import DeepSpeed, Inference, JobSpec
 from workers.errors import InputError, ManifestError
 from workers.tasks import TASKS
 from workers.training.models import MODELS
@@ -78,16 +78,16 @@ sweep:
             "bad.yaml:2: name: use letters, digits, '.', '_' and '-', the first a letter or digit, "
             'at most 103 in all (given "my run")\n'
             "bad.yaml:3: a fine-tune needs adapter.method full or lora\n"
-            "bad.yaml:4: unknown task 'digit'. Did you mean 'digits'? Known: dialogue-summarisation, digits, "
-            "text-classification, text-to-sql.\n"
+            f"bad.yaml:4: unknown task 'digit'. Did you mean 'digits'? Known: {', '.join(sorted(TASKS))}.\n"
             "bad.yaml:5: unknown key 'modle'. Did you mean 'model'? Known: accounting, adapter, budget, dataset, "
             "evaluation, inference, kind, model, name, needs, power, profiles, quantization, resources, retry, "
-            "schedule, seeds, sweep, task, training, version.\n"
+            "schedule, seeds, sweep, task, training, trust, version.\n"
             "bad.yaml:6: budget.on_exceed stop comes with power caps and is not supported by this version; write warn\n"
             "bad.yaml:8: training.epochs: input should be greater than or equal to 1 (given 0)\n"
             "bad.yaml:9: training: duplicate key 'epochs'; it is already on line 8\n"
             "bad.yaml:10: training: unknown key 'batchsize'. Did you mean 'batch_size'? "
-            "Known: batch_size, checkpoint_steps, epochs, learning_rate, max_steps, weight_decay.\n"
+            "Known: batch_size, bf16, checkpoint_steps, deepspeed, early_stopping_patience, epochs, eval_steps, "
+            "gradient_accumulation_steps, gradient_checkpointing, learning_rate, max_steps, weight_decay.\n"
             "bad.yaml:11: training.learning_rate: .inf is not a finite number of sensible length\n"
             "bad.yaml:13: resources.gpus: should be 0, a part of one GPU (0.5), or a whole number (given 2.5)\n"
             "bad.yaml:14: unknown accelerator type 'H1000'. Did you mean 'H100'? Known: A100-40GB, A100-80GB, A10G, "
@@ -265,14 +265,62 @@ class TestValues:
                 "6: seeds.0: input should be less than or equal to 4294967295 (given 4294967296)",
             ),
             ("dataset: cifar\n", "6: unknown data set of task digits 'cifar'. Known: digits-rotated."),
+            ("dataset: /data/digits\n", "6: unknown data set of task digits '/data/digits'. Known: digits-rotated."),
+            (
+                "evaluation: {encoders: {rouge1: owner/name}}\n",
+                "6: evaluation.encoders: unknown key 'rouge1'. Known: bert_score, mover_score, scibert_score.",
+            ),
             ("evaluation: {metric: bleu}\n", "6: unknown metric of task digits 'bleu'. Known: accuracy, f1_macro."),
             ("power: {cap_watts: 9, cap_percent: 50}\n", "6: power: give cap_watts or cap_percent, not both"),
+            ("training: {eval_steps: 5}\n", "6: training.eval_steps is for early stopping; give training.early_"),
+            (
+                "training:\n  batch_size: 4\n  gradient_accumulation_steps: 8\n",
+                "8: training.batch_size 4 cannot be split into training.gradient_accumulation_steps 8: it is",
+            ),
+            (
+                "training:\n  bf16: true\nresources: {accelerators: [H100, T4]}\n",
+                "7: training.bf16 needs a GPU that computes in bfloat16, and T4 does not; remove one of them",
+            ),
+            ("training: {deepspeed: 3}\n", "6: training.deepspeed: needs keys of its own, some of zero_stage, offload"),
+            (
+                "training:\n  deepspeed: {zero_stage: 4}\n",
+                "7: training.deepspeed.zero_stage: input should be 0, 1, 2",
+            ),
+            (
+                "training:\n  deepspeed:\n    zero_stage: 0\n    offload: optimizer\n",
+                "9: training.deepspeed.offload optimizer needs zero_stage 1, 2 or 3; stage 0 splits no optimiser state",
+            ),
+            (
+                "training:\n  deepspeed:\n    offload: all\n",
+                "8: training.deepspeed.offload all needs zero_stage 3, which splits weights, not 2",
+            ),
+            ("trust: {pickle: true}\n", "6: trust is for models of the hub or in a folder; tiny/vit is built here, so"),
         ],
     )
     def test_one_mistake_is_one_problem_at_its_line(self, added, problem):
         found = problems(GOOD + added)
         assert len(found) == 1
         assert found[0].startswith(problem)
+
+    def test_deepspeed_and_quantised_weights_do_not_go_together_also_where_one_is_swept(self):
+        body = GOOD.replace("full", "lora") + "quantization: 4bit\n"
+        said = "training.deepspeed does not go with quantization 4bit; remove one of them"
+        assert problems(body + "training:\n  deepspeed: {offload: optimizer}\n") == [f"6: {said}"]
+        assert problems(body + "sweep:\n  training.deepspeed.zero_stage: [2, 3]\n") == [f"8: {said}"]
+        parse_manifest(body + "training: {bf16: true}\n", source="m.yaml")
+
+    def test_settings_of_training_that_go_together_are_fine_and_reach_the_job(self):
+        text = GOOD + (
+            "training:\n  bf16: true\n  gradient_checkpointing: true\n  gradient_accumulation_steps: 4\n"
+            "  early_stopping_patience: 2\n  eval_steps: 10\n  deepspeed: {zero_stage: 3, offload: all}\n"
+        )
+        (job,) = jobs_of(text)
+        assert job.training.deepspeed == DeepSpeed(zero_stage=3, offload="all")
+        assert JobSpec.from_json(job.to_json()) == job
+
+    def test_the_stage_of_deepspeed_is_swept(self):
+        jobs = jobs_of(GOOD + "sweep:\n  training.deepspeed.zero_stage: [0, 3]\n")
+        assert [job.training.deepspeed for job in jobs] == [DeepSpeed(zero_stage=0), DeepSpeed(zero_stage=3)]
 
     @pytest.mark.parametrize(
         ("value", "problem"),
@@ -308,7 +356,8 @@ class TestValues:
     def test_a_model_of_a_family_the_task_cannot_use_comes_with_those_it_can(self):
         assert problems(GOOD.replace("tiny/vit", "tiny/bert")) == [
             "4: tiny/bert is a text-classification model, which task digits cannot use; "
-            "choose one of the hub or tiny/convnext, tiny/vit"
+            "choose one of the hub or tiny/convnext, tiny/efficientnet, tiny/mobilenet_v2, tiny/regnet, tiny/resnet, "
+            "tiny/vit"
         ]
 
     @pytest.mark.parametrize("model", ["Qwen/Qwen2.5-0.5B", "google-t5/t5-base", "/models/mine", "./mine", "../mine"])
@@ -330,6 +379,14 @@ class TestValues:
     def test_a_fine_tune_without_an_adapter_is_told_at_the_method_it_gives(self):
         text = GOOD.replace("adapter: {method: full}", "adapter:\n  method: none")
         assert problems(text) == ["6: a fine-tune needs adapter.method full or lora"]
+
+    @pytest.mark.parametrize("kind", ["finetune", "evaluate"])
+    def test_a_task_without_a_score_is_measured_as_inference_alone(self, kind):
+        text = GOOD.replace("digits", "image-generation").replace("tiny/vit", "tiny/stable-diffusion")
+        assert any(
+            f"task image-generation has no score, so there is nothing to {kind}: set kind: inference" in found
+            for found in problems(f"{text}kind: {kind}\n")
+        )
 
     def test_a_fine_tune_takes_no_trained_weights(self):
         text = GOOD.replace("{method: full}", "{method: full, trained_by: other}")
@@ -716,7 +773,7 @@ class TestSchema:
         assert properties["inference"].keys() == properties["training"].keys()
         assert set(properties["inference"]["properties"]) == set(Inference.model_fields)
         assert problems(GOOD + "inference: null\n") == [
-            "6: inference: needs keys of its own, some of requests, batch_size, warmup (given null)"
+            "6: inference: needs keys of its own, some of requests, repeats, batch_size, warmup (given null)"
         ]
 
 

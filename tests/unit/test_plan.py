@@ -52,6 +52,16 @@ def test_no_jobs_make_an_empty_plan():
     assert (plan.jobs, plan.waves, plan.notes) == ((), 0, ())
 
 
+def test_a_plan_says_whose_code_and_pickles_would_run():
+    trusts = {"a/x": {"remote_code": True}, "a/y": {"pickle": True, "remote_code": True}, "a/z": {}}
+    jobs = [JobSpec(job_id=model[-1], task="digits", model=model, trust=trust) for model, trust in trusts.items()]
+    plan = make_plan(jobs, ClusterView(nodes=(node("a", gpus=3),)))
+    assert plan.notes == (
+        "trust.remote_code: code that comes with a/x, a/y runs on the node, with the job's rights.",
+        "trust.pickle: weights of a/y may be read from a pickle, which can run code on the node.",
+    )
+
+
 def test_a_planned_job_says_everything_there_is_to_say():
     spec = JobSpec(job_id="x", task="digits", model="tiny/vit", adapter={"method": "lora", "rank": 4}, seed=3)
     plan = make_plan([spec], ClusterView(nodes=(node("a", simulated=True),)))

@@ -11,10 +11,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import BertConfig, BertModel, BertTokenizer
+from safetensors.torch import load_file, save_file
+from transformers import BertConfig, BertForSequenceClassification, BertModel, BertTokenizer
 
 from workers.errors import InputError, JobError, UnknownNameError
-from workers.quality.embedding import Embedded, evaluate, least_work
+from workers.quality.embedding import Embedded, evaluate, layer_of, least_work
 from workers.quality.encoder import embed_with, load_embed
 
 EAST, NORTH, NORTHEAST = (2.0, 0.0), (0.0, 3.0), (1.0, 1.0)
@@ -208,3 +209,43 @@ def test_a_saved_model_is_loaded_by_its_folder(model, tokenizer, tmp_path: Path)
     kept = embed_with(model, tokenizer, layer=2)(["the red bird"])[0]
     assert loaded.tokens == kept.tokens
     np.testing.assert_allclose(loaded.vectors, kept.vectors, atol=1e-6)
+
+
+def test_weights_in_pickles_alone_are_refused(model, tokenizer, tmp_path: Path) -> None:
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(JobError, match=r"The scoring model .* cannot be loaded .*, with safetensors, or name"):
+        load_embed(str(tmp_path), layer=2)
+
+
+def test_a_head_is_left_out_in_silence_and_a_layer_that_is_missing_is_refused(
+    model, tokenizer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    BertForSequenceClassification(model.config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    capsys.readouterr()
+    load_embed(str(tmp_path), layer=2)
+    assert capsys.readouterr().err == ""
+    weights = load_file(tmp_path / "model.safetensors")
+    kept = {name: tensor for name, tensor in weights.items() if "encoder.layer.1" not in name}
+    save_file(kept, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(JobError, match=r"cannot be loaded \(its weights lack encoder\.layer\.1\."):
+        load_embed(str(tmp_path), layer=2)
+
+
+@pytest.mark.parametrize(
+    ("score", "encoder", "layer"),
+    [
+        ("bert_score", "FacebookAI/roberta-large", 17),
+        ("bert_score", "/models/roberta-large", 17),
+        ("scibert_score", "allenai/scibert_scivocab_uncased", 8),
+        ("bert_score", "owner/unlisted", -1),
+        ("mover_score", "distilbert/distilbert-base-uncased", -1),
+    ],
+)
+def test_the_layer_is_the_one_bert_score_s_authors_found_best_and_else_the_last(
+    score: str, encoder: str, layer: int
+) -> None:
+    assert layer_of(score, encoder) == layer

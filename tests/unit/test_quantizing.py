@@ -73,6 +73,43 @@ def test_without_bitsandbytes_the_job_ends_with_what_to_install(monkeypatch: pyt
     assert loading_of("none", CPU) == {}
 
 
+@pytest.mark.parametrize(
+    ("capability", "bf16", "computed"),
+    [
+        (None, False, torch.float32),
+        (None, True, torch.bfloat16),
+        ((8, 0), False, torch.bfloat16),
+        ((7, 5), False, torch.float16),
+    ],
+)
+def test_four_bits_are_computed_in_bfloat16_where_it_is_asked_for_or_the_gpu_has_it(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int] | None, bf16: bool, computed: torch.dtype
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    device = CPU if capability is None else torch.device("cuda", 0)
+    config = loading_of("4bit", device, bf16=bf16)["quantization_config"]
+    assert config.bnb_4bit_compute_dtype == computed  # type: ignore[attr-defined]
+
+
+def test_four_bits_train_in_bf16(base: tuple[Base, Path], data: TaskData) -> None:
+    losses: dict[bool, list[float | None]] = {True: [], False: []}
+    for bf16, seen in losses.items():
+        torch.manual_seed(0)
+        model = adapt(quantized("text-generation", base[1], "4bit", CPU, bf16=bf16), LORA, QWEN)
+        training = Training(batch_size=8, bf16=bf16, gradient_checkpointing=bf16)
+        fit(
+            model,
+            base[0].examples(data.train),
+            training,
+            seed=0,
+            device=CPU,
+            on_step=lambda result, record=seen.append: record(result.loss),
+        )
+        assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.float32}
+    assert losses[True] != losses[False]
+    assert losses[True] == pytest.approx(losses[False], rel=2e-2)
+
+
 @pytest.mark.parametrize("bits", BITS)
 def test_a_model_of_which_nothing_can_be_quantised_is_refused(base: tuple[Base, Path], bits: str) -> None:
     with pytest.raises(JobError, match=rf"quantization {bits} found no linear layer to quantise in a qwen2 model"):

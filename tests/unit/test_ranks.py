@@ -39,14 +39,16 @@ def test_ranks_are_as_torchrun_names_them_and_without_it_there_is_one() -> None:
     assert [Ranks.of(environment).is_first for environment in (TORCHRUN, {})] == [False, True]
 
 
-@given(st.integers(1, 40), st.integers(1, 9))
-def test_ranks_share_a_batch_without_loss_and_each_has_something_to_compute(samples: int, world_size: int) -> None:
+@given(st.integers(1, 40), st.integers(1, 9), st.integers(1, 5))
+def test_ranks_share_a_batch_without_loss_and_each_has_something_to_compute(
+    samples: int, world_size: int, count: int
+) -> None:
     chosen = torch.arange(samples)
-    parts = [Group(Ranks(rank=rank, world_size=world_size)).part(chosen) for rank in range(world_size)]
-    counted = [part for part, weight in parts if weight]
-    assert torch.equal(torch.cat(counted), chosen)
-    assert sum(weight * samples for _, weight in parts) == pytest.approx(samples, rel=1e-12)
-    assert all(len(part) for part, _ in parts)
+    groups = [Group(Ranks(rank=rank, world_size=world_size)) for rank in range(world_size)]
+    parts = [group.parts(chosen, count) for group in groups]
+    assert [len(of_rank) for of_rank in parts] == [count] * world_size
+    assert torch.equal(torch.cat([part for of_rank in parts for part, counts in of_rank if counts]), chosen)
+    assert all(len(part) for of_rank in parts for part, _ in of_rank)
 
 
 def test_one_process_is_a_group_that_waits_for_nobody() -> None:
@@ -55,7 +57,7 @@ def test_one_process_is_a_group_that_waits_for_nobody() -> None:
     group.goodbye()
     cpu = torch.device("cpu")
     assert (done, group.from_first("name", lambda: "told")) == ([1], "told")
-    assert [group.any(flag, cpu) for flag in (True, False)] == [True, False]
+    assert group.any((True, False), cpu) == (True, False)
     model = torch.nn.Linear(1, 1)
     assert group.wrap(model, cpu) is model
 

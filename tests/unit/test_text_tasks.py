@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,10 +16,23 @@ from workers.quality.registry import SCORES, evaluate, score_info
 from workers.tasks import TASKS, load_task
 from workers.tasks.data import TaskData
 from workers.tasks.hub import HubData, rows_of
+from workers.tasks.text_generation import NEXT_WORDS, PROMPT_WORDS, passages
 from workers.tasks.text_to_sql import database_of, schema_of
 from workers.training.families import FAMILIES
 
-TEXTS = ("dialogue-summarisation", "text-classification", "text-to-sql")
+TEXTS = (
+    "dialogue-summarisation",
+    "masked-language-modelling",
+    "paper-highlights",
+    "question-answering",
+    "summarisation",
+    "text-classification",
+    "text-generation",
+    "text-to-sql",
+    "token-classification",
+)
+
+PAIRS = ("dialogue-summarisation", "paper-highlights", "summarisation", "text-generation", "text-to-sql")
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +103,25 @@ def test_a_prompt_tells_the_tables_and_not_their_rows() -> None:
     assert schema_of(script) == "CREATE TABLE t (a INTEGER); create view v as select a from t;"
 
 
+def test_the_right_query_takes_about_as_long_as_itself(data: dict[str, TaskData], tmp_path: Path) -> None:
+    queries, task = list(data["text-to-sql"].test.labels[:5]), data["text-to-sql"]
+    assert TASKS["text-to-sql"].metrics[:2] == ("execution_accuracy", "valid_efficiency")
+    value = evaluate("valid_efficiency", queries, queries, context=task.context(tmp_path, 5)).value
+    assert value is not None
+    assert 0.3 < value < 3
+    assert evaluate("valid_efficiency", ["SELECT 1"] * 5, queries, context=task.context(tmp_path, 5)).value == 0
+
+
+def test_short_texts_are_put_together_and_what_is_left_of_a_long_one_is_dropped() -> None:
+    sentences = [" ".join(f"w{number}" for number in range(start, start + 12)) for start in range(0, 240, 12)]
+    found = list(passages([*sentences[:17], " ".join(["long"] * 500)]))
+    assert [(len(prompt.split()), len(ending.split())) for prompt, ending in found] == [(PROMPT_WORDS, NEXT_WORDS)] * 3
+    assert found[0][0].split()[0], found[0][1].split()[-1] == ("w0", "w95")
+    assert found[1][0].startswith("w96 ")
+    assert found[2][0].startswith("w192 ")
+    assert found[2][1] == " ".join(["long"] * NEXT_WORDS)
+
+
 # Data sets of the hub: folders stand in for them
 
 
@@ -121,3 +156,50 @@ def test_a_data_set_that_cannot_be_had_is_a_fact_and_a_remedy(monkeypatch: pytes
 @pytest.mark.usefixtures("_own_cache")
 def test_rows_in_which_a_column_is_empty_are_left_out(tmp_path: Path) -> None:
     assert rows_of(folder(tmp_path), "test") == [{"dialogue": "A: hi", "summary": "A greets."}]
+
+
+@pytest.mark.usefixtures("_own_cache")
+@pytest.mark.parametrize("name", PAIRS)
+def test_every_data_set_of_the_hub_gives_prompts_and_answers_of_its_columns(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = importlib.import_module(TASKS[name].module)
+    assert {*module.HUB, TASKS[name].tiny} == set(TASKS[name].datasets)
+    for chosen, data in module.HUB.items():
+        place = tmp_path / chosen
+        place.mkdir()
+        row = {column: " ".join(f"{column}{place}" for place in range(96)) for column in data.columns}
+        for split in ("train", "test"):
+            (place / f"{split}.jsonl").write_text(json.dumps(row) + "\n")
+        standing_in = replace(
+            data, path=str(place), splits={"train": "train", "test": "test"}, config=None, revision=None, folder=None
+        )
+        monkeypatch.setitem(module.HUB, chosen, standing_in)
+        loaded = load_task(name, chosen, seed=0)
+        assert loaded.source is None
+        assert len(loaded.train) == len(loaded.test) == 1
+        assert data.columns[0] in loaded.test.inputs[0] or data.columns[1] in loaded.test.inputs[0]
+        assert data.columns[-1] in loaded.test.labels[0]
+        assert loaded.test.labels[0] not in loaded.test.inputs[0]
+
+
+@pytest.mark.usefixtures("_own_cache")
+def test_highlights_are_read_from_a_folder_of_the_users(tmp_path: Path) -> None:
+    papers = tmp_path / "papers"
+    papers.mkdir()
+    for split in ("train", "test"):
+        (papers / f"{split}.csv").write_text(f'Abstract,Highlights\n"On {split}, at length.","Says {split}."\n')
+    loaded = load_task("paper-highlights", str(papers), seed=0)
+    assert loaded.test.inputs == ("Abstract: On test, at length.\nHighlights:",)
+    assert loaded.train.labels == ("Says train.",)
+
+
+@pytest.mark.usefixtures("_own_cache")
+def test_a_folder_without_highlights_is_told(tmp_path: Path) -> None:
+    with pytest.raises(JobError, match=r"has no column Abstract, Highlights; it has dialogue, summary\."):
+        load_task("paper-highlights", folder(tmp_path).path, seed=0)
+
+
+def test_a_folder_is_no_data_set_of_a_task_that_takes_none() -> None:
+    with pytest.raises(UnknownNameError, match="unknown data set of task summarisation '/data/news'"):
+        load_task("summarisation", "/data/news", seed=0)

@@ -20,15 +20,18 @@ from workers.quality.classification import score
 from workers.tasks import load_task
 from workers.tasks.data import Images, Split
 from workers.training.adapters import ParameterCount, adapt, count_parameters, load_saved, save
+from workers.training.families import base_of
 from workers.training.families.images import ImageExamples
 from workers.training.load import build_base, fit_source, prepare
 from workers.training.loop import StepResult, fit, predict, steps_of
 from workers.training.models import MODELS, ModelInfo
+from workers.training.precision import check_bf16
 
 CPU = torch.device("cpu")
 VIT = MODELS["tiny/vit"]
 CONVNEXT = MODELS["tiny/convnext"]
-IMAGES = [name for name, info in MODELS.items() if info.family == "image-classification"]
+IMAGES = [name for name, info in MODELS.items() if info.config.get("num_channels") == 1]
+"""Those that the registry itself makes for digits; how others take their pictures' sizes is in test_vision."""
 LORA = Adapter(method="lora", rank=4)
 
 
@@ -280,6 +283,13 @@ def test_packed_and_plain_weights_add_up() -> None:
     assert count_parameters(model) == ParameterCount(trainable=650, total=64 * 64 + 650)
 
 
+def test_a_weight_of_which_a_rank_holds_a_part_counts_whole() -> None:
+    model = nn.Linear(64, 10)
+    model.weight.data = torch.empty(0)
+    model.weight.ds_numel = 640  # As DeepSpeed marks it.
+    assert count_parameters(model) == ParameterCount(trainable=650, total=650)
+
+
 # Training
 
 
@@ -412,6 +422,215 @@ def test_fine_tuning_a_lora_changes_the_lora_and_nothing_else() -> None:
     fit(model, ImageExamples(noise(16)), Training(batch_size=8), seed=0, device=CPU, on_step=ignore)
     changed = {name for name, value in weights(model).items() if not torch.equal(value, before[name])}
     assert changed == {name for name in before if "lora_" in name}
+
+
+# Bfloat16, and memory
+
+
+@pytest.mark.parametrize(("capability", "word"), [((7, 5), "7.5"), ((7, 0), "7.0")], ids=["T4", "V100"])
+def test_a_gpu_that_emulates_bfloat16_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], word: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Old One")
+    with pytest.raises(JobError, match=rf"bfloat16, and Old One \(capability {word}\) does not\. Set training\.bf16"):
+        check_bf16(torch.device("cuda", 0))
+
+
+def test_a_newer_gpu_and_a_cpu_compute_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+    check_bf16(torch.device("cuda", 0))
+    check_bf16(CPU)
+
+
+def test_in_bf16_products_are_computed_in_bfloat16_and_weights_stay_in_float32() -> None:
+    seen: dict[bool, list[float | None]] = {}
+    for bf16 in (False, True):
+        computed: set[torch.dtype] = set()
+        model = build_base(VIT, classes=10, seed=0)
+        model.classifier.register_forward_hook(lambda *call, seen=computed: seen.add(call[2].dtype))
+        record = seen.setdefault(bf16, []).append
+        training = Training(batch_size=16, bf16=bf16)
+        fit(
+            model,
+            ImageExamples(noise(40)),
+            training,
+            seed=0,
+            device=CPU,
+            on_step=lambda result, record=record: record(result.loss),
+        )
+        assert computed == {torch.bfloat16 if bf16 else torch.float32}
+        assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert seen[True] != seen[False]
+    assert seen[True] == pytest.approx(seen[False], rel=2e-2)
+
+
+def test_weights_that_come_in_bfloat16_are_trained_in_float32() -> None:
+    full = adapt(build_base(VIT, classes=10, seed=0).bfloat16(), Adapter(method="full"), VIT)
+    assert {parameter.dtype for parameter in full.parameters()} == {torch.float32}
+    lora = adapt(build_base(VIT, classes=10, seed=0).bfloat16(), LORA, VIT)
+    kept = {(parameter.requires_grad, parameter.dtype) for parameter in lora.parameters()}
+    assert kept == {(True, torch.float32), (False, torch.bfloat16)}
+    losses: list[float | None] = []
+    fit(
+        lora,
+        ImageExamples(noise(40)),
+        Training(batch_size=20, epochs=8, bf16=True, learning_rate=1e-2),
+        seed=0,
+        device=CPU,
+        on_step=lambda result: losses.append(result.loss),
+    )
+    assert losses[-1] < losses[0]  # type: ignore[operator]
+
+
+def test_a_model_that_cannot_compute_again_is_refused_with_what_else_saves_memory() -> None:
+    for model, name in ((Linear(), "Linear"), (build_base(CONVNEXT, classes=10, seed=0), "convnext")):
+        with pytest.raises(
+            JobError, match=rf"a {name} model cannot do gradient checkpointing; .*accumulation_steps save"
+        ):
+            fit(
+                model,
+                ImageExamples(noise(8)),
+                Training(gradient_checkpointing=True),
+                seed=0,
+                device=CPU,
+                on_step=ignore,
+            )
+
+
+@pytest.mark.parametrize("adapter", [LORA, Adapter(method="full")], ids=["lora", "full"])
+def test_checkpointed_gradients_are_those_of_kept_activations_and_are_computed_again(adapter: Adapter) -> None:
+    losses: dict[bool, list[float | None]] = {False: [], True: []}
+    passes: dict[bool, int] = {}
+    for again, seen in losses.items():
+        torch.manual_seed(0)
+        model = adapt(build_base(VIT, classes=10, seed=0), adapter, VIT)
+        calls: list[int] = []
+        layer = [module for module in model.modules() if isinstance(module, nn.LayerNorm)][1]
+        layer.register_forward_hook(lambda *call, calls=calls: calls.append(1))
+        training = Training(batch_size=16, gradient_checkpointing=again)
+        record = seen.append
+        fit(
+            model,
+            ImageExamples(noise(40)),
+            training,
+            seed=0,
+            device=CPU,
+            on_step=lambda result, record=record: record(result.loss),
+        )
+        passes[again] = len(calls)
+    assert losses[True] == losses[False]
+    assert (passes[False], passes[True]) == (3, 6)
+
+
+# Micro-batches
+
+
+@pytest.mark.parametrize("count", [2, 3, 16])
+def test_a_batch_in_micro_batches_gives_the_weights_of_the_whole_one(count: int) -> None:
+    told: dict[int, list[StepResult]] = {}
+    trained: dict[int, dict[str, torch.Tensor]] = {}
+    for steps in (1, count):
+        model = Linear()
+        model.load_state_dict({"layer.weight": torch.full((10, 64), 0.01), "layer.bias": torch.zeros(10)})
+        training = Training(batch_size=16, epochs=2, gradient_accumulation_steps=steps)
+        seen = told.setdefault(steps, [])
+        fit(model, ImageExamples(noise(40)), training, seed=0, device=CPU, on_step=seen.append)
+        trained[steps] = weights(model)
+        assert len(model.modes) == 6 * steps
+    assert [(each.step, each.steps, each.samples) for each in told[count]] == [
+        (each.step, each.steps, each.samples) for each in told[1]
+    ]
+    assert [each.loss for each in told[count]] == pytest.approx([each.loss for each in told[1]], rel=1e-5)
+    assert all(torch.allclose(trained[count][name], value, atol=1e-5) for name, value in trained[1].items())
+
+
+def test_micro_batches_weigh_by_the_tokens_of_their_answers() -> None:
+    task = load_task("text-to-sql", None, seed=0)
+    data = dataclasses.replace(task, train=task.train.first(12), test=task.test.first(1))
+    losses: dict[int, list[float | None]] = {}
+    tokens: dict[int, list[int | None]] = {}
+    for steps in (1, 4):
+        torch.manual_seed(0)
+        base = base_of(("text-generation",), MODELS["tiny/qwen2"], data, seed=0)
+        examples = base.examples(data.train)
+        assert len({examples.units(torch.tensor([place])) for place in range(12)}) > 1
+        seen: list[StepResult] = []
+        training = Training(batch_size=8, epochs=2, gradient_accumulation_steps=steps)
+        fit(base.model, examples, training, seed=0, device=CPU, on_step=seen.append)
+        losses[steps], tokens[steps] = [each.loss for each in seen], [each.tokens for each in seen]
+    assert losses[4] == pytest.approx(losses[1], rel=1e-4)
+    assert tokens[4] == tokens[1]
+
+
+# Early stopping
+
+
+class Watching(Linear):
+    """Notes which samples it saw in train mode, and which in eval mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: dict[bool, set[float]] = {True: set(), False: set()}
+
+    def forward(self, pixel_values: torch.Tensor) -> SimpleNamespace:
+        self.seen[self.training].update(pixel_values[:, 0, 0, 0].tolist())
+        return super().forward(pixel_values)
+
+
+def stopping(**changed: object) -> Training:
+    fields = {"epochs": 20, "batch_size": 9, "learning_rate": 0.1, "early_stopping_patience": 3}
+    return Training.model_validate({**fields, **changed})
+
+
+def test_one_sample_cannot_be_trained_on_and_held_out() -> None:
+    with pytest.raises(JobError, match=r"has one sample; choose another dataset, or remove training\.early_stopping"):
+        fit(Linear(), ImageExamples(noise(1)), stopping(), seed=0, device=CPU, on_step=ignore)
+
+
+def test_a_tenth_that_follows_from_the_seed_is_held_out_and_never_trained_on() -> None:
+    held = {}
+    for seed in (0, 0, 1):
+        model, split = Watching(), noise(41)
+        fit(model, ImageExamples(split), stopping(), seed=seed, device=CPU, on_step=ignore)
+        assert not model.seen[True] & model.seen[False]
+        assert model.seen[True] | model.seen[False] == set(split.inputs[:, 0, 0, 0].tolist())
+        assert len(model.seen[False]) == 5
+        assert held.setdefault(seed, model.seen[False]) == model.seen[False]
+    assert held[0] != held[1]
+
+
+def test_training_ends_when_the_held_out_loss_is_no_better_for_as_many_looks_and_the_best_weights_are_kept() -> None:
+    torch.manual_seed(0)
+    model, seen, kept = Linear(), [], {}
+
+    def keep(result: StepResult) -> None:
+        seen.append(result)
+        kept[result.step] = weights(model)
+
+    training = stopping()
+    fit(model, ImageExamples(noise(40)), training, seed=0, device=CPU, on_step=keep)
+    looks = {result.step: result.eval_loss for result in seen if result.eval_loss is not None}
+    # 36 of 40 samples are four batches.
+    assert list(looks) == list(range(4, len(seen) + 1, 4))
+    best = min(looks, key=lambda step: looks[step])
+    assert len(seen) == best + 3 * 4 < steps_of(training, 40) == 80
+    assert all(torch.equal(value, kept[best][name]) for name, value in weights(model).items())
+    assert not all(torch.equal(value, kept[len(seen)][name]) for name, value in weights(model).items())
+
+
+def test_looks_come_every_so_many_steps_and_after_the_last() -> None:
+    seen: list[StepResult] = []
+    training = stopping(eval_steps=3, max_steps=7, learning_rate=1e-4)
+    fit(Linear(), ImageExamples(noise(40)), training, seed=0, device=CPU, on_step=seen.append)
+    assert [result.step for result in seen if result.eval_loss is not None] == [3, 6, 7]
+
+
+def test_without_early_stopping_nothing_is_held_out() -> None:
+    model, seen = Watching(), []
+    fit(model, ImageExamples(noise(40)), Training(batch_size=9), seed=0, device=CPU, on_step=seen.append)
+    assert (len(model.seen[True]), len(model.seen[False])) == (40, 0)
+    assert [result.eval_loss for result in seen] == [None] * 5
 
 
 # Predicting

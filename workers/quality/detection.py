@@ -5,35 +5,16 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from workers.errors import InputError, UnknownNameError
 from workers.quality.packages import installed
 from workers.quality.result import ScoreResult, check_pairs, scored, unknown
+from workers.tasks.data import Boxes
 
 _PLACES = {"map": 0, "map_50": 1, "map_75": 2}
 """Where the COCO evaluation's summary holds each."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Boxes:
-    """The objects of one image.
-
-    Attributes:
-        corners: ``(n, 4)``: left, top, right, bottom, in pixels.
-        labels: ``(n,)`` class indices.
-        confidences: ``(n,)`` in [0, 1] for predicted objects; ``None`` for true ones.
-    """
-
-    corners: NDArray[np.float64]
-    labels: NDArray[np.int64]
-    confidences: NDArray[np.float64] | None = None
-
-    def __len__(self) -> int:
-        return len(self.labels)
 
 
 def evaluate(name: str, predictions: Sequence[Boxes], references: Sequence[Boxes]) -> ScoreResult:

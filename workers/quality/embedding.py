@@ -7,6 +7,7 @@ import string
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -153,9 +154,35 @@ def _unit(vectors: Vectors) -> Vectors:
     return unit
 
 
-MODELS: Mapping[str, tuple[str, int]] = {
-    "bert_score": ("roberta-large", 17),
-    "scibert_score": ("allenai/scibert_scivocab_uncased", 8),
-    "mover_score": ("distilbert-base-uncased", 6),
+MODELS: Mapping[str, str] = {
+    "bert_score": "FacebookAI/roberta-large",
+    # Its main branch holds pickles alone; this commit is the hub's own conversion, proposed to it (refs/pr/6).
+    "scibert_score": "allenai/scibert_scivocab_uncased@952d056ace307abd2cda7cee822a1d608deb20ed",
+    "mover_score": "distilbert/distilbert-base-uncased",
 }
-"""The model on the hub that each published score uses, and which of its hidden layers (0 is the embedding)."""
+"""The encoder of each published score: its name on the hub, and its revision after an ``@`` where not the main one."""
+LAYERS: Mapping[str, int] = {
+    "bert-base-uncased": 9,
+    "bert-large-uncased": 18,
+    "bert-base-multilingual-cased": 9,
+    "roberta-base": 10,
+    "roberta-large": 17,
+    "roberta-large-mnli": 19,
+    "distilroberta-base": 5,
+    "distilbert-base-uncased": 5,
+    "xlm-roberta-base": 9,
+    "xlm-roberta-large": 17,
+    "deberta-xlarge-mnli": 40,
+    "scibert_scivocab_uncased": 8,
+    "scibert_scivocab_cased": 9,
+}
+"""The hidden layer (0 is the embedding) at which BERTScore by that model follows people best, as its authors found."""
+LAST = -1
+
+
+def layer_of(score: str, encoder: str) -> int:
+    """The hidden layer that ``score`` takes of ``encoder``, by the last part of its name or folder.
+
+    MoverScore's second form takes the last one; BERTScore that of ``LAYERS``, and the last of a model it does not list.
+    """
+    return LAST if score == "mover_score" else LAYERS.get(PurePosixPath(encoder).name, LAST)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch import nn
 from transformers import AutoModel, AutoTokenizer, GPT2Tokenizer, PreTrainedTokenizerBase, RobertaTokenizer
+from transformers.utils import logging
 
 from workers.errors import JobError
 from workers.quality.embedding import Embed, Embedded
@@ -16,6 +19,8 @@ _LONGEST = 512
 """Tokens at most where neither tokenizer nor model says; BERT's own limit."""
 _UNSET = 1_000_000
 """A tokenizer without a limit says ``int(1e30)``, which overflows the tokenizers library: that is no limit."""
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError)
+"""What transformers raises for a model that is not there, gated, torn or too new, each seen in version 5.23."""
 
 
 def load_embed(
@@ -25,7 +30,6 @@ def load_embed(
     revision: str | None = None,
     device: str = "cpu",
     batch_size: int = 32,
-    only_safetensors: bool = True,
 ) -> Embed:
     """The embedding by hidden layer ``layer`` of the model ``name`` (on the hub, or a folder).
 
@@ -35,20 +39,40 @@ def load_embed(
         revision: a commit or tag of the hub's; ``None``: the newest.
         device: where it runs.
         batch_size: texts at a time.
-        only_safetensors: refuse weights in a format that can carry code; some checkpoints come in no other.
 
     Raises:
-        JobError: it cannot be loaded, or has no such layer.
+        JobError: it cannot be loaded, as one whose weights are pickles, which can carry code; or has no such layer.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
-        model = AutoModel.from_pretrained(name, revision=revision, use_safetensors=only_safetensors or None)
-    except (OSError, ValueError) as error:
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
+        with _quiet():
+            model, loading = AutoModel.from_pretrained(
+                name, revision=revision, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+            )
+        missing = sorted(key for key in loading["missing_keys"] if "pooler" not in key)
+        if missing:
+            raise ValueError(f"its weights lack {missing[0]}")
+    except UNREADABLE as error:
+        fact = textwrap.shorten(str(error), 300, placeholder=" ...").rstrip(".")
         raise JobError(
-            f"The scoring model {name} cannot be loaded ({error}); make it available to this node, "
+            f"The scoring model {name} cannot be loaded ({fact}); make it available to this node, with safetensors, "
             "or name the folder of another."
         ) from error
     return embed_with(model, tokenizer, layer=layer, device=device, batch_size=batch_size)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without progress bars, and the report of heads left out and a pooler that is drawn: no score uses them."""
+    verbosity, shows_progress = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if shows_progress:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def embed_with(
@@ -63,19 +87,26 @@ def embed_with(
         model: answers ``hidden_states`` when asked for them, as every encoder of transformers does.
         tokenizer: its tokenizer.
         layer: which hidden state.
-        device: where it runs; the model is moved there.
+        device: where it runs; the model is there while it works, and on the CPU between two calls, so that training has
+            the memory.
         batch_size: texts at a time.
 
     Raises:
-        JobError: when called: the model has no such layer.
+        JobError: when called: the model has no such layer, or does not fit the memory.
     """
     longest = _longest(model, tokenizer)
-    model.to(device).eval()
+    model.eval()
 
     def embed(texts: Sequence[str]) -> list[Embedded]:
         found: list[Embedded] = []
-        for start in range(0, len(texts), batch_size):
-            found += _embed_batch(model, tokenizer, texts[start : start + batch_size], layer, device, longest)
+        try:
+            model.to(device)
+            for start in range(0, len(texts), batch_size):
+                found += _embed_batch(model, tokenizer, texts[start : start + batch_size], layer, device, longest)
+        except torch.OutOfMemoryError as error:
+            raise JobError(f"The scoring model does not fit the memory of {device}; name a smaller one.") from error
+        finally:
+            model.to("cpu")
         return found
 
     return embed

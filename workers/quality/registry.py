@@ -25,7 +25,8 @@ class Takes(StrEnum):
     TAGS = "BIO tags of a sentence each; the same"
     BOXES = "detection.Boxes of an image each; the same"
     QUERIES = "an SQL query each; an SQL query each"
-    TOKENS = "(length,) tokens or log-probabilities each; (length,) tokens each, -100 where none counts"
+    TOKENS = "(length,) tokens each; (length,) tokens each, -100 where none counts"
+    LIKELIHOODS = "(length,) log-probabilities of the true tokens each; (length,) those tokens, -100 where none counts"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +71,15 @@ def score_info(name: str) -> ScoreInfo:
     if name not in SCORES:
         raise UnknownNameError("score", name, SCORES)
     return SCORES[name]
+
+
+def want_likelihoods(names: Iterable[str]) -> bool:
+    """Whether one of the scores is made of how likely the model finds the right answers.
+
+    Raises:
+        UnknownNameError: no such score.
+    """
+    return any(score_info(name).takes is Takes.LIKELIHOODS for name in names)
 
 
 def prepare(names: Iterable[str]) -> None:
@@ -176,7 +186,7 @@ def _error(title: str, source: str, *, low: float) -> ScoreInfo:
     return ScoreInfo(
         title=title,
         family="language_model",
-        takes=Takes.TOKENS,
+        takes=Takes.LIKELIHOODS,
         source=source,
         higher_is_better=False,
         low=low,

@@ -13,7 +13,7 @@ import random
 from collections.abc import Iterator, Mapping
 
 from workers.tasks.data import Split, TaskData, TextPairs
-from workers.tasks.hub import HubData, rows_of
+from workers.tasks.hub import HubData, hub_data
 
 HUB = {
     "samsum": HubData(
@@ -44,8 +44,7 @@ def load(dataset: str, seed: int) -> TaskData:
     """
     del seed
     if dataset in HUB:
-        rows, held_out = (_pairs(rows_of(HUB[dataset], name)) for name in ("train", "test"))
-        return TaskData(source=None, train=rows, test=held_out, longest_input=1024, longest_answer=128)
+        return hub_data(HUB[dataset], _pairs, longest_input=1024, longest_answer=128)
     made = random.Random(DATA_SEED)  # noqa: S311 - data, not a secret
     test = _unlike(made, TEST_SAMPLES, frozenset())
     seen = frozenset(row["dialogue"] for row in test)

@@ -1,10 +1,11 @@
 """Task ``text-classification``: is a review for or against?
 
 Data: SST-2 (Socher et al. 2013, aclanthology.org/D13-1170; on the hub with GLUE, licence not stated there) and IMDB
-(Maas et al. 2011, aclanthology.org/P11-1015; likewise), fetched when a job needs them; and ``reviews-tiny``, made here.
+(Maas et al. 2011, aclanthology.org/P11-1015; likewise) and Rotten Tomatoes (Pang and Lee 2005,
+aclanthology.org/P05-1015; unknown), fetched when a job needs them; and ``reviews-tiny``, made here.
 
 A base model built from a configuration learns what words of praise and blame say (``source``) and is wrong wherever
-they are negated; it is fine-tuned on reviews of which half are.
+they are negated; it is fine-tuned on reviews of which half are. A model that writes is asked for the word of the class.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ import random
 
 import numpy as np
 
-from workers.tasks.data import LabelledTexts, Split, TaskData
-from workers.tasks.hub import HubData, rows_of
+from workers.tasks.data import AsText, LabelledTexts, Split, TaskData, TextPairs
+from workers.tasks.hub import HubData, hub_data
 
 HUB = {
     # The labels of SST-2's own test split are not public.
@@ -30,21 +31,33 @@ HUB = {
         columns=("text", "label"),
         licence="not stated",
     ),
+    "rotten_tomatoes": HubData(
+        path="cornell-movie-review-data/rotten_tomatoes",
+        splits={"train": "train", "test": "test"},
+        columns=("text", "label"),
+        licence="unknown",
+    ),
 }
 DATA_SEED = 0
 """The same reviews in every job, so that scores of jobs with different seeds can be compared."""
 SOURCE_SAMPLES, TRAIN_SAMPLES, TEST_SAMPLES = 1000, 1500, 200
+LONGEST_ANSWER = 8
+"""Tokens, for a model that writes."""
 THINGS = ("plot", "acting", "music", "ending", "dialogue", "camera")
 WORDS = (("dull", "weak", "awful", "boring"), ("great", "lovely", "moving", "clever"))
 """Of blame (class 0) and of praise (class 1)."""
 FILLERS = ("really", "quite", "rather", "truly")
+CLASSES = ("negative", "positive")
+"""The words of classes 0 and 1, for models that write."""
+NO_CLASS = -1
+"""What an answer counts as that is neither word: a class that is never right."""
 
 
 def load(dataset: str, seed: int) -> TaskData:
     """Reviews, and 1 for praise, 0 for blame.
 
     Args:
-        dataset: ``sst2``, ``imdb`` or ``reviews-tiny``; the registry has checked it.
+        dataset: ``sst2``, ``imdb``, ``rotten_tomatoes`` or ``reviews-tiny``; the registry has checked it.
         seed: has no effect: the data is fixed, and the order of training is the loop's.
 
     Raises:
@@ -52,8 +65,15 @@ def load(dataset: str, seed: int) -> TaskData:
     """
     del seed
     if dataset in HUB:
-        rows, held_out = (_reviewed(HUB[dataset], name) for name in ("train", "test"))
-        return TaskData(source=None, train=rows, test=held_out, classes=2, longest_input=512)
+        text, label = HUB[dataset].columns
+        return hub_data(
+            HUB[dataset],
+            lambda rows: _split([(row[text], row[label]) for row in rows]),
+            classes=len(CLASSES),
+            longest_input=512,
+            longest_answer=LONGEST_ANSWER,
+            as_text=AsText(pairs=asked, read=class_of, longest_input=640),
+        )
     made = random.Random(DATA_SEED)  # noqa: S311 - data, not a secret
     test = _reviews(made, TEST_SAMPLES, 0.5, frozenset())
     seen = frozenset(text for text, _ in test)
@@ -61,14 +81,25 @@ def load(dataset: str, seed: int) -> TaskData:
         source=_split(_reviews(made, SOURCE_SAMPLES, 0.0, seen)),
         train=_split(_reviews(made, TRAIN_SAMPLES, 0.5, seen)),
         test=_split(test),
-        classes=2,
+        classes=len(CLASSES),
         longest_input=64,
+        longest_answer=LONGEST_ANSWER,
+        as_text=AsText(pairs=asked, read=class_of, longest_input=128),
     )
 
 
-def _reviewed(data: HubData, split: str) -> LabelledTexts:
-    text, label = data.columns
-    return _split([(row[text], row[label]) for row in rows_of(data, split)])
+def asked(split: LabelledTexts) -> TextPairs:
+    """Reviews as prompts; what is wanted stands before and after, since a long review is cut at one of its ends."""
+    return Split(
+        inputs=tuple(f"Is this review positive or negative?\n{text}\nSentiment:" for text in split.inputs),
+        labels=tuple(CLASSES[label] for label in split.labels),
+    )
+
+
+def class_of(answer: str) -> int:
+    """The class whose word the answer is, whatever its case and the marks around it; ``NO_CLASS`` for any other."""
+    said = answer.strip(" \t\n.,!\"'").lower()
+    return CLASSES.index(said) if said in CLASSES else NO_CLASS
 
 
 def _split(rows: list[tuple[str, int]]) -> LabelledTexts:

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from workers.tasks.data import Split, TaskData, TextPairs
-from workers.tasks.hub import HubData, rows_of
+from workers.tasks.hub import HubData, hub_data
 
 HUB = {
     "synthetic_text_to_sql": HubData(
@@ -63,15 +63,7 @@ def load(dataset: str, seed: int) -> TaskData:
     """
     del seed
     if dataset in HUB:
-        rows, test = (rows_of(HUB[dataset], name) for name in ("train", "test"))
-        return TaskData(
-            source=None,
-            train=_pairs(rows),
-            test=_pairs(test),
-            longest_input=1024,
-            longest_answer=256,
-            context=_Databases([row["sql_context"] for row in test]),
-        )
+        return hub_data(HUB[dataset], _pairs, longest_input=1024, longest_answer=256, context_of=_databases)
     made = random.Random(DATA_SEED)  # noqa: S311 - data, not a secret
     test = [_question(made, tuple(KINDS)) for _ in range(TEST_SAMPLES)]
     seen = frozenset(row["key"] for row in test)
@@ -83,7 +75,7 @@ def load(dataset: str, seed: int) -> TaskData:
         test=_pairs(test),
         longest_input=160,
         longest_answer=32,
-        context=_Databases([row["sql_context"] for row in test]),
+        context=_databases(test),
     )
 
 
@@ -97,6 +89,10 @@ class _Databases:
         """A file for each of the first ``count`` questions; those with the same statements share one."""
         folder.mkdir(parents=True, exist_ok=True)
         return {"databases": [database_of(script, folder) for script in self._scripts[:count]]}
+
+
+def _databases(rows: Sequence[Mapping[str, str]]) -> _Databases:
+    return _Databases([row["sql_context"] for row in rows])
 
 
 def database_of(script: str, folder: Path) -> Path:

@@ -22,7 +22,8 @@ from workers.errors import JobError
 from workers.training.models import ModelInfo
 
 ALL_LINEAR = "all-linear"
-"""What LoRA is attached to in a model of the hub unless the manifest says: peft's word for all but the output layer."""
+"""What LoRA is attached to in a model of the hub unless the manifest says: peft's word for all but the output layer.
+In a model whose only linear layer is its head, a convolutional one, it is that and the convolutions."""
 FOLDER = "adapter"
 """Where an attempt leaves the weights it trained, in its folder."""
 
@@ -45,7 +46,8 @@ def adapt(model: nn.Module, adapter: Adapter, info: ModelInfo) -> nn.Module:
 
     ``none`` freezes everything, ``full`` nothing. ``lora`` adds ``rank * (d_in + d_out)`` weights to each linear
     layer that is targeted and freezes the rest, the classifier's head included unless it is targeted. A fresh
-    LoRA changes no answer. Its weights draw from torch's global generator, which ``prepare`` seeds.
+    LoRA changes no answer. Its weights draw from torch's global generator, which ``prepare`` seeds. What is trained is
+    float32, and what is frozen stays as it was loaded.
 
     Raises:
         JobError: a target names no module, or one that LoRA cannot be attached to at this rank; or all weights of a
@@ -57,8 +59,11 @@ def adapt(model: nn.Module, adapter: Adapter, info: ModelInfo) -> nn.Module:
             "quantised weights cannot be trained: adapter.method full does not go with quantization 8bit or 4bit. "
             "Set adapter.method: lora, or quantization: none."
         )
-    if adapter.method != "lora":
-        return model.requires_grad_(adapter.method == "full")
+    if adapter.method == "full":
+        # Many models of the hub come in bfloat16, which would round a small step away.
+        return model.float().requires_grad_(True)
+    if adapter.method == "none":
+        return model.requires_grad_(False)
     targets = info.lora_targets if adapter.targets is None else adapter.targets
     everywhere = info.hub is not None and not targets
     if not everywhere:
@@ -70,7 +75,7 @@ def adapt(model: nn.Module, adapter: Adapter, info: ModelInfo) -> nn.Module:
         r=adapter.rank,
         lora_alpha=alpha,  # type: ignore[arg-type] # a numerator: peft divides by the rank, so any number serves
         lora_dropout=adapter.dropout,
-        target_modules=ALL_LINEAR if everywhere else list(targets),
+        target_modules=_everywhere(model) if everywhere else list(targets),
     )
     try:
         return _wrapped(model, config)
@@ -143,7 +148,7 @@ def _with_lora(model: PreTrainedModel, folder: Path, device: torch.device) -> nn
     with _quiet():
         # Only warned about by peft: part of the adapter would stay as it was drawn.
         warnings.filterwarnings("error", message="Found missing adapter keys")
-        return PeftModel.from_pretrained(model, str(folder), torch_device=str(device))
+        return _described(PeftModel.from_pretrained(model, str(folder), torch_device=str(device)))
 
 
 def _whole(model: PreTrainedModel, folder: Path) -> nn.Module:
@@ -160,7 +165,16 @@ def _whole(model: PreTrainedModel, folder: Path) -> nn.Module:
 
 def _wrapped(model: nn.Module, config: LoraConfig) -> nn.Module:
     with _quiet():
-        return get_peft_model(cast("PreTrainedModel", model), config)
+        return _described(get_peft_model(cast("PreTrainedModel", model), config))
+
+
+def _described(model: nn.Module) -> nn.Module:
+    """With what a convolution says of itself on peft's layer around it too: MobileNets pad by it."""
+    for module in model.modules():
+        inner = getattr(module, "base_layer", None)
+        if isinstance(inner, nn.Conv2d):
+            vars(module).update(kernel_size=inner.kernel_size, stride=inner.stride, dilation=inner.dilation)
+    return model
 
 
 @contextmanager
@@ -172,6 +186,15 @@ def _quiet() -> Iterator[None]:
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
         warnings.filterwarnings("ignore", message="LoRA adapter added to ConvNd layer with groups")
         yield
+
+
+def _everywhere(model: nn.Module) -> str | list[str]:
+    """Names of layers, or peft's word for them. Not grouped convolutions: their rank would have to fit the groups."""
+    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    if len(linear) > 1:
+        return ALL_LINEAR
+    modules = model.named_modules()
+    return linear + [name for name, module in modules if isinstance(module, nn.Conv2d) and module.groups == 1]
 
 
 def _check_targets(model: nn.Module, targets: Sequence[str]) -> None:
@@ -195,9 +218,10 @@ def _choices(model: nn.Module) -> str:
 
 
 def _logical_count(parameter: nn.Parameter) -> int:
-    """Elements of one parameter, unpacked if bitsandbytes packed it (it then carries a ``quant_state``)."""
+    """Elements of one parameter, unpacked if bitsandbytes packed it (it then has a ``quant_state``), of all ranks."""
     state = getattr(parameter, "quant_state", None)
     if state is None:
-        return parameter.numel()
+        # At DeepSpeed's stage 3 a rank holds a part, which DeepSpeed keeps elsewhere.
+        return int(getattr(parameter, "ds_numel", parameter.numel()))
     shape = getattr(state, "shape", None)
     return math.prod(shape) if shape is not None else 2 * parameter.element_size() * parameter.numel()

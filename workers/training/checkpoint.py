@@ -1,9 +1,9 @@
 """Checkpoints of a fine-tune: written aside and renamed, so that one is whole or not there; read by their digests.
 
 Below the job's folder, for all its attempts: ``step-N/`` with ``weights.safetensors`` (what is trained, and buffers),
-``state.pt`` (optimiser, schedule, random numbers) and ``checkpoint.json``; and ``frozen.safetensors``, once, where
-weights are frozen: a base model trained in ``load`` is another on another device, and an adapter fits only the one that
-it grew on.
+``state.pt`` (optimiser, schedule, random numbers, early stopping), ``best.safetensors`` where early stopping has seen
+a best, and ``checkpoint.json``; and ``frozen.safetensors``, once, where weights are frozen: a base model trained in
+``load`` is another on another device, and an adapter fits only the one that it grew on.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,12 +24,15 @@ from safetensors.torch import load_file, save_file
 
 from workers.contract import JobSpec
 from workers.errors import JobError
+from workers.training.engine import tensors_of
 from workers.training.loop import Run
 from workers.training.models import model_info
+from workers.training.stopping import Best
 
 FORMAT = 1
 """Changes with what is in a checkpoint, or in its digest: others are not used."""
 WEIGHTS, STATE, RECORD, FROZEN = "weights.safetensors", "state.pt", "checkpoint.json", "frozen.safetensors"
+BEST = "best.safetensors"
 
 
 class CheckpointError(JobError):
@@ -54,11 +57,48 @@ class Checkpoint:
     digests: Mapping[str, str]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """A run between two steps, gathered from all ranks; what it holds is rank 0's, and nothing elsewhere.
+
+    Attributes:
+        step: optimiser steps done, of ``steps``.
+        changed: weights that are trained, and buffers, by name.
+        frozen: weights that are not; empty where they were not asked for.
+        best: those of ``changed`` at the best look of early stopping.
+        state: what goes into ``state.pt``: tensors and plain values only, so that reading it runs no code.
+    """
+
+    step: int
+    steps: int
+    changed: Mapping[str, torch.Tensor]
+    frozen: Mapping[str, torch.Tensor]
+    best: Mapping[str, torch.Tensor]
+    state: Mapping[str, object]
+
+    @classmethod
+    def of(cls, run: Run, *, with_frozen: bool) -> Snapshot:
+        """Of this run, on every rank at once.
+
+        Raises:
+            PeerLostError: another rank has ended.
+        """
+        changed, frozen = run.kept_names()
+        return cls(
+            step=run.step,
+            steps=run.steps,
+            changed=run.engine.tensors(changed),
+            frozen=run.engine.tensors(frozen) if with_frozen else {},
+            best=run.best.weights,
+            state=_state(run),
+        )
+
+
 def digest_of(spec: JobSpec) -> str:
     """Of all that a fine-tune's weights and base scores follow from: equal where one may go on from the other's."""
     parts = {
         "format": FORMAT,
-        "model": asdict(model_info(spec.model)),
+        "model": {**asdict(model_info(spec.model)), "trust": None},  # It decides whether it loads, not what.
         "quantization": spec.quantization,
         "adapter": spec.adapter.model_dump(exclude={"trained_by"}),
         "training": spec.training.model_dump(exclude={"checkpoint_steps"}),
@@ -88,6 +128,11 @@ class Checkpoints:
         """Where a base model made in ``load`` is kept that is quantised next: an adapter fits only that very one."""
         return self._folder / "base"
 
+    @property
+    def lacks_frozen(self) -> bool:
+        """Whether the weights that are frozen are yet to be written, where there are any."""
+        return self._frozen is None
+
     def newest(self) -> tuple[Checkpoint | None, tuple[str, ...]]:
         """The newest that is whole and of this very job, and why each newer one is not used, in sentences."""
         notes: list[str] = []
@@ -110,48 +155,49 @@ class Checkpoints:
         return found
 
     def restore(self, run: Run, checkpoint: Checkpoint, *, draws: bool) -> None:
-        """Put the run where the checkpoint was; with ``draws`` the random numbers as well, which are rank 0's."""
+        """Put the run where the checkpoint was; with ``draws`` also what is rank 0's: random numbers, best weights."""
         tensors = load_file(checkpoint.folder / WEIGHTS)
         if FROZEN in checkpoint.digests:
             tensors |= load_file(self._folder / FROZEN)
         with torch.no_grad():
-            for name, tensor in _tensors(run.model).items():
+            for name, tensor in tensors_of(run.model).items():
                 tensor.copy_(tensors[name])
         state = torch.load(checkpoint.folder / STATE, map_location="cpu", weights_only=True)
         run.optimizer.load_state_dict(state["optimizer"])
         run.schedule.load_state_dict(state["schedule"])
         run.step = checkpoint.step
+        weights = load_file(checkpoint.folder / BEST) if draws and BEST in checkpoint.digests else {}
+        run.best = Best(**state["best"], weights=weights)
         if draws:
             torch.set_rng_state(state["random"])
             if run.device.type == "cuda" and "random_cuda" in state:
                 torch.cuda.set_rng_state(state["random_cuda"], run.device)
         self._frozen, self._previous = checkpoint.digests.get(FROZEN), checkpoint.folder
 
-    def save(self, run: Run, scores: Mapping[str, float]) -> Path:
+    def save(self, kept: Snapshot, scores: Mapping[str, float]) -> Path:
         """Write a checkpoint; all but it and the one before it go.
 
         Raises:
             CheckpointError: the disk refuses; the ones before are untouched.
         """
-        tensors, frozen = _tensors(run.model), _frozen_names(run.model)
-        changed = _on_host(tensors, tensors.keys() - frozen)
-        kept = {} if self._frozen is not None else _on_host(tensors, frozen)
-        final = self._folder / f"step-{run.step}"
+        final = self._folder / f"step-{kept.step}"
         aside = self._folder / f".{final.name}-{os.getpid()}"
         try:
             aside.mkdir(parents=True)
-            digests = self._write_frozen(kept) if frozen else {}
-            save_file(changed, aside / WEIGHTS)
-            torch.save(_state(run), aside / STATE)
-            digests |= {name: _put_on_disk(aside / name) for name in (WEIGHTS, STATE)}
-            (aside / RECORD).write_text(json.dumps(self._record(run, scores, digests), indent=2), encoding="utf-8")
+            digests = self._write_frozen(kept.frozen)
+            save_file(dict(kept.changed), aside / WEIGHTS)
+            if kept.best:
+                save_file(dict(kept.best), aside / BEST)
+            torch.save(dict(kept.state), aside / STATE)
+            digests |= {path.name: _put_on_disk(path) for path in aside.iterdir()}
+            (aside / RECORD).write_text(json.dumps(self._record(kept, scores, digests), indent=2), encoding="utf-8")
             _put_on_disk(aside / RECORD)
             shutil.rmtree(final, ignore_errors=True)
             aside.rename(final)
             _sync_folder(self._folder)
         # What the two libraries make of a disk that is full.
         except (OSError, SafetensorError, RuntimeError) as error:
-            raise CheckpointError(f"no checkpoint of step {run.step} can be written: {error}. Make room.") from error
+            raise CheckpointError(f"no checkpoint of step {kept.step} can be written: {error}. Make room.") from error
         finally:
             shutil.rmtree(aside, ignore_errors=True)
         self._drop_others(final)
@@ -161,12 +207,12 @@ class Checkpoints:
         """All of them: the job has what it was for."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _record(self, run: Run, scores: Mapping[str, float], digests: Mapping[str, str]) -> dict[str, object]:
+    def _record(self, kept: Snapshot, scores: Mapping[str, float], digests: Mapping[str, str]) -> dict[str, object]:
         return {
             "format": FORMAT,
             "job": self._digest,
-            "step": run.step,
-            "steps": run.steps,
+            "step": kept.step,
+            "steps": kept.steps,
             "attempt": self._attempt,
             "scores": dict(scores),
             "saved_ns": time.time_ns(),
@@ -174,8 +220,8 @@ class Checkpoints:
         }
 
     def _write_frozen(self, frozen: Mapping[str, torch.Tensor]) -> dict[str, str]:
-        """Its digest by name; written unless it is there."""
-        if self._frozen is None:
+        """Its digest by name; written unless it is there, or nothing is frozen."""
+        if self._frozen is None and frozen:
             aside = self._folder / f".{FROZEN}-{os.getpid()}"
             try:
                 save_file(dict(frozen), aside)
@@ -183,7 +229,7 @@ class Checkpoints:
                 aside.rename(self._folder / FROZEN)
             finally:
                 aside.unlink(missing_ok=True)
-        return {FROZEN: self._frozen}
+        return {FROZEN: self._frozen} if self._frozen is not None else {}
 
     def _drop_others(self, newest: Path) -> None:
         """Two stay: the newest, and the one before it for when the newest is torn."""
@@ -214,24 +260,12 @@ class Checkpoints:
             return f"it cannot be read ({type(error).__name__}: {error})"
 
 
-def _tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Parameters and buffers by name, each once."""
-    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
-
-
-def _on_host(tensors: Mapping[str, torch.Tensor], names: Iterable[str]) -> dict[str, torch.Tensor]:
-    return {name: tensors[name].detach().cpu().contiguous() for name in names}
-
-
-def _frozen_names(model: torch.nn.Module) -> set[str]:
-    return {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
-
-
 def _state(run: Run) -> dict[str, object]:
-    """What goes into ``state.pt``: tensors and plain values only, so that reading it runs no code."""
+    best = run.best
     state: dict[str, object] = {
-        "optimizer": run.optimizer.state_dict(),
+        "optimizer": run.engine.optimizer_state(),
         "schedule": run.schedule.state_dict(),
+        "best": {"loss": best.loss, "step": best.step, "looks_since": best.looks_since},
         "random": torch.get_rng_state(),
     }
     if run.device.type == "cuda":

@@ -64,11 +64,13 @@ class Answers:
         values: one for each example, as the task's scores take them (``quality.registry.Takes``).
         tokens: read and written; ``None`` where there are none.
         generation: where answers were generated.
+        denoising_steps: of each picture, where pictures are made of noise; ``None``: there are none, or not known.
     """
 
     values: Sequence[Any]
     tokens: int | None = None
     generation: Generation | None = None
+    denoising_steps: int | None = None
 
 
 class Examples(Protocol):

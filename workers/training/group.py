@@ -7,7 +7,7 @@ that wait has no limit, sees a signal within ``POLL``, and ends when rank 0 does
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 
 import torch
@@ -52,13 +52,13 @@ class Group:
                 model, device_ids=None if device.type == "cpu" else [device], gradient_as_bucket_view=True
             )
 
-    def part(self, chosen: torch.Tensor) -> tuple[torch.Tensor, float]:
-        """This rank's samples of a batch, and their share of it, which weighs their mean loss.
+    def parts(self, chosen: torch.Tensor, count: int = 1) -> tuple[tuple[torch.Tensor, bool], ...]:
+        """This rank's samples of a batch in so many parts, and whether each counts.
 
-        A rank that gets none computes one sample that weighs nothing, since all must meet in every collective.
+        One that has none is a sample that weighs nothing, since all ranks must meet in every collective.
         """
         mine = chosen.tensor_split(self.ranks.world_size)[self.ranks.rank]
-        return (mine, len(mine) / len(chosen)) if len(mine) else (chosen[:1], 0.0)
+        return tuple((part, True) if len(part) else (chosen[:1], False) for part in mine.tensor_split(count))
 
     def sum(self, value: torch.Tensor) -> float:
         """A scalar's sum over all ranks.
@@ -73,13 +73,18 @@ class Group:
             dist.all_reduce(total)
             return float(total.item())
 
-    def any(self, flag: bool, device: torch.device) -> bool:
-        """Whether it is so on any rank; the same answer on all.
+    def any(self, flags: Sequence[bool], device: torch.device) -> tuple[bool, ...]:
+        """Of each, whether it is so on any rank; the same answer on all.
 
         Raises:
             PeerLostError: another rank has ended.
         """
-        return flag if self._store is None else self.sum(torch.tensor(float(flag), device=device)) > 0
+        if self._store is None:
+            return tuple(flags)
+        total = torch.tensor([float(flag) for flag in flags], device=device)
+        with self.peers():
+            dist.all_reduce(total)
+            return tuple(count > 0 for count in total.tolist())
 
     def from_first(self, name: str, make: Callable[[], str]) -> str:
         """What rank 0 makes, on every rank; ``name`` is used once in an attempt.

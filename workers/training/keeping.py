@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 import torch
 
 from workers.leaving import Leaving, Left
-from workers.training.checkpoint import Checkpoint, CheckpointError, Checkpoints
+from workers.training.checkpoint import Checkpoint, CheckpointError, Checkpoints, Snapshot
 from workers.training.group import Group
 from workers.training.loop import Run
 
@@ -67,9 +67,12 @@ class Keeping:
             Left: one was; the checkpoint is written.
             PeerLostError: another rank has ended.
         """
-        leaves = self._group.any(self._leaving.is_asked, run.device)
-        if self._group.ranks.is_first and (leaves or self._is_time(run)):
-            self._save(run)
+        first = self._group.ranks.is_first
+        leaves, saves, with_frozen = self._group.any(
+            (self._leaving.is_asked, first and self._is_time(run), first and self._checkpoints.lacks_frozen), run.device
+        )
+        if leaves or saves:
+            self._save(run, with_frozen=with_frozen)
         if leaves:
             raise Left
         self._go_on()
@@ -79,10 +82,12 @@ class Keeping:
             return run.step % self._every_steps == 0
         return self._monotonic_s() - self._saved_s >= EVERY_S
 
-    def _save(self, run: Run) -> None:
+    def _save(self, run: Run, *, with_frozen: bool) -> None:
         """A checkpoint that cannot be written costs what it would have saved, not the job."""
-        try:
-            self._checkpoints.save(run, self._scores)
-        except CheckpointError as error:
-            sys.stderr.write(f"warning: {error}\n")
+        kept = Snapshot.of(run, with_frozen=with_frozen)
+        if self._group.ranks.is_first:
+            try:
+                self._checkpoints.save(kept, self._scores)
+            except CheckpointError as error:
+                sys.stderr.write(f"warning: {error}\n")
         self._saved_s = self._monotonic_s()

@@ -5,6 +5,7 @@ With ``loop.py`` and ``adapters.py`` this is the door of torch, transformers and
 
 from __future__ import annotations
 
+import os
 import textwrap
 from collections.abc import Mapping
 from typing import Any, cast
@@ -16,8 +17,15 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForImageClassification,
+    AutoModelForImageTextToText,
+    AutoModelForMaskedLM,
+    AutoModelForObjectDetection,
+    AutoModelForQuestionAnswering,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoModelForVisualQuestionAnswering,
+    PreTrainedConfig,
     PreTrainedModel,
 )
 from transformers.utils.logging import disable_progress_bar
@@ -31,9 +39,15 @@ from workers.training.models import ModelInfo
 
 AUTO: Mapping[str, Any] = {
     "image-classification": AutoModelForImageClassification,
+    "object-detection": AutoModelForObjectDetection,
     "text-classification": AutoModelForSequenceClassification,
+    "token-classification": AutoModelForTokenClassification,
+    "question-answering": AutoModelForQuestionAnswering,
+    "fill-mask": AutoModelForMaskedLM,
     "text-generation": AutoModelForCausalLM,
     "seq2seq": AutoModelForSeq2SeqLM,
+    "image-text-to-text": AutoModelForImageTextToText,
+    "visual-question-answering": AutoModelForVisualQuestionAnswering,
 }
 """Family to transformers' auto class."""
 MISFITS = (ValueError, TypeError, RuntimeError, LookupError, ArithmeticError, StrictDataclassError)
@@ -55,7 +69,10 @@ def prepare(threads: int, seed: int, *, holds_gpu: bool = False) -> torch.device
             f"the job holds a GPU, but torch {torch.__version__} sees no CUDA device. "
             "Install a CUDA build of torch that fits the driver; `wattledger doctor` shows both."
         )
-    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    # Transformers loads DeepSpeed wherever it is installed, and that warns of what it finds unless it is told.
+    os.environ["DS_ACCELERATOR"] = device.type
+    return device
 
 
 def build_base(
@@ -67,7 +84,8 @@ def build_base(
         info: names the architecture and its family.
         seed: of the weights.
         classes: outputs of a classifier; 0 where the model is none.
-        more: of the configuration, what follows from the task's data (sizes and ids of its tokenizer).
+        more: of the configuration, what follows from the task's data (sizes and ids of its tokenizer, the size of its
+            pictures); it comes before what the registry says.
 
     Raises:
         JobError: transformers knows no such architecture or key, or the values do not fit together.
@@ -77,7 +95,7 @@ def build_base(
         torch.manual_seed(seed)
         try:
             _check_keys(info)
-            config = AutoConfig.for_model(str(info.architecture), **labels, **info.config, **(more or {}))
+            config = AutoConfig.for_model(str(info.architecture), **labels, **{**info.config, **(more or {})})
             with named_memory(None):
                 model = AUTO[info.family or ""].from_config(config)
             return cast("PreTrainedModel", model)
@@ -92,7 +110,12 @@ def build_base(
 def _check_keys(info: ModelInfo) -> None:
     """Transformers takes any key and ignores what it does not know, so a typo would build another model."""
     default = AutoConfig.for_model(str(info.architecture))
-    if unknown := [key for key in info.config if not hasattr(default, key)]:
+    unknown = [key for key in info.config if not hasattr(default, key)]
+    for section, keys in info.config.items():
+        part = getattr(default, section, None)
+        if isinstance(part, PreTrainedConfig) and isinstance(keys, Mapping):
+            unknown += [f"{section}.{key}" for key in keys if not hasattr(part, key)]
+    if unknown:
         raise ValueError(f"its configuration has no {', '.join(unknown)}.")
 
 
@@ -108,8 +131,8 @@ def fit_source(
 
 
 def source_steps(info: ModelInfo, samples: int) -> int:
-    """Optimiser steps of ``fit_source`` on so many samples; none for a model that comes pretrained."""
-    return 0 if info.hub is not None else steps_of(_source_training(info), samples)
+    """Optimiser steps of ``fit_source`` on so many samples; none for a model that comes pretrained, or without any."""
+    return 0 if info.hub is not None or not samples else steps_of(_source_training(info), samples)
 
 
 def _source_training(info: ModelInfo) -> Training:

@@ -2,7 +2,7 @@
 
 Both call ``on_step`` after every step, in the caller's thread, which is where an attempt logs, reports progress and
 paces itself. The loss is read from the device at every step, so a step has ended when ``on_step`` is called. A
-``Keeper`` comes between steps: checkpoints, and leaving.
+``Keeper`` comes between steps: checkpoints, and leaving. How a loss becomes new weights is the ``Engine``'s.
 """
 
 from __future__ import annotations
@@ -11,18 +11,22 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from workers.contract import Training
 from workers.errors import JobError
-from workers.training.examples import Examples, Generation
+from workers.training.engine import Engine, engine_for, tensors_of
+from workers.training.examples import Batch, Examples, Generation
 from workers.training.group import Group
 from workers.training.memory import named_memory
+from workers.training.precision import autocast, check_bf16
 from workers.training.ranks import Ranks
+from workers.training.stopping import Best, held_out, is_look, is_over, split
 
 WARMUP_SHARE = 0.1
 """Share of the steps over which the learning rate rises to its value, before a cosine takes it to zero.
@@ -42,6 +46,8 @@ class StepResult:
         loss: mean loss of the step before its update; ``None`` where there is none (prediction).
         tokens: read, and written, in this step, padding left out; ``None`` where there are none.
         generation: how the answers were written, where they were generated.
+        denoising_steps: of each picture, where pictures are made of noise.
+        eval_loss: mean loss of what is held out, after its update; ``None`` where it was not looked at.
     """
 
     step: int
@@ -50,15 +56,29 @@ class StepResult:
     loss: float | None
     tokens: int | None = None
     generation: Generation | None = None
+    denoising_steps: int | None = None
+    eval_loss: float | None = None
+
+    def among(self, before: int, repeats: int) -> StepResult:
+        """The same step where the whole is done ``repeats`` times, of which ``before`` are done."""
+        return replace(self, step=before * self.steps + self.step, steps=repeats * self.steps)
 
 
 OnStep = Callable[[StepResult], None]
 
 
 def steps_of(training: Training, samples: int) -> int:
-    """Optimiser steps of a fine-tune on ``samples`` samples; a last short batch of an epoch counts as one."""
-    steps = training.epochs * math.ceil(samples / training.batch_size)
+    """Optimiser steps of a fine-tune on a split of ``samples``, early stopping aside; a last short batch counts as one.
+
+    Raises:
+        JobError: there are too few samples to hold any out.
+    """
+    steps = training.epochs * _steps_an_epoch(training, samples - held_out(training, samples))
     return steps if training.max_steps is None else min(steps, training.max_steps)
+
+
+def _steps_an_epoch(training: Training, samples: int) -> int:
+    return math.ceil(samples / training.batch_size)
 
 
 @dataclass(kw_only=True)
@@ -67,15 +87,24 @@ class Run:
 
     Attributes:
         model: as it is saved, whatever wraps it while it trains.
+        engine: what trains it, and has it whole.
         step: steps done, of ``steps``.
+        best: the best look at what is held out.
     """
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
+    engine: Engine
     device: torch.device
     steps: int
     step: int = 0
+    best: Best = field(default_factory=Best)
+
+    def kept_names(self) -> tuple[list[str], list[str]]:
+        """Names of what training changes (trained weights, and buffers), and of the weights that are frozen."""
+        frozen = [name for name, parameter in self.model.named_parameters() if not parameter.requires_grad]
+        return [name for name in tensors_of(self.model) if name not in set(frozen)], frozen
 
 
 class Keeper(Protocol):
@@ -113,40 +142,95 @@ def fit(
 ) -> None:
     """Train the parameters that require gradients, in place, with AdamW under a warmed-up cosine.
 
-    The order of samples follows from ``seed`` alone, and ``group`` splits each batch over its ranks, so that their
-    result is that of one process up to the order of float sums. Dropout, where a model has any, draws from torch's
-    global generator, which ``prepare`` seeds: each rank's masks are its own. The model is left on ``device``, in the
-    train or eval mode it came in.
+    The order of samples follows from ``seed`` alone. ``group`` splits each batch over its ranks, and
+    ``training.gradient_accumulation_steps`` each rank's part again, so that the result is that of one process and one
+    pass up to the order of float sums; only batch norms that are trained see such a part alone, and rank 0's averages
+    are kept. Dropout, where a model has any, draws from torch's global generator, which ``prepare`` seeds: each rank's
+    masks are its own. The model is left on ``device``, in the train or eval mode it came in; with early stopping it has
+    the best weights, not the last. Rank 0's is the result, whatever the others' hold.
 
     Raises:
-        JobError: nothing to train (no samples, or every parameter frozen), a loss that is not finite, or no memory.
+        JobError: nothing to train (no samples, or every parameter frozen), a loss that is not finite, no memory, or a
+            model or device that cannot do what ``training`` asks for.
         PeerLostError: another rank has ended.
     """
     group, keeper = group or Group(Ranks()), keeper or NoKeeper()
-    with _mode(model, training=True), named_memory(training.batch_size):
-        run = _begin(model, training, len(examples), device)
+    if training.bf16:
+        check_bf16(device)
+    with _mode(model, training=True), named_memory(training.batch_size), _checkpointed(model, training):
+        run = _begin(model, training, len(examples), device, group)
+        fitting = _Fitting(run=run, examples=examples, training=training, group=group)
         keeper.begin(run)
-        wrapped = group.wrap(model, device)
-        for chosen in itertools.islice(_batches(len(examples), training.batch_size, seed), run.step, run.steps):
-            part, share = group.part(chosen)
-            weight = examples.units(part) / examples.units(chosen) if share else 0.0
-            batch = examples.batch(part, device)
-            with group.peers():
-                loss = batch.loss(wrapped(**batch.inputs)) * weight
-                value = group.sum(loss)
-                _check_loss(value, run, training)
-                run.optimizer.zero_grad()
-                # The ranks' gradients are averaged, and it is their sum that is the batch's.
-                (loss * group.ranks.world_size).backward()  # type: ignore[no-untyped-call]
-            run.optimizer.step()
-            run.schedule.step()
-            run.step += 1
-            samples, tokens = (len(part), batch.tokens) if share else (0, None)
-            on_step(StepResult(step=run.step, steps=run.steps, samples=samples, loss=value, tokens=tokens))
+        run.engine.begin()
+        used, out = split(training, len(examples), seed)
+        for chosen in itertools.islice(_batches(used, training.batch_size, seed), run.step, run.steps):
+            if is_over(training, run.best):
+                break
+            loss, samples, tokens = fitting.step(chosen)
+            looks = is_look(training, run.step, steps=run.steps, steps_an_epoch=_steps_an_epoch(training, len(used)))
+            eval_loss = fitting.look(out) if looks else None
+            on_step(
+                StepResult(
+                    step=run.step, steps=run.steps, samples=samples, loss=loss, tokens=tokens, eval_loss=eval_loss
+                )
+            )
             keeper.after_step(run)
+        run.engine.end()
+        _put_back(model, run.best)
 
 
-def _begin(model: nn.Module, training: Training, samples: int, device: torch.device) -> Run:
+@dataclass(frozen=True, kw_only=True)
+class _Fitting:
+    """The two things done with a batch while training: a step, and a look at what is held out."""
+
+    run: Run
+    examples: Examples
+    training: Training
+    group: Group
+
+    def step(self, chosen: torch.Tensor) -> tuple[float, int, int | None]:
+        """One optimiser step on a batch: its loss, and samples and tokens of this rank."""
+        run, total, samples, tokens = self.run, torch.zeros((), device=self.run.device), 0, None
+        parts = self.group.parts(chosen, self.training.gradient_accumulation_steps)
+        for place, (part, counts) in enumerate(parts, start=1):
+            weight = self.examples.units(part) / self.examples.units(chosen) if counts else 0.0
+            batch = self.examples.batch(part, run.device)
+            with run.engine.micro_batch(is_last=place == len(parts)):
+                loss = self._loss(batch) * weight
+                # The ranks' gradients are averaged, and it is their sum that is the batch's.
+                run.engine.backward(loss * self.group.ranks.world_size)
+            total += loss.detach()
+            if counts:
+                samples += len(part)
+                tokens = tokens if batch.tokens is None else (tokens or 0) + batch.tokens
+        value = self.group.sum(total)
+        _check_loss(value, run, self.training)
+        run.engine.step()
+        run.schedule.step()
+        run.step += 1
+        return value, samples, tokens
+
+    def look(self, out: torch.Tensor) -> float:
+        """The mean loss of what is held out; the weights are kept where it is the best."""
+        run, total = self.run, torch.zeros((), device=self.run.device)
+        size = math.ceil(self.training.batch_size / self.training.gradient_accumulation_steps)
+        with _mode(run.model, training=False), torch.no_grad():
+            for chosen in torch.split(out, size):
+                ((part, counts),) = self.group.parts(chosen)
+                loss = self._loss(self.examples.batch(part, run.device))
+                total += loss * (self.examples.units(part) if counts else 0)
+        value = self.group.sum(total) / self.examples.units(out)
+        if run.best.is_beaten_by(value, run.step):
+            changed, _ = run.kept_names()
+            run.best.weights = run.engine.tensors(changed)
+        return value
+
+    def _loss(self, batch: Batch) -> torch.Tensor:
+        with self.group.peers(), autocast(self.run.device, bf16=self.training.bf16):
+            return batch.loss(self.run.engine(**batch.inputs))
+
+
+def _begin(model: nn.Module, training: Training, samples: int, device: torch.device, group: Group) -> Run:
     _put(model, device)
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     steps = steps_of(training, samples)
@@ -156,7 +240,40 @@ def _begin(model: nn.Module, training: Training, samples: int, device: torch.dev
         raise JobError("the training split has no samples; choose another dataset.")
     optimizer = torch.optim.AdamW(trainable, lr=training.learning_rate, weight_decay=training.weight_decay, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: _learning_rate_share(done, steps))
-    return Run(model=model, optimizer=optimizer, schedule=schedule, device=device, steps=steps)
+    engine = engine_for(model, optimizer, training, group, device)
+    return Run(model=model, optimizer=optimizer, schedule=schedule, engine=engine, device=device, steps=steps)
+
+
+def _put_back(model: nn.Module, best: Best) -> None:
+    """The weights of the best look, on the rank that kept them."""
+    tensors = tensors_of(model)
+    with torch.no_grad():
+        for name, value in best.weights.items():
+            tensors[name].copy_(value)
+
+
+@contextmanager
+def _checkpointed(model: nn.Module, training: Training) -> Iterator[None]:
+    """Activations are computed again in the backward pass inside, where that is asked for.
+
+    Raises:
+        JobError: the model cannot.
+    """
+    if not training.gradient_checkpointing:
+        yield
+        return
+    if not getattr(model, "supports_gradient_checkpointing", False):
+        kind = str(getattr(getattr(model, "config", None), "model_type", type(model).__name__))
+        raise JobError(
+            f"a {kind} model cannot do gradient checkpointing; set training.gradient_checkpointing: false. "
+            "More training.gradient_accumulation_steps save memory as well."
+        )
+    # Reentrant checkpointing would lose the gradients of a LoRA, whose inputs need none.
+    model.activation_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
+    try:
+        yield
+    finally:
+        model.activation_checkpointing_disable()  # type: ignore[operator]
 
 
 def _check_loss(value: float, run: Run, training: Training) -> None:
@@ -200,6 +317,7 @@ def predict(
                     loss=None,
                     tokens=answers.tokens,
                     generation=answers.generation,
+                    denoising_steps=answers.denoising_steps,
                 )
             )
     return values
@@ -219,19 +337,26 @@ def _learning_rate_share(done: int, steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (done - warmup) / max(1, steps - warmup)))
 
 
-def _batches(samples: int, batch_size: int, seed: int) -> Iterator[torch.Tensor]:
-    """Indices of batches for ever, each epoch in a new order."""
+def _batches(places: torch.Tensor, batch_size: int, seed: int) -> Iterator[torch.Tensor]:
+    """Batches of indices for ever, each epoch in a new order."""
     generator = torch.Generator().manual_seed(seed)
     while True:
-        order = torch.randperm(samples, generator=generator)
-        yield from (order[first : first + batch_size] for first in range(0, samples, batch_size))
+        order = places[torch.randperm(len(places), generator=generator)]
+        yield from torch.split(order, batch_size)
 
 
 @contextmanager
 def _mode(model: nn.Module, *, training: bool) -> Iterator[None]:
-    """Train or eval mode inside, the mode before afterwards."""
+    """Train or eval mode inside, the mode before afterwards.
+
+    Batch norms that are frozen stay in eval mode: in train mode they would go on averaging what they see, and an
+    adapter would fit a base that its saved file does not hold.
+    """
     before = model.training
     model.train(training)
+    for module in model.modules():
+        if isinstance(module, _BatchNorm) and not any(weight.requires_grad for weight in module.parameters()):
+            module.eval()
     try:
         yield
     finally:

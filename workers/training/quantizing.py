@@ -14,13 +14,16 @@ from transformers import BitsAndBytesConfig, PreTrainedModel
 from workers.contract import Quantization
 from workers.errors import JobError
 from workers.training.hub import weights_of
+from workers.training.precision import computes_bf16
 
 QUANTIZED = ("Linear8bitLt", "Linear4bit")
 """Classes of bitsandbytes' layers."""
 
 
-def loading_of(quantization: Quantization, device: torch.device) -> Mapping[str, object]:
+def loading_of(quantization: Quantization, device: torch.device, *, bf16: bool = False) -> Mapping[str, object]:
     """What ``from_pretrained`` must be told; 4 bits are NF4 with quantised constants, as QLoRA has it (2305.14314).
+
+    They are unpacked to and computed in bfloat16 where the job asks for it (``training.bf16``) or the GPU has it.
 
     Raises:
         JobError: bitsandbytes is not installed.
@@ -32,9 +35,8 @@ def loading_of(quantization: Quantization, device: torch.device) -> Mapping[str,
             f"quantization {quantization} needs the package bitsandbytes; "
             "pip install 'wattledger[quantization]' on this node, or set quantization: none."
         )
-    # T4 and older compute bf16 in software only.
-    is_new = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
-    compute = torch.bfloat16 if is_new else torch.float32 if device.type == "cpu" else torch.float16
+    narrow = torch.float32 if device.type == "cpu" else torch.float16
+    compute = torch.bfloat16 if bf16 or computes_bf16(device) else narrow
     config = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
         load_in_8bit=quantization == "8bit",
         load_in_4bit=quantization == "4bit",
@@ -78,13 +80,15 @@ def keep(model: PreTrainedModel, folder: Path) -> None:
     aside.rename(folder)
 
 
-def quantized(family: str, folder: Path, quantization: Quantization, device: torch.device) -> PreTrainedModel:
+def quantized(
+    family: str, folder: Path, quantization: Quantization, device: torch.device, *, bf16: bool = False
+) -> PreTrainedModel:
     """The model that ``keep`` wrote, in fewer bits, on ``device``.
 
     Raises:
         JobError: it is not there, or cannot be quantised.
     """
-    model = weights_of(family, str(folder), **loading_of(quantization, device))
+    model = weights_of(family, str(folder), **loading_of(quantization, device, bf16=bf16))
     check(model, quantization)
     return model
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -34,6 +34,7 @@ def generate(
     *,
     longest: int,
     skip: int,
+    ends: Sequence[int] = (),
 ) -> Answers:
     """The texts that ``model`` answers.
 
@@ -43,8 +44,9 @@ def generate(
         tokenizer: the model's.
         longest: tokens of an answer at most.
         skip: how many tokens of what comes back are no part of the answer.
+        ends: tokens that end an answer; none: as model and tokenizer say.
     """
-    ends = _ends(model, tokenizer)
+    ends = list(ends) or _ends(model, tokenizer)
     config = GenerationConfig(  # type: ignore[no-untyped-call]
         max_new_tokens=longest, do_sample=False, num_beams=1, pad_token_id=tokenizer.pad_token_id, eos_token_id=ends
     )

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from workers.tasks.data import LabelledTexts, TaskData
 from workers.training.examples import Answers, Batch
 from workers.training.families.base import Base
-from workers.training.families.tokenizing import padded, sizes_of, tokenizer_for
+from workers.training.families.tokenizing import longest_for, sizes_of, text_inputs, tokenizer_for
 from workers.training.hub import weights_of
 from workers.training.load import build_base
 from workers.training.models import ModelInfo
@@ -41,7 +41,7 @@ class TextClassExamples:
         self._pad, self._labels = int(tokenizer.pad_token_id), torch.from_numpy(split.labels)
         texts = list(split.inputs)
         self._texts: list[list[int]] = (
-            tokenizer(texts, truncation=True, max_length=longest)["input_ids"] if texts else []
+            tokenizer(texts, truncation=True, max_length=longest_for(tokenizer, longest))["input_ids"] if texts else []
         )
 
     def __len__(self) -> int:
@@ -55,10 +55,7 @@ class TextClassExamples:
         """Tokens, and the labels as targets."""
         rows = [self._texts[place] for place in chosen.tolist()]
         return Batch(
-            inputs={
-                "input_ids": padded(rows, self._pad).to(device),
-                "attention_mask": padded([[1] * len(row) for row in rows], 0).to(device),
-            },
+            inputs=text_inputs(rows, self._pad, device),
             targets=self._labels[chosen].to(device),
             tokens=sum(map(len, rows)),
         )
