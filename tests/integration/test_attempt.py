@@ -322,7 +322,7 @@ def test_a_job_takes_the_weights_that_another_trained_and_scores_as_that_one_did
     assert {entry.phase for entry in tuned.entries()} == {Phase.LOAD, Phase.TRAIN, Phase.EVALUATE}
     assert [s for s in samples if s.name == "inferences"] == [], "it said nothing of inference"
     taking = {"job_id": "takes", "adapter": {"method": method, "trained_by": "quick"}, "adapter_job": "quick"}
-    evaluated = run(write_job(tmp_path, kind="evaluate", resources={"gpus": gpus}, **taking))
+    evaluated = run(write_job(tmp_path, kind="evaluate", resources={"gpus": gpus}, inference=None, **taking))
     assert (evaluated.code, evaluated.err) == (0, "")
     samples = read_metrics(tuned.home, "takes", 1)
     assert [(s.phase, s.value) for s in samples if s.name == f"{SCORE_PREFIX}accuracy"] == scores
@@ -339,6 +339,7 @@ def test_weights_that_another_job_did_not_leave_end_the_job_with_the_remedy(tmp_
     assert ran.code == 1
     assert ran.err.startswith("there are no fine-tuned weights in ")
     assert "Run the job that trains them again" in ran.err
+    assert ran.values("loss") == [], "no base is made for weights that are not there"
 
 
 def test_the_weights_of_a_job_are_looked_for_in_no_other_folder(tmp_path: Path) -> None:
