@@ -15,7 +15,7 @@ from orchestrator.lifecycle import IllegalTransitionError, JobState, Stop
 from orchestrator.mirror import Mirror
 from orchestrator.quotas import Quota
 from orchestrator.scheduling.outlook import outlook
-from orchestrator.scheduling.placement import Placement, Preemption, Waiting
+from orchestrator.scheduling.placement import Decisions, Placement, Preemption
 from orchestrator.scheduling.retries import follow_up
 from orchestrator.scheduling.snapshot import ClusterView
 from orchestrator.store import Store
@@ -24,6 +24,10 @@ from workers.units import NS_PER_S
 
 RECONSIDER_NS = 5 * NS_PER_S
 """A queue is looked at anew after this long even where nothing seems to have changed: time alone decides, too."""
+LOOK_NS = NS_PER_S // 4
+"""Between two looks at a cluster where nothing is known to have changed: what joins it waits for so long at most."""
+RELEASE_NS = NS_PER_S
+"""After an end the cluster is looked at in every step for so long: a place shows as free a moment after it is left."""
 
 
 class Controller:
@@ -59,6 +63,8 @@ class Controller:
         self._hopeless_since_ns: dict[str, int] = {}
         self._decided: tuple[ClusterView, Sequence[Quota]] | None = None
         self._decided_ns = 0
+        self._viewed_ns: int | None = None  # not since something changed
+        self._ended_ns: int | None = None
         self.view: ClusterView | None = None
         self.trouble: str | None = None
         self.is_holding = False
@@ -84,6 +90,7 @@ class Controller:
         for ended in self._cluster.ended(timeout_s=self._wait_s(wait_s)):
             self._ends[ended.job_id, ended.attempt] = ended
             self._held.discard(ended.job_id)
+            self._ended_ns = self._clock_ns()
         try:
             self._refresh()
             self._ask_to_leave()
@@ -105,7 +112,7 @@ class Controller:
     def _refresh(self) -> None:
         """Take over what changed in the ledger; that is a reason to decide anew."""
         if self._mirror.refresh():
-            self._decided = None
+            self._decided = self._viewed_ns = None
 
     def _ask_to_leave(self) -> None:
         """Pass on to attempts what their jobs were asked; to those whose job was ended by others, too."""
@@ -173,9 +180,12 @@ class Controller:
         """Decide who starts and who leaves, where something is other than when that was last decided."""
         if not any(job.state is JobState.QUEUED for job in self._mirror.jobs.values()):
             return
-        now_ns, view, quotas = self._clock_ns(), self._cluster.view(), self._store.quotas()
-        self.view = view
-        if self._decided == (view, quotas) and not self._is_time(now_ns):
+        now_ns = self._clock_ns()
+        is_due = self._decided is None or self._is_time(now_ns)
+        if self.is_holding or not (is_due or self._may_look(now_ns)):
+            return
+        view, quotas = self.look(), self._store.quotas()
+        if not is_due and self._decided == (view, quotas):
             return
         seen = outlook(
             self._mirror.jobs.values(),
@@ -185,15 +195,26 @@ class Controller:
             usage=self._mirror.usage(now_ns),
             quotas=quotas,
         )
-        if self.is_holding:
-            return
         self._preempt(seen.decisions.preemptions)
         self._start(seen.decisions.placements)
-        self._give_up(seen.decisions.waiting, now_ns)
+        self._give_up(seen.decisions, now_ns)
         self._decided_ns = now_ns
         # What was seen is what was decided on: room that others leave meanwhile is a change, and so is what starts.
-        self._decided = None if self._mirror.refresh() else (view, quotas)
+        self._decided = view, quotas
+        self._refresh()
         self._ask_to_leave()
+
+    def look(self) -> ClusterView:
+        """The cluster as it is now: asked, unless that was done a moment ago and nothing has changed since."""
+        now_ns = self._clock_ns()
+        if self.view is None or self._may_look(now_ns):
+            self.view, self._viewed_ns = self._cluster.view(), now_ns
+        return self.view
+
+    def _may_look(self, now_ns: int) -> bool:
+        is_releasing = self._ended_ns is not None and now_ns - self._ended_ns < RELEASE_NS
+        is_fresh = self._viewed_ns is not None and 0 <= now_ns - self._viewed_ns < LOOK_NS
+        return is_releasing or not is_fresh
 
     def _is_time(self, now_ns: int) -> bool:
         return now_ns - self._decided_ns >= RECONSIDER_NS or self._mirror.became_ready(self._decided_ns, now_ns)
@@ -224,17 +245,13 @@ class Controller:
             self._cluster.launch(self._mirror.jobs[one.job_id].spec, attempt=number, nodes=one.nodes)
             self._held.add(one.job_id)
 
-    def _give_up(self, waiting: Sequence[Waiting], now_ns: int) -> None:
+    def _give_up(self, decisions: Decisions, now_ns: int) -> None:
         """Fail the jobs that no node could have run for longer than is waited for one to join."""
         if self._patience_ns is None:
             return
-        since_ns = self._hopeless_since_ns
-        self._hopeless_since_ns = {one.job_id: since_ns.get(one.job_id, now_ns) for one in waiting if one.impossible}
-        given_up = [
-            one
-            for one in waiting
-            if one.impossible and now_ns - self._hopeless_since_ns[one.job_id] >= self._patience_ns
-        ]
+        since_ns, hopeless = self._hopeless_since_ns, [one for one in decisions.waiting if one.impossible]
+        self._hopeless_since_ns = {one.job_id: since_ns.get(one.job_id, now_ns) for one in hopeless}
+        given_up = [one for one in hopeless if now_ns - self._hopeless_since_ns[one.job_id] >= self._patience_ns]
         if given_up:
             with self._store.together():
                 for one in given_up:

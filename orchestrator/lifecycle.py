@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from functools import cached_property
 
+from orchestrator.turn import Turn, turn_of
 from workers.contract import JobSpec
 from workers.errors import WattledgerError
 
@@ -157,3 +159,8 @@ class JobRecord:
     def job_id(self) -> str:
         """The job's id."""
         return self.spec.job_id
+
+    @cached_property
+    def turn(self) -> Turn:
+        """What counts of it in the line."""
+        return turn_of(self.spec, submitted_ns=self.submitted_ns, sequence=self.sequence, user=self.user)

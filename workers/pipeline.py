@@ -228,6 +228,10 @@ def _base(work: _Work) -> nn.Module:
     """The base model. Its weights are in the checkpoint where there is one, and come from rank 0 where others train."""
     spec, model, source = work.spec, work.base.model, work.data.source
     info = model_info(spec.model)
+    weights = None if spec.adapter_job is None else _weights_of(spec.adapter_job, work.place.artifacts)
+    if weights is not None:
+        # Before a base is made that nothing could be put on.
+        adapters.check_saved(weights)
     if work.found is None and source is not None and info.hub is None:
         examples = work.base.examples(source)
         work.group.first_does(
@@ -236,8 +240,7 @@ def _base(work: _Work) -> nn.Module:
         )
     if spec.quantization != "none":
         model = _quantized(work)
-    if spec.adapter_job is not None:
-        weights = _weights_of(spec.adapter_job, work.place.artifacts)
+    if weights is not None:
         return _frozen(work, adapters.load_saved(model, weights, device=work.device))
     return model if spec.kind == "finetune" else _frozen(work, model)
 

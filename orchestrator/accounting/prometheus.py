@@ -12,15 +12,16 @@ import time
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
-
-import httpx
+from typing import TYPE_CHECKING, Any, Self
 
 from orchestrator.accounting.samples import Sample, Series, put_together
 from orchestrator.accounting.server_access import OPEN, ServerAccess
 from workers.errors import UnreachableError
 from workers.telemetry.access import is_loopback
 from workers.units import NS_PER_S
+
+if TYPE_CHECKING:  # it takes a tenth of a second, which commands that ask no server should not cost
+    import httpx
 
 MARGIN_NS = 60 * NS_PER_S
 """How far beyond a span samples are looked for: four of Prometheus' default scrapes (15 s)."""
@@ -73,6 +74,8 @@ class PrometheusClient:
         monotonic_s: Callable[[], float] = time.monotonic,
         sleep_s: Callable[[float], None] = time.sleep,
     ) -> None:
+        import httpx  # noqa: PLC0415
+
         address = url.rstrip("/")
         access.check_exposure(address)
         self.url = _without_secrets(address)
@@ -176,6 +179,8 @@ class PrometheusClient:
 
     def _post(self, form: Mapping[str, str]) -> httpx.Response:
         """An answer that is worth reading, within the deadline."""
+        import httpx  # noqa: PLC0415
+
         if self._silent is not None:
             raise UnreachableError(self._silent)
         until_s, wait_s = self._monotonic_s() + self._deadline_s, FIRST_WAIT_S

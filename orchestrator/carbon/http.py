@@ -14,12 +14,14 @@ import time
 import urllib.parse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from types import TracebackType
-from typing import Self
-
-import httpx
+from typing import TYPE_CHECKING, Self
 
 from workers.errors import InputError, UnreachableError
+
+if TYPE_CHECKING:  # it takes a tenth of a second, which commands that ask no server should not cost
+    import httpx
 
 ATTEMPTS = 5
 TIMEOUT_S = 10.0
@@ -90,6 +92,8 @@ class Caller:
             UnreachableError: no usable answer in time.
             InputError: the server refuses the request (4xx), or a secret would travel unencrypted.
         """
+        import httpx  # noqa: PLC0415
+
         host = urllib.parse.urlsplit(url)
         is_here = host.hostname in ("localhost", "127.0.0.1", "::1")
         if (headers or login) and host.scheme != "https" and not is_here:
@@ -123,6 +127,8 @@ class Caller:
 
     def _client(self, *, is_here: bool) -> httpx.Client:
         """Made when it is first needed: most reports ask nobody, and certificates take a while to load."""
+        import httpx  # noqa: PLC0415
+
         if is_here not in self._clients:
             # Nothing kept alive: a client that nobody closes holds no socket. A proxy named in the environment is for
             # the world outside, and knows no server of this machine.
@@ -137,13 +143,15 @@ class Caller:
         return self._until - now
 
     def _once(self, client: httpx.Client, request: httpx.Request, auth: httpx.Auth | None) -> _Answer | _Again:
+        import httpx  # noqa: PLC0415
+
         if (left_s := self._left_s()) <= 0:
             return _Again(f"was not asked any more: {self._deadline_s:g} s for all requests were over")
         request.extensions["timeout"] = httpx.Timeout(min(self._timeout_s, left_s)).as_dict()
         try:
             answer = client.send(request, auth=auth, stream=True)
             try:
-                if answer.status_code != httpx.codes.OK:
+                if answer.status_code != HTTPStatus.OK:
                     return self._refused(answer)
                 return self._body(answer)
             finally:
@@ -167,12 +175,12 @@ class Caller:
     def _refused(self, answer: httpx.Response) -> _Again:
         """Raises where asking again is no use."""
         code = answer.status_code
-        if code == httpx.codes.TOO_MANY_REQUESTS:
+        if code == HTTPStatus.TOO_MANY_REQUESTS:
             return _Again("has had too many requests (429)", self._after_s(answer))
         if answer.is_server_error:
             return _Again(f"answers {code}", self._after_s(answer))
         host = answer.request.url.netloc.decode()
-        if code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+        if code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             raise InputError(f"{host} refuses the key ({code}); check it, and that it may see this zone")
         raise InputError(f"{host} refuses the request ({code}); check zone and address")
 

@@ -31,9 +31,13 @@ from workers.home import Home
 class Draft:
     """A manifest with its jobs, not submitted yet."""
 
-    path: Path
-    manifest: Manifest
+    file: ManifestFile
     specs: tuple[JobSpec, ...]
+
+    @property
+    def manifest(self) -> Manifest:
+        """The manifest."""
+        return self.file.manifest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,16 +86,16 @@ def expand_on(
     Raises:
         InputError: jobs that cannot be made, or need what nobody knows.
     """
-    paths = {file.manifest.name: file.path for file in files}
+    by_name = {file.manifest.name: file for file in files}
     manifests = [file.manifest for file in files]
-    needs_others = {name for manifest in manifests for name in needed_by(manifest)} - paths.keys()
+    needs_others = {name for manifest in manifests for name in needed_by(manifest)} - by_name.keys()
     expanded = expand_all(
         manifests,
         accelerator_types=view.accelerator_types,
         submission_id=submission_id or secrets.token_hex(8),
         known=_known(store) if store is not None and needs_others else {},
     )
-    return tuple(Draft(path=paths[manifest.name], manifest=manifest, specs=specs) for manifest, specs in expanded)
+    return tuple(Draft(file=by_name[manifest.name], specs=specs) for manifest, specs in expanded)
 
 
 def _known(store: Store) -> dict[str, tuple[JobSpec, ...]]:
@@ -146,7 +150,7 @@ def enter(
         InputError: a quota is exceeded, or the disk refuses; nothing was submitted.
     """
     for draft, run_id in zip(drafts, run_ids, strict=True):
-        keep_series(home, run_id, draft.path.parent, files_of(draft.specs))
+        keep_series(home, run_id, draft.file.path.parent, files_of(draft.specs))
     entered = []
     with store.together():
         for draft, run_id in zip(drafts, run_ids, strict=True):
@@ -171,7 +175,7 @@ def _record(draft: Draft, run_id: str, *, bound: bool) -> RunRecord:
     return RunRecord(
         run_id=run_id,
         name=draft.manifest.name,
-        manifest=draft.path.read_text(encoding="utf-8"),
+        manifest=draft.file.text,
         submitted_ns=time.time_ns(),
         host=socket.gethostname(),
         pid=os.getpid(),

@@ -16,9 +16,14 @@ from workers.errors import InputError, ManifestError
 
 @dataclass(frozen=True, kw_only=True)
 class ManifestFile:
-    """A manifest, and the file it is from: what it names is looked for in ``path.parent``."""
+    """A manifest, and the file it is from: what it names is looked for in ``path.parent``.
+
+    Attributes:
+        text: the whole file's, as it was read and checked.
+    """
 
     path: Path
+    text: str
     manifest: Manifest
 
 
@@ -45,10 +50,12 @@ def load_manifests(
     """
     errors: list[InputError] = []
     found: list[Checked] = []
+    texts: dict[Path, str] = {}
     time_ns = _now(now_ns)
     for path in paths:
         try:
-            documents = read_documents(_read(path), source=str(path))
+            texts[path] = _read(path)
+            documents = read_documents(texts[path], source=str(path))
             found += (
                 Checked.of(one, path=path, profile=profile, folder=path.parent, now_ns=time_ns) for one in documents
             )
@@ -66,7 +73,10 @@ def load_manifests(
     if errors:
         raise InputError("\n".join(map(str, errors)))
     manifests = manifests_of(found, profile)
-    return tuple(ManifestFile(path=one.path, manifest=made) for one, made in zip(found, manifests, strict=True))
+    return tuple(
+        ManifestFile(path=one.path, text=texts[one.path], manifest=made)
+        for one, made in zip(found, manifests, strict=True)
+    )
 
 
 def _same_names(found: Sequence[Checked]) -> Iterator[tuple[Path, int, str]]:

@@ -37,7 +37,11 @@ class Backfill:
     def __init__(self, inventory: Inventory) -> None:
         self._inventory = inventory
         self._first: set[Key] = set()
-        self._types: dict[tuple[Shelf, ...], frozenset[str | None]] = {}
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no room is kept for anybody any more: nothing is being vacated, and all promises were made."""
+        return not self._inventory.vacated and len(self._first) >= MOST_PROMISES
 
     def claim(self, job_id: str, demand: Demand, length_ns: float, now_ns: int) -> Kept | None:
         """Keep what is being vacated for the job, if it then has all that it needs."""
@@ -58,10 +62,7 @@ class Backfill:
         return kept
 
     def _key(self, demand: Demand) -> Key:
-        types = self._types.get(demand.shelves)
-        if types is None:
-            types = self._types[demand.shelves] = frozenset(shelf.node.accelerator for shelf in demand.shelves)
-        return types, demand.needs.any_gpu, demand.needs.labels
+        return demand.supply.types, demand.needs.any_gpu, demand.needs.labels
 
     def _vacated(self, demand: Demand, until_ns: float) -> tuple[Place, ...]:
         needs = demand.needs

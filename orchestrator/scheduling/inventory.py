@@ -20,17 +20,36 @@ Rank = tuple[bool, int, int, str, str]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Demand:
-    """Needs, and the shelves whose nodes could meet them if they were empty.
+class Supply:
+    """The shelves whose nodes could meet some needs if they were empty; other needs may have the same.
 
     Attributes:
         shelves: all of them; empty when no nodes ever could.
         choices: the same by the job's order of preference; all in one when any type will do.
+        types: the accelerator types of their nodes.
     """
 
-    needs: Needs
     shelves: tuple[Shelf, ...]
     choices: tuple[tuple[Shelf, ...], ...]
+    types: frozenset[str | None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Demand:
+    """Needs, and what could meet them if nothing ran there."""
+
+    needs: Needs
+    supply: Supply
+
+    @property
+    def shelves(self) -> tuple[Shelf, ...]:
+        """Those whose nodes could meet them; empty when no nodes ever could."""
+        return self.supply.shelves
+
+    @property
+    def choices(self) -> tuple[tuple[Shelf, ...], ...]:
+        """The same by the job's order of preference; all in one when any type will do."""
+        return self.supply.choices
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -137,7 +156,10 @@ class Inventory:
             shelf.add(place)
             self._shelf_of[node.node_id] = shelf
         self.shelves = tuple(shelves.values())
-        self._suitable: dict[tuple[object, ...], tuple[Shelf, ...]] = {}
+        self._supplies: dict[tuple[object, ...], Supply] = {}
+        # Of the sizes of needs only this counts: which of the nodes' sizes they exceed.
+        self._cpus = sorted({shelf.whole.cpus for shelf in self.shelves})
+        self._memories = sorted({shelf.whole.memory for shelf in self.shelves if shelf.whole.memory is not None})
 
     def _kind(self, node: NodeView) -> tuple[object, ...]:
         labels = tuple(node.labels.get(key) for key in self._keys)
@@ -156,7 +178,7 @@ class Inventory:
     def lodge(self, tenant: Tenant, node_ids: Iterable[str]) -> None:
         """Note who holds a part of some nodes already; what it holds is not free in the view."""
         for place in [self.places[node_id] for node_id in node_ids if node_id in self.places]:
-            place.tenants.append(tenant)
+            place.lodge(tenant)
             if tenant.leaving:
                 self.vacate(place, tenant)
 
@@ -175,11 +197,15 @@ class Inventory:
 
     def demand(self, needs: Needs) -> Demand:
         """Look up where such a job could ever run."""
-        key = needs.accelerators, needs.any_gpu, needs.labels
-        suitable = self._suitable.get(key)
-        if suitable is None:
-            suitable = self._suitable[key] = tuple(shelf for shelf in self.shelves if suits(needs, shelf.node))
-        shelves = tuple(shelf for shelf in suitable if shelf.whole.fits(needs))
+        sizes = needs.gpus, needs.share > 0, needs.nodes, bisect_left(self._cpus, needs.cpus)
+        key = needs.accelerators, needs.labels, sizes, bisect_left(self._memories, needs.memory or 0)
+        supply = self._supplies.get(key)
+        if supply is None:
+            supply = self._supplies[key] = self._supply(needs)
+        return Demand(needs=needs, supply=supply)
+
+    def _supply(self, needs: Needs) -> Supply:
+        shelves = tuple(shelf for shelf in self.shelves if suits(needs, shelf.node) and shelf.whole.fits(needs))
         if needs.nodes > 1:
             large = [team for team in teams(shelves).values() if sum(len(one.places) for one in team) >= needs.nodes]
             shelves = tuple(shelf for team in large for shelf in team)
@@ -189,7 +215,8 @@ class Inventory:
                 tuple(shelf for shelf in shelves if shelf.node.accelerator == accelerator)
                 for accelerator in needs.accelerators
             )
-        return Demand(needs=needs, shelves=shelves, choices=choices)
+        types = frozenset(shelf.node.accelerator for shelf in shelves)
+        return Supply(shelves=shelves, choices=choices, types=types)
 
 
 class Search:
@@ -198,16 +225,23 @@ class Search:
     def __init__(self) -> None:
         self._none: defaultdict[tuple[object, ...], list[tuple[Needs, float]]] = defaultdict(list)
 
-    def find(self, demand: Demand, until_ns: float) -> Found | None:
-        """As ``find``; what had no room, even for shorter, has none on fewer types or in larger either."""
-        needs = demand.needs
-        own = self._none[needs.any_gpu, needs.accelerators, needs.labels]
-        for failed in (self._none[needs.any_gpu, (), ()], own):
+    def is_vain(self, needs: Needs, until_ns: float) -> bool:
+        """Whether it is known that there is none: what had no room, even for shorter, has none in larger either.
+
+        Nor has what had none whatever the type and the labels.
+        """
+        any_gpu = needs.any_gpu
+        for failed in (self._none[any_gpu, (), ()], self._none[any_gpu, needs.accelerators, needs.labels]):
             for one, shorter_ns in failed:
                 if shorter_ns <= until_ns and one.is_within(needs):
-                    return None
-        found = find(demand, until_ns)
+                    return True
+        return False
+
+    def find(self, demand: Demand, until_ns: float) -> Found | None:
+        """As ``find``."""
+        needs, found = demand.needs, find(demand, until_ns)
         if found is None:
+            own = self._none[needs.any_gpu, needs.accelerators, needs.labels]
             own[:] = [(one, ns) for one, ns in own if not (until_ns <= ns and needs.is_within(one))]
             own.append((needs, until_ns))
         return found

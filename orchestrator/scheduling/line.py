@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import datetime
-import functools
 import heapq
-import itertools
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from operator import attrgetter
 
 from orchestrator.lifecycle import JobRecord
-from orchestrator.scheduling.room import UNITS
+from orchestrator.turn import UNITS, Turn
 
 CHARGE_S = 3600
 """Seconds ahead that a GPU is charged for as soon as it is given: long enough that users take turns within a round,
 short beside the day in which use is forgotten, so that what was really used decides soon after."""
 
-NEVER = float("inf")
 
-
-def order(queue: Sequence[JobRecord]) -> tuple[JobRecord, ...]:
+def order(queue: Iterable[JobRecord]) -> tuple[JobRecord, ...]:
     """The jobs as those of one user are taken: by priority, deadline, submission, place in it, and job id."""
-    return tuple(sorted(queue, key=_key))
+    return tuple(sorted(queue, key=attrgetter("turn")))
 
 
 class Line:
@@ -31,8 +27,8 @@ class Line:
         usage: GPU-seconds of each user, decayed.
     """
 
-    def __init__(self, queued: Sequence[JobRecord], usage: Mapping[str | None, float]) -> None:
-        self._queued, self._usage = queued, usage
+    def __init__(self, turns: Iterable[Turn], usage: Mapping[str | None, float]) -> None:
+        self._turns, self._usage = turns, usage
         self._parts: defaultdict[str | None, int] = defaultdict(int)
         self._jobs: defaultdict[str | None, int] = defaultdict(int)
 
@@ -41,20 +37,20 @@ class Line:
         self._parts[user] += gpu_parts
         self._jobs[user] += 1
 
-    def __iter__(self) -> Iterator[JobRecord]:
+    def __iter__(self) -> Iterator[Turn]:
         """Every job once. Users without use are told apart by how many jobs they run, then by name."""
-        for _, of_priority in itertools.groupby(order(self._queued), key=_priority):
-            by_user: defaultdict[str | None, list[JobRecord]] = defaultdict(list)
-            for job in of_priority:
-                by_user[job.user].append(job)
-            lanes = {user: iter(jobs) for user, jobs in by_user.items()}
+        by_priority: defaultdict[int, defaultdict[str | None, list[Turn]]] = defaultdict(lambda: defaultdict(list))
+        for turn in sorted(self._turns):
+            by_priority[turn.below][turn.user].append(turn)
+        for by_user in by_priority.values():
+            lanes = {user: iter(turns) for user, turns in by_user.items()}
             heap = [self._standing(user) for user in lanes]
             heapq.heapify(heap)
             while heap:
                 user = heap[0][-1]
                 charged = self._jobs[user]
-                for job in lanes[user]:
-                    yield job
+                for turn in lanes[user]:
+                    yield turn
                     if self._jobs[user] != charged:
                         heapq.heapreplace(heap, self._standing(user))
                         break
@@ -64,19 +60,3 @@ class Line:
     def _standing(self, user: str | None) -> tuple[float, int, bool, str, str | None]:
         had = self._usage.get(user, 0.0) + self._parts[user] * CHARGE_S / UNITS
         return had, self._jobs[user], user is not None, user or "", user
-
-
-def _priority(job: JobRecord) -> int:
-    return job.spec.schedule.priority
-
-
-def _key(job: JobRecord) -> tuple[int, float, int, int, str]:
-    schedule = job.spec.schedule
-    due = NEVER if schedule.deadline is None else _due(schedule.deadline)
-    return -schedule.priority, due, job.submitted_ns, job.sequence, job.spec.job_id
-
-
-@functools.lru_cache(maxsize=4096)
-def _due(deadline: str) -> float:
-    """Seconds since the epoch; only the order counts here."""
-    return datetime.datetime.fromisoformat(deadline).timestamp()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from orchestrator.lifecycle import JobRecord, JobState
 from orchestrator.quotas import Quota
@@ -18,17 +19,23 @@ from orchestrator.scheduling.snapshot import ClusterView
 from workers.units import NS_PER_S
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Outlook:
     """What happens next.
 
     Attributes:
         decisions: about the jobs that could start now.
-        reasons: of every queued job, why it has not started, by job id.
+        held: of the other queued jobs, what they wait for before they could, by job id.
     """
 
     decisions: Decisions
-    reasons: Mapping[str, str]
+    held: Mapping[str, str]
+
+    @cached_property
+    def reasons(self) -> Mapping[str, str]:
+        """Of every queued job, why it has not started, by job id; worded when first asked for."""
+        waiting = {one.job_id: one.reason for one in self.decisions.waiting}
+        return {**self.held, **waiting, **{one.job_id: f"starts next: {one.why}" for one in self.decisions.placements}}
 
 
 def outlook(
@@ -44,7 +51,7 @@ def outlook(
 
     ``states`` are those of all jobs that they need, by job id; ``usage`` is what ``shares.decayed`` gives.
     """
-    reasons: dict[str, str] = {}
+    held: dict[str, str] = {}
     queued, running = [], []
     for job in jobs:
         if job.state.holds_place:
@@ -54,13 +61,11 @@ def outlook(
             if reason is None:
                 queued.append(job)
             else:
-                reasons[job.job_id] = reason
+                held[job.job_id] = reason
     decisions = decide(
         Snapshot(now_ns=now_ns, cluster=cluster, queued=queued, running=running, usage=usage or {}, quotas=quotas)
     )
-    reasons |= {waiting.job_id: waiting.reason for waiting in decisions.waiting}
-    reasons |= {placement.job_id: f"starts next: {placement.why}" for placement in decisions.placements}
-    return Outlook(decisions=decisions, reasons=reasons)
+    return Outlook(decisions=decisions, held=held)
 
 
 def _pause(job: JobRecord, now_ns: int) -> str | None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from orchestrator.lifecycle import JobRecord
 from orchestrator.quotas import Quota
@@ -16,9 +15,10 @@ from orchestrator.scheduling.line import Line, order
 from orchestrator.scheduling.preemption import Eviction, Preemptor
 from orchestrator.scheduling.reasons import Explainer, why_claimed, why_here, why_preempted, why_promised
 from orchestrator.scheduling.refusals import why_never
-from orchestrator.scheduling.room import Needs, needs_of
+from orchestrator.scheduling.room import Needs
 from orchestrator.scheduling.snapshot import ClusterView
 from orchestrator.scheduling.tenancy import Tenant, ends, tenant_of
+from orchestrator.turn import Turn
 
 __all__ = ["Decisions", "Placement", "Preemption", "Snapshot", "Waiting", "decide", "order"]
 
@@ -86,13 +86,30 @@ class Waiting:
     impossible: bool
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Decisions:
-    """An answer for every queued job: each is in ``placements`` or in ``waiting``, in the order of the line."""
+    """An answer for every queued job: each is in ``placements`` or in ``waiting``, in the order of the line.
+
+    Attributes:
+        explain: words what the others wait for; for ``waiting``, so that who only acts does not pay for sentences.
+    """
 
     placements: tuple[Placement, ...]
     preemptions: tuple[Preemption, ...]
-    waiting: tuple[Waiting, ...]
+    explain: Callable[[], tuple[Waiting, ...]] = field(repr=False)
+
+    @cached_property
+    def waiting(self) -> tuple[Waiting, ...]:
+        """The jobs that do not start now, and why; worded when first asked for."""
+        return self.explain()
+
+    def __eq__(self, other: object) -> bool:
+        """Whether all answers are the same."""
+        if not isinstance(other, Decisions):
+            return NotImplemented
+        return (self.placements, self.preemptions, self.waiting) == (other.placements, other.preemptions, other.waiting)
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 def decide(snapshot: Snapshot) -> Decisions:
@@ -106,24 +123,19 @@ def decide(snapshot: Snapshot) -> Decisions:
     return _Round(snapshot).run()
 
 
-UNLIMITED_S = sys.float_info.max
-"""Stands for no time limit where limits are compared, seconds: above each, and below what has not been refused yet."""
-
-
 @dataclass(kw_only=True, slots=True, eq=False)
 class _Kin:
     """The queued jobs of the same needs, and what was found out for the first of them: room only shrinks.
 
     Attributes:
-        refused_s: the shortest time limit for which there was no room, seconds; ``inf`` before there was one.
+        refused_s: the shortest time limit for which there was no room, seconds; ``None`` before there was one.
         unkept: whether no room is kept for another of them: none is being vacated, and another was promised some.
         reason: what those are told for whom no room is kept; ``impossible``: whether they wait in vain.
     """
 
     needs: Needs
-    gpu_parts: int
     demand: Demand | None = None
-    refused_s: float = math.inf
+    refused_s: float | None = None
     unkept: bool = False
     reason: str = ""
     impossible: bool = False
@@ -134,70 +146,80 @@ class _Round:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot, self._now_ns = snapshot, snapshot.now_ns
-        self._kin: dict[tuple[object, ...], _Kin] = {}
-        self._kin_of = {job.spec.job_id: self._group(job) for job in snapshot.queued}
-        labels = frozenset(key for kin in self._kin.values() for key, _ in kin.needs.labels)
+        turns = [job.turn for job in snapshot.queued]
+        self._job_of = dict(zip((turn.job_id for turn in turns), snapshot.queued, strict=True))
+        self._line, self._limits = Line(turns, snapshot.usage), Limits(snapshot.quotas)
+        self._kin: dict[Needs, _Kin] = {}
+        labels = frozenset(key for turn in turns for key, _ in turn.needs.labels)
         self._inventory = Inventory(snapshot.cluster, labels)
-        self._line, self._limits = Line(snapshot.queued, snapshot.usage), Limits(snapshot.quotas)
         for job in sorted(snapshot.running, key=lambda one: one.job_id):
-            tenant = tenant_of(job, needs_of(job.spec), self._now_ns)
+            tenant = tenant_of(job, job.turn.needs, self._now_ns)
             self._inventory.lodge(tenant, job.attempts[-1].nodes)
             self._count(job, tenant.needs)
         self._backfill, self._preemptor = Backfill(self._inventory), Preemptor(self._inventory)
         self._search, self._explainer = Search(), Explainer()
         self._placements: list[Placement] = []
         self._preemptions: list[Preemption] = []
+        self._later: list[Turn] = []
+        self._told: dict[str, str] = {}
 
     def run(self) -> Decisions:
-        later: list[tuple[str, _Kin, str | None]] = []
-        for job in self._line:
-            spec = job.spec
-            kin = self._kin_of[spec.job_id]
-            reason = self._limits.refusal(job, kin.gpu_parts)
-            if reason is None:
-                limit_s = spec.schedule.time_limit_s or UNLIMITED_S
-                if limit_s < kin.refused_s and self._start(job, kin, limit_s):
+        for turn in self._line:
+            reason = self._limits.refusal(turn, turn.needs.gpu_parts) if self._limits.any else None
+            if reason is None and not self._is_vain(turn):
+                kin = self._kin_of(turn)
+                if (kin.refused_s is None or turn.limit_s < kin.refused_s) and self._start(turn, kin):
                     continue
-                if not kin.unkept or not self._preemptor.is_idle(spec.schedule.priority):
-                    reason = self._keep_room(job, kin)
-            later.append((spec.job_id, kin, reason))
-        for kin in self._kin.values():
-            self._explain(kin)
-        waiting = [
-            Waiting(
-                job_id=job_id,
-                reason=kin.reason if reason is None else reason,
-                impossible=kin.impossible and reason is None,
-            )
-            for job_id, kin, reason in later
-        ]
+                is_idle = self._preemptor.is_idle(-turn.below)
+                if not (is_idle and (kin.unkept or self._backfill.is_over)):
+                    reason = self._keep_room(turn, kin, is_idle=is_idle)
+            self._later.append(turn)
+            if reason is not None:
+                self._told[turn.job_id] = reason
         return Decisions(
-            placements=tuple(self._placements), preemptions=tuple(self._preemptions), waiting=tuple(waiting)
+            placements=tuple(self._placements), preemptions=tuple(self._preemptions), explain=self._explain
         )
 
-    def _group(self, job: JobRecord) -> _Kin:
-        resources = job.spec.resources
-        labels = tuple(sorted(resources.labels.items())) if resources.labels else ()
-        sizes = resources.gpus, resources.cpus, resources.memory_gb, resources.nodes
-        key = resources.accelerators, *sizes, labels
-        kin = self._kin.get(key)
+    def _explain(self) -> tuple[Waiting, ...]:
+        return tuple(map(self._waiting, self._later))
+
+    def _waiting(self, turn: Turn) -> Waiting:
+        """A job was told what is its own; else it is as with all its kin."""
+        job_id, kin = turn.job_id, self._kin_of(turn)
+        if job_id in self._told:
+            return Waiting(job_id=job_id, reason=self._told[job_id], impossible=False)
+        if not kin.reason:
+            self._word(kin)
+        return Waiting(job_id=job_id, reason=kin.reason, impossible=kin.impossible)
+
+    def _kin_of(self, turn: Turn) -> _Kin:
+        kin = self._kin.get(turn.needs)
         if kin is None:
-            kin = self._kin[key] = _Kin(needs=(needs := needs_of(job.spec)), gpu_parts=needs.gpu_parts)
+            kin = self._kin[turn.needs] = _Kin(needs=turn.needs)
         return kin
+
+    def _is_vain(self, turn: Turn) -> bool:
+        """Whether it is known of a job, the first of its needs, that nothing starts it and nothing is kept for it."""
+        return (
+            self._backfill.is_over
+            and turn.needs not in self._kin
+            and self._preemptor.is_idle(-turn.below)
+            and self._search.is_vain(turn.needs, ends(turn, self._now_ns))
+        )
 
     def _count(self, job: JobRecord, needs: Needs) -> None:
         self._line.charge(job.user, needs.gpu_parts)
-        self._limits.hold(job, needs.gpu_parts)
+        self._limits.hold(job.turn, needs.gpu_parts)
 
-    def _start(self, job: JobRecord, kin: _Kin, limit_s: float) -> bool:
+    def _start(self, turn: Turn, kin: _Kin) -> bool:
         """Start a job where it fits; ``False`` when that is nowhere."""
-        if kin.demand is None:
-            kin.demand = self._inventory.demand(kin.needs)
-        needs, end_ns = kin.needs, ends(job, self._now_ns)
-        found = self._search.find(kin.demand, end_ns)
+        needs, end_ns = kin.needs, ends(turn, self._now_ns)
+        is_vain = self._search.is_vain(needs, end_ns)
+        found = None if is_vain else self._search.find(self._demand(kin), end_ns)
         if found is None:
-            kin.refused_s = limit_s
+            kin.refused_s = turn.limit_s
             return False
+        job = self._job_of[turn.job_id]
         lender = next(filter(None, (place.lender(needs, end_ns) for place in found.places)), None)
         nodes = [place.room.node for place in found.places]
         why = why_here(needs, found.choice, nodes, lender)
@@ -207,42 +229,45 @@ class _Round:
         self._count(job, needs)
         return True
 
-    def _keep_room(self, job: JobRecord, kin: _Kin) -> str | None:
+    def _keep_room(self, turn: Turn, kin: _Kin, *, is_idle: bool) -> str | None:
         """Keep what room can be kept for a job that fits nowhere now; returns what it is told then."""
-        demand, now_ns = kin.demand, self._now_ns
-        if demand is None or not demand.shelves:
+        demand, length_ns, now_ns, reason = self._demand(kin), ends(turn, 0), self._now_ns, None
+        if not demand.shelves:
             kin.unkept = True
             return None
-        length_ns, reason = ends(job, 0), None
         if not kin.unkept:
-            claimed = self._backfill.claim(job.job_id, demand, length_ns, now_ns)
+            claimed = self._backfill.claim(turn.job_id, demand, length_ns, now_ns)
             if claimed is not None:
                 return why_claimed(claimed.places)
-        if not self._preemptor.is_idle(job.spec.schedule.priority):
-            eviction = self._preemptor.evict(demand, job.spec.schedule.priority, now_ns)
+        if not is_idle:
+            eviction = self._preemptor.evict(demand, -turn.below, now_ns)
             if eviction is not None:
-                return self._evict(job, demand, eviction)
+                return self._evict(self._job_of[turn.job_id], demand, eviction)
         if not kin.unkept and self._backfill.is_first(demand):
             why = Explainer().why_later(demand)
-            kept = self._backfill.promise(job.job_id, demand, length_ns, now_ns)
+            kept = self._backfill.promise(turn.job_id, demand, length_ns, now_ns)
             reason = f"{why}; {why_promised(kept.places, kept.at_ns, now_ns)}"
         kin.unkept = True
         return reason
 
+    def _demand(self, kin: _Kin) -> Demand:
+        if kin.demand is None:
+            kin.demand = self._inventory.demand(kin.needs)
+        return kin.demand
+
     def _evict(self, job: JobRecord, demand: Demand, eviction: Eviction) -> str:
-        self._inventory.claim(eviction.places, job.job_id, demand.needs, ends(job, self._now_ns))
+        self._inventory.claim(eviction.places, job.job_id, demand.needs, ends(job.turn, self._now_ns))
         nodes = [place.room.node for place in eviction.places]
         for tenant in eviction.victims:
             reason = why_preempted(tenant.job, job, nodes)
             self._preemptions.append(Preemption(job_id=tenant.job.job_id, for_job=job.job_id, reason=reason))
         return why_claimed(eviction.places)
 
-    def _explain(self, kin: _Kin) -> None:
+    def _word(self, kin: _Kin) -> None:
         """Why those wait for whom no room is kept: by what is free now that all is decided."""
-        if kin.demand is None or not kin.unkept:
-            return
-        kin.impossible = not kin.demand.shelves
+        demand = self._demand(kin)
+        kin.impossible = not demand.shelves
         if kin.impossible:
             kin.reason = why_never(kin.needs, self._snapshot.cluster, self._inventory)
         else:
-            kin.reason = self._explainer.why_later(kin.demand)
+            kin.reason = self._explainer.why_later(demand)

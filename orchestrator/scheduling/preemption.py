@@ -50,11 +50,11 @@ class Preemptor:
             failed.append(needs)
             return None
         self._times += 1
-        for place in self._inventory.places.values():
-            for tenant in found.victims:
-                if tenant in place.tenants:
-                    self._inventory.vacate(place, tenant)
+        places = self._inventory.places
         for tenant in found.victims:
+            for node_id in tenant.job.attempts[-1].nodes:
+                if node_id in places:
+                    self._inventory.vacate(places[node_id], tenant)
             tenant.leaving = True
         return found
 
@@ -99,14 +99,16 @@ def _victims(place: Place, needs: Needs, priority: int, now_ns: int) -> list[Ten
         return None
     if place.will_admit(needs, now_ns):
         return []
-    able = [tenant for tenant in place.tenants if _may_leave(tenant) and _priority(tenant) < priority]
+    able = [one for one in place.tenants if -one.job.turn.below < priority and _may_leave(one)]
     if not able:
         return None
     # The least important first; and the largest first, in case one leaves more room than several.
-    by_rank = sorted(able, key=lambda one: (_priority(one), -_started_ns(one), one.job.job_id))
+    by_rank = sorted(able, key=_rank)
+    found = _enough(place, needs, by_rank)
+    if len({one.needs.gpu_parts for one in able}) == 1:
+        return found
     by_size = sorted(by_rank, key=lambda one: -one.needs.gpu_parts)
-    enough = [found for order in (by_rank, by_size) if (found := _enough(place, needs, order)) is not None]
-    return min(enough, key=_price, default=None)
+    return min(filter(None, (found, _enough(place, needs, by_size))), key=_price, default=None)
 
 
 def _enough(place: Place, needs: Needs, able: Sequence[Tenant]) -> list[Tenant] | None:
@@ -132,7 +134,10 @@ def _makes_room(place: Place, needs: Needs, leaving: Sequence[Tenant]) -> bool:
     than the one that is to be whole, start there again, and be made to leave again: parts become whole GPUs with the
     last that shares any.
     """
-    room = (place.coming or place.room).copy()
+    room = place.coming or place.room
+    if room.gpus + sum(one.needs.gpus + (one.needs.share > 0) for one in leaving) < needs.gpus:
+        return False  # a part makes a whole one at most
+    room = room.copy()
     gone = {id(tenant) for tenant in leaving}
     staying = [one for one in place.tenants if not one.leaving and id(one) not in gone]
     shared = any(one.needs.share for one in staying)
@@ -151,7 +156,12 @@ def _may_leave(tenant: Tenant) -> bool:
 
 
 def _priority(tenant: Tenant) -> int:
-    return tenant.job.spec.schedule.priority
+    return -tenant.job.turn.below
+
+
+def _rank(tenant: Tenant) -> tuple[int, int, str]:
+    turn = tenant.job.turn
+    return -turn.below, -tenant.job.attempts[-1].started_ns, turn.job_id
 
 
 def _started_ns(tenant: Tenant) -> int:

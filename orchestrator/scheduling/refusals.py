@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from orchestrator.scheduling.inventory import Inventory, Shelf, suits, teams
 from orchestrator.scheduling.room import UNITS, Needs, whole_room
@@ -15,7 +14,7 @@ def why_never(needs: Needs, cluster: ClusterView, inventory: Inventory) -> str:
     """Why no nodes that answer could run the job even if they were empty, and what could run instead."""
     if not inventory.shelves:
         return f"no node of the cluster answers{_hope(needs, cluster)}"
-    anywhere = replace(needs, labels=())
+    anywhere = needs._replace(labels=())
     of_kind = [shelf for shelf in inventory.shelves if suits(anywhere, shelf.node)]
     if not of_kind:
         return f"no node has {wanted(needs)}; this cluster has: {inventory_of(cluster)}{_hope(needs, cluster)}"
@@ -49,7 +48,7 @@ def _too_many_gpus(needs: Needs, suitable: Sequence[Shelf]) -> str:
     most = max(shelf.node.gpus_total for shelf in suitable)
     remedies = [f"set resources.gpus to {most}"]
     nodes = needs.nodes * -(-needs.gpus // most)
-    split = replace(needs, gpus=most, nodes=nodes)
+    split = needs._replace(gpus=most, nodes=nodes)
     if needs.gpus % most == 0 and _largest_team([s for s in suitable if s.whole.fits(split)]) >= nodes:
         remedies.append(f"and resources.nodes to {nodes} for as many in all")
     return f"no node has {several(needs)}; the nearest is {most} on one node: {', '.join(remedies)}"
@@ -66,10 +65,10 @@ def _too_large(needs: Needs, suitable: Sequence[Shelf]) -> str:
 
 def _nearest(needs: Needs, suitable: Sequence[Shelf]) -> str:
     """The one figure that stands in the way, and the most it could be; nothing where several do."""
-    cpus = max((s.whole.cpus for s in suitable if s.whole.fits(replace(needs, cpus=0))), default=0)
+    cpus = max((s.whole.cpus for s in suitable if s.whole.fits(needs._replace(cpus=0))), default=0)
     if cpus:
         return f"; the nearest possible: set resources.cpus to {cpus / UNITS:g}"
-    memory = max((s.whole.memory or 0 for s in suitable if s.whole.fits(replace(needs, memory=None))), default=0)
+    memory = max((s.whole.memory or 0 for s in suitable if s.whole.fits(needs._replace(memory=None))), default=0)
     return f"; the nearest possible: set resources.memory_gb to {memory / UNITS:g}" if memory else ""
 
 

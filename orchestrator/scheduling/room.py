@@ -6,56 +6,9 @@ from bisect import bisect_left, insort
 from dataclasses import dataclass, field
 
 from orchestrator.scheduling.snapshot import NodeView
-from workers.contract import JobSpec
+from orchestrator.turn import UNITS, Needs, needs_of
 
-UNITS = 10_000
-"""Parts of a GPU, a CPU core or a GB, Ray's own resolution: in floats, three times 0.1 would not fit in 0.3."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Needs:
-    """What an attempt of a job holds on each of its nodes while it runs.
-
-    Attributes:
-        accelerators: types in order of preference; empty means any will do.
-        gpus: whole GPUs.
-        cpus: CPU cores, in ``UNITS`` parts.
-        memory: host memory in GB, in ``UNITS`` parts; ``None`` when none is reserved.
-        share: the part of one GPU that it shares with others, in ``UNITS`` parts; 0 when it needs whole ones or none.
-        nodes: how many nodes, of one accelerator type.
-        labels: what each node must be labelled with, by key.
-    """
-
-    accelerators: tuple[str, ...]
-    gpus: int
-    cpus: int
-    memory: int | None
-    share: int = 0
-    nodes: int = 1
-    labels: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def any_gpu(self) -> bool:
-        """Whether it needs a GPU or a part of one."""
-        return self.gpus > 0 or self.share > 0
-
-    @property
-    def gpu_parts(self) -> int:
-        """GPUs over all nodes, in ``UNITS`` parts: what quotas and shares count."""
-        return (self.gpus * UNITS + self.share) * self.nodes
-
-    def is_within(self, other: Needs) -> bool:
-        """Whether this asks for no more than the other on no more nodes: where this has no room, the other has none.
-
-        Of the same accelerator types and labels, or any.
-        """
-        return (
-            self.gpus <= other.gpus
-            and self.share <= other.share
-            and self.cpus <= other.cpus
-            and self.nodes <= other.nodes
-            and (self.memory or 0) <= (other.memory or 0)
-        )
+__all__ = ["UNITS", "Needs", "Room", "free_room", "needs_of", "whole_room"]
 
 
 @dataclass(kw_only=True, slots=True)
@@ -119,21 +72,6 @@ class Room:
     def copy(self) -> Room:
         """Another, to play with."""
         return Room(node=self.node, gpus=self.gpus, cpus=self.cpus, memory=self.memory, shares=list(self.shares))
-
-
-def needs_of(spec: JobSpec) -> Needs:
-    """What the job needs. ``each``, which only a manifest can expand, is any type here."""
-    resources = spec.resources
-    whole = int(resources.gpus)
-    return Needs(
-        accelerators=() if resources.accelerators == "each" else resources.accelerators,
-        gpus=whole,
-        cpus=max(1, round(resources.cpus * UNITS)),
-        memory=_parts(resources.memory_gb),
-        share=max(1, round(resources.gpus * UNITS)) if 0 < resources.gpus < 1 else 0,
-        nodes=resources.nodes,
-        labels=tuple(sorted(resources.labels.items())),
-    )
 
 
 def free_room(node: NodeView) -> Room:

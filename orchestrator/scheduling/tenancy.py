@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import sys
+from bisect import insort
 from dataclasses import dataclass, field
 
 from orchestrator.lifecycle import JobRecord, JobState
 from orchestrator.scheduling.room import Needs, Room
+from orchestrator.turn import Turn
 
 SOME_DAY = sys.float_info.max
 """When a job without a time limit ends: later than any that has one, ns since the epoch."""
@@ -49,6 +51,7 @@ class Place:
 
     Attributes:
         room: what is free now.
+        tenants: the first to end first; of unknown ends the largest first, so that fewest are waited for.
         coming: what will be when all that are leaving have left, less what is kept of that for ``claimed_by``;
             ``None`` while nobody leaves: the same as ``room``.
     """
@@ -92,8 +95,12 @@ class Place:
         self.room.take(tenant.needs)
         if self.coming is not None:
             self.coming.take(tenant.needs)
-        self.tenants.append(tenant)
+        self.lodge(tenant)
         self._hold_later(tenant.needs, tenant.end_ns)
+
+    def lodge(self, tenant: Tenant) -> None:
+        """Note a job whose part is not free already."""
+        insort(self.tenants, tenant, key=_by_end)
 
     def claim(self, job_id: str, needs: Needs, until_ns: float) -> None:
         """Keep a part for a job that gets it as soon as those leaving have left."""
@@ -119,9 +126,11 @@ class Place:
             1 if someone we do not know holds the room, else 0; unknown ends among those it waits for; the time, ns.
         """
         room, unknown, at_ns = self._promised_room(), 0, 0.0
-        for tenant in self._by_end():
+        for tenant in self.tenants:
             if room.fits(needs):
                 break
+            if tenant.leaving:
+                continue
             room.give(tenant.needs)
             unknown += tenant.end_ns == math.inf
             at_ns = min(tenant.end_ns, SOME_DAY)
@@ -132,8 +141,8 @@ class Place:
     def promise(self, job_id: str, needs: Needs, at_ns: float, until_ns: float) -> None:
         """Keep a part for a job from then on."""
         left = self._promised_room()
-        for tenant in self._by_end():
-            if tenant.end_ns <= at_ns or (at_ns == SOME_DAY and not left.fits(needs)):
+        for tenant in self.tenants:
+            if not tenant.leaving and (tenant.end_ns <= at_ns or (at_ns == SOME_DAY and not left.fits(needs))):
                 left.give(tenant.needs)
         left.take(needs)
         for other in self.promises:
@@ -147,26 +156,24 @@ class Place:
             room.take(promise.needs)
         return room
 
-    def _by_end(self) -> list[Tenant]:
-        """Those who stay, the first to end first; of unknown ends the largest first, so that fewest are waited for."""
-        staying = [tenant for tenant in self.tenants if not tenant.leaving]
-        return sorted(staying, key=lambda one: (one.end_ns, -one.needs.gpus, -one.needs.share, one.job.job_id))
-
     def _hold_later(self, needs: Needs, until_ns: float) -> None:
         for promise in self.promises:
             if promise.at_ns < until_ns:
                 promise.left.take(needs)
 
 
+def _by_end(tenant: Tenant) -> tuple[float, int, int, str]:
+    return tenant.end_ns, -tenant.needs.gpus, -tenant.needs.share, tenant.job.job_id
+
+
 def tenant_of(job: JobRecord, needs: Needs, now_ns: int) -> Tenant:
     """A running job as a tenant; one that is over its time is about to end."""
     leaving = job.state is JobState.STOPPING
     started_ns = job.attempts[-1].started_ns
-    end_ns = float(now_ns) if leaving else max(float(now_ns), ends(job, started_ns))
+    end_ns = float(now_ns) if leaving else max(float(now_ns), ends(job.turn, started_ns))
     return Tenant(job=job, needs=needs, end_ns=end_ns, leaving=leaving)
 
 
-def ends(job: JobRecord, started_ns: float) -> float:
+def ends(turn: Turn, started_ns: float) -> float:
     """When an attempt of the job that starts then has ended at the latest, ns since the epoch; ``inf``: not known."""
-    limit_s = job.spec.schedule.time_limit_s
-    return math.inf if limit_s is None else started_ns + limit_s * 1e9
+    return started_ns + turn.limit_s * 1e9

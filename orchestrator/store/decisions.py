@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from orchestrator.lifecycle import AttemptState, IllegalTransitionError, JobState, Stop, check_transition
 from orchestrator.quotas import QuotaScope, quota_of
@@ -197,6 +198,16 @@ class Store(Reads, Settings):
                 else:
                     attempt_state = AttemptState(state)
                     self.end_attempt(job.job_id, running, state=attempt_state, reason=reason, then=state, now_ns=now_ns)
+
+    def forget_events(self, job_ids: Iterable[str]) -> int:
+        """Remove all events of these jobs but the last of each, so that numbers never go back; gives how many."""
+        asked = json.dumps(list(job_ids))
+        with self.together():
+            return self._change(
+                "DELETE FROM events WHERE job_id IN (SELECT value FROM json_each(?)) "
+                "AND event_id < (SELECT max(event_id) FROM events AS later WHERE later.job_id = events.job_id)",
+                (asked,),
+            )
 
     def _move(
         self,

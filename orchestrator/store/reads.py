@@ -75,6 +75,15 @@ class Reads(Database):
         rows = self._rows("SELECT time_ns, what FROM events WHERE job_id = ? ORDER BY event_id", (job_id,))
         return tuple((int(time_ns), str(what)) for time_ns, what in rows)
 
+    def ended_before(self, time_ns: int) -> Mapping[str, JobState]:
+        """The jobs that have ended, whose last event was before ``time_ns``: their states, by id."""
+        rows = self._rows(
+            "SELECT job_id, state FROM jobs JOIN events USING (job_id) GROUP BY job_id HAVING max(time_ns) < ?",
+            (time_ns,),
+        )
+        found = {str(job_id): JobState(state) for job_id, state in rows}
+        return {job_id: state for job_id, state in found.items() if state.is_final}
+
     def attempt_spans(self, since_ns: int) -> tuple[AttemptSpan, ...]:
         """The GPUs that attempts held which run or ended after ``since_ns``, in no order that means anything."""
         rows = self._rows(

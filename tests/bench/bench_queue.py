@@ -1,7 +1,8 @@
 """How fast the queue is: jobs to their ends through the real controller on a fake cluster, and one large submission.
 
-``python -m tests.bench.bench_queue`` prints both as JSON. Attempts take no time of their own, so what is measured is
-what the controller, the decisions and the ledger take: an upper bound of what any cluster can be given to do.
+``python -m tests.bench.bench_queue`` prints both as JSON; ``--save`` writes ``results/queue.txt`` and ``.json``.
+Attempts take no time of their own, so what is measured is what the controller, the decisions and the ledger take: an
+upper bound of what any cluster can be given to do.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from orchestrator.cluster.fake import FakeCluster
 from orchestrator.controller import Controller
 from orchestrator.scheduling.snapshot import NodeView
 from orchestrator.store import RunRecord, Store
+from tests.bench.environment import RESULTS, heading
+from tests.bench.figures import table
 from workers.contract import JobSpec
 
 TYPES = ("H100", "A100", "L40S", "L4", "T4", "V100")
@@ -143,6 +146,19 @@ def run_record() -> RunRecord:
     return RunRecord(run_id="bench", name="queue", manifest="", submitted_ns=1, host="bench", pid=1, user="ada")
 
 
+def told(submitted: Submitted, driven: Driven) -> str:
+    """Both in words."""
+    ends = ", ".join(f"{count} {state}" for state, count in sorted(driven.states.items()))
+    rows = [
+        ["jobs driven to their ends", f"{driven.jobs} on {driven.gpus} GPUs of a fake cluster"],
+        ["how they ended", f"{ends}; in {driven.attempts} attempts and {driven.steps} steps"],
+        ["CPU", f"{driven.cpu_seconds:.1f} s, {1000 * driven.cpu_seconds / driven.jobs:.1f} ms a job"],
+        ["wall, on a machine that may be shared", f"{driven.seconds:.1f} s, {driven.jobs_per_s:.0f} jobs/s"],
+        [f"submission of {submitted.jobs} jobs", f"{submitted.seconds:.2f} s; again {submitted.again_seconds:.2f} s"],
+    ]
+    return table(["what", "figure"], rows)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print what both take."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -154,12 +170,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="of eight GPUs each; from 12 on each type has the two nodes that gangs need",
     )
     parser.add_argument("--submitted", type=int, default=1_000)
+    parser.add_argument("--save", action="store_true", help="write results/queue.txt and .json")
     given = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         submitted = submit(root / "submit", jobs=given.submitted)
         driven = drive(root / "drive", jobs=given.jobs, node_count=given.nodes)
-    print(json.dumps({"submit": asdict(submitted), "drive": asdict(driven)}, indent=2))
+    found = {"submit": asdict(submitted), "drive": asdict(driven)}
+    print(json.dumps(found, indent=2))
+    if given.save:
+        RESULTS.joinpath("queue.txt").write_text(f"{told(submitted, driven)}\n")
+        result = {**heading(None), **found}
+        RESULTS.joinpath("queue.json").write_text(json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -35,6 +35,6 @@ def test_a_killed_compaction_neither_loses_nor_doubles_and_the_next_one_finishes
         refresh(books)
         assert books.rows("SELECT sum(energy_mj)::BIGINT FROM hours") == [(booked,)]
     told = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    assert [day["problem"] for day in told if day["problem"]] == []
+    assert [day["problem"] for day in told["days"] if day["problem"]] == []
     assert sum(found.energy_mj for found in read_energy_logs(ledger.home).entries) == booked
     assert len(list(ledger.home.energy().rglob("*.parquet"))) == DAYS

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from orchestrator import client
+from orchestrator.client.submission import enter
 from orchestrator.lifecycle import JobState, Stop
+from orchestrator.manifest import load_manifests
 from orchestrator.scheduling.snapshot import ClusterView
 from orchestrator.store import ControllerRecord, Store
 from tests.clusters import ROOT, quick_manifest, wait_until
@@ -27,6 +29,7 @@ SUBMIT = """
 import sys
 from pathlib import Path
 from orchestrator import client
+from orchestrator.client.submission import enter
 from workers.home import Home
 for _ in range(int(sys.argv[3])):
     client.submit([Path(sys.argv[1])], home=Home(Path(sys.argv[2])))
@@ -114,6 +117,15 @@ class TestSubmit:
         assert set(other.job_ids).isdisjoint(first.job_ids)
         assert len(store.jobs()) == 4
         assert [run.bound for run in store.runs()] == [False, False]
+
+    def test_the_text_that_is_kept_is_the_one_that_was_checked(self, home: Home, store: Store, tmp_path: Path) -> None:
+        manifest = quick_manifest(tmp_path)
+        checked = manifest.read_text(encoding="utf-8")
+        files = load_manifests([manifest])
+        manifest.write_text("changed meanwhile", encoding="utf-8")
+        drafts = client.expand_on(files, ClusterView(nodes=(node("n0", "H100"),)), submission_id="one")
+        enter(store, home, drafts, ["run"])
+        assert [run.manifest for run in store.runs()] == [checked]
 
     def test_under_a_profile_it_is_another_run_with_jobs_of_its_own(
         self, home: Home, store: Store, tmp_path: Path

@@ -66,7 +66,7 @@ def test_an_unknown_key_comes_with_the_known_ones_of_its_section() -> None:
 
 def test_an_unknown_key_of_a_section_that_may_be_left_out_comes_with_the_known_ones_too() -> None:
     assert complaint(job(inference={"request": 3})) == (
-        "job.json cannot be used:\n  inference.request: unknown key; known: requests, batch_size, warmup"
+        "job.json cannot be used:\n  inference.request: unknown key; known: requests, repeats, batch_size, warmup"
     )
 
 

@@ -296,7 +296,7 @@ class TestRaces:
         queue = make(Vacated((node("a"),), lasts_s=lambda *_: None), spec())
         queue.step()
         assert queue.states() == {"j": "queued"}
-        queue.step()
+        queue.step(wait_s=0.25)
         assert queue.states() == {"j": "running"}
 
 
@@ -553,3 +553,70 @@ class TestWork:
         queue.step()
         assert queue.controller.view is not None
         assert [one.name for one in queue.controller.view.nodes] == ["a"]
+
+
+class Watched(FakeCluster):
+    """Counts how often it is looked at."""
+
+    looks = 0
+
+    def view(self) -> ClusterView:
+        self.looks += 1
+        return super().view()
+
+
+class TestLooks:
+    """What a look costs on Ray is three questions to its head."""
+
+    def test_while_jobs_wait_and_nothing_happens_the_cluster_is_looked_at_four_times_a_second(self, make: Make) -> None:
+        cluster = Watched((node("a"),), lasts_s=lambda *_: None)
+        queue = make(cluster, spec("runs"), spec("waits"))
+        queue.step()
+        queue.step()
+        before = cluster.looks
+        for _ in range(40):
+            queue.step(wait_s=0.05)
+        assert cluster.looks - before == 2 * 4
+
+    def test_who_was_submitted_or_whose_place_was_asked_for_does_not_wait_for_the_next_look(self, make: Make) -> None:
+        cluster = Watched((node("a", gpus=2),), lasts_s=lambda *_: None)
+        queue = make(cluster, spec("runs", gpus=2), spec("waits", gpus=2))
+        for _ in range(3):
+            queue.step(wait_s=0.02)
+        before = cluster.looks
+        queue.store.submit(run_record("more"), [spec("urgent", schedule={"priority": 1}, gpus=2)])
+        queue.step(wait_s=0.02)
+        assert cluster.looks == before + 1
+        assert queue.job("runs").state is JobState.STOPPING
+
+    def test_a_place_that_shows_as_free_a_moment_after_its_end_is_given_in_the_next_step(self, make: Make) -> None:
+        cluster = Watched((node("a"),), lasts_s=lambda spec, _: 1.0 if spec.job_id == "a" else None, lag_s=0.5)
+        queue = make(cluster, spec("a"), spec("b"))
+        while not queue.job("b").attempts:
+            queue.step(wait_s=0.02)
+        ended_ns, started_ns = queue.job("a").attempts[0].ended_ns, queue.job("b").attempts[0].started_ns
+        assert started_ns - ended_ns <= 0.54 * NS_PER_S
+
+    def test_a_pause_that_ends_is_seen_at_once(self, make: Make) -> None:
+        cluster = Watched((node("a"),), outcome=fails(1))
+        queue = make(cluster, spec(retry={"failures": 1, "backoff_s": 10.0}))
+        queue.finish(wait_s=60.0)
+        first, second = queue.job().attempts
+        assert second.started_ns - first.ended_ns == 10 * NS_PER_S
+
+    def test_whoever_asks_what_it_sees_is_told_without_another_look(self, make: Make) -> None:
+        cluster = Watched((node("a"),), lasts_s=lambda *_: None)
+        queue = make(cluster, spec("runs"), spec("waits"))
+        queue.step()
+        queue.step()
+        before = cluster.looks
+        assert queue.controller.look() == queue.controller.view
+        assert cluster.looks == before
+
+    def test_one_that_holds_does_not_look(self, make: Make) -> None:
+        cluster = Watched((node("a"),))
+        queue = make(cluster, spec())
+        queue.controller.is_holding = True
+        for _ in range(10):
+            queue.step(wait_s=0.02)
+        assert cluster.looks == 0

@@ -356,7 +356,8 @@ class TestValues:
     def test_a_model_of_a_family_the_task_cannot_use_comes_with_those_it_can(self):
         assert problems(GOOD.replace("tiny/vit", "tiny/bert")) == [
             "4: tiny/bert is a text-classification model, which task digits cannot use; "
-            "choose one of the hub or tiny/convnext, tiny/vit"
+            "choose one of the hub or tiny/convnext, tiny/efficientnet, tiny/mobilenet_v2, tiny/regnet, tiny/resnet, "
+            "tiny/vit"
         ]
 
     @pytest.mark.parametrize("model", ["Qwen/Qwen2.5-0.5B", "google-t5/t5-base", "/models/mine", "./mine", "../mine"])
@@ -772,7 +773,7 @@ class TestSchema:
         assert properties["inference"].keys() == properties["training"].keys()
         assert set(properties["inference"]["properties"]) == set(Inference.model_fields)
         assert problems(GOOD + "inference: null\n") == [
-            "6: inference: needs keys of its own, some of requests, batch_size, warmup (given null)"
+            "6: inference: needs keys of its own, some of requests, repeats, batch_size, warmup (given null)"
         ]
 
 

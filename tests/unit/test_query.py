@@ -237,7 +237,9 @@ def test_a_roll_up_adds_up_and_says_so(ledger: Ledger, call: Call) -> None:  # n
 def test_compact_tells_what_it_did(ledger: Ledger, call: Call) -> None:  # noqa: F811
     home = ("--home", ledger.home.root)
     ledger.book(entry(30, 31, 1, Phase.TRAIN), entry(31, 32, 1, Phase.TRAIN))
-    (done,) = json.loads(call("compact", "--json", *home).out)
+    told = json.loads(call("compact", "--json", *home).out)
+    (done,) = told["days"]
+    assert told["forgotten"] == {"jobs": 0, "bytes": 0, "events": 4}
     assert (done["node"], done["files"], done["entries"], done["entries_left"]) == ("node-1", 2, 7, 6)
     assert "nothing to compact" in call("compact", *home).out
 

@@ -36,7 +36,7 @@ def folder(tmp_path: Path) -> Path:
 def test_what_is_no_file_of_predictions_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path)]) == 2
     assert "has no predictions; name an attempt's folder" in capsys.readouterr().err
-    (tmp_path / "predictions-evaluate.jsonl").write_text('{"label": 1}\n')
+    (tmp_path / "predictions-evaluate.jsonl").write_text('{"input": "a", "label": 1}\n')
     assert main([str(tmp_path), "--score", "accuracy"]) == 2
     assert "cannot be read as predictions: KeyError: 'prediction'" in capsys.readouterr().err
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -106,3 +107,19 @@ def test_a_run_has_ended_for_its_follower_when_the_agents_have_written(home: Hom
         assert len(cluster.flushed_ns) == 1
         assert ended_ns < cluster.flushed_ns[0] < record(store).beat_ns
     assert home.clock("n0").exists()
+
+
+def test_jobs_in_memory_are_set_aside_from_the_collector_of_garbage_those_that_come_later_too(
+    home: Home, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve, "SETTLED_EVENTS", 50)
+    store.submit(run_record("r"), [spec(f"first-{number}", accelerators=["L4"]) for number in range(20)])
+    gc.unfreeze()
+    try:
+        with served(home, PacedCluster("H100")):
+            at_first = gc.get_freeze_count()
+            assert at_first > 20
+            store.submit(run_record("s"), [spec(f"more-{number}", accelerators=["L4"]) for number in range(60)])
+            wait_until(lambda: gc.get_freeze_count() > at_first + 60, what="them to be set aside")
+    finally:
+        gc.unfreeze()

@@ -17,7 +17,7 @@ from typing import Any
 from workers.tasks.data import PicturePrompts, PictureTexts, Split, TaskData
 from workers.tasks.hub import HubData
 from workers.tasks.pictures import pictures_of
-from workers.tasks.scenes import SIDE, Scene, scene, shapes_of, unlike
+from workers.tasks.scenes import SIDE, scene, shapes_of
 from workers.tasks.shapes import Shape, draw
 
 HUB = {
@@ -55,11 +55,11 @@ def load(dataset: str, seed: int) -> TaskData:
         train, held_out = (_answered(HUB[dataset], name) for name in ("train", "test"))
         return TaskData(source=None, train=train, test=held_out, longest_answer=32)
     made = random.Random(DATA_SEED)  # noqa: S311 - data, not a secret
-    test = [scene(made) for _ in range(TEST_SAMPLES)]
-    source, train_scenes = (unlike(test, made, count) for count in (SOURCE_SAMPLES, TRAIN_SAMPLES))
+    test = _shown(made, TEST_SAMPLES, frozenset())
+    early, late = (_shown(made, count, frozenset(test)) for count in (SOURCE_SAMPLES, TRAIN_SAMPLES))
     return TaskData(
-        source=_asked(source, made, named=0.0),
-        train=_asked(train_scenes, made, named=0.5),
+        source=_asked(early, made, named=0.0),
+        train=_asked(late, made, named=0.5),
         test=_asked(test, made, named=0.5),
         longest_answer=6,
     )
@@ -79,9 +79,18 @@ def _said(answer: Any) -> str | tuple[str, ...]:  # noqa: ANN401 - as a data set
     return tuple(one["answer"] if isinstance(one, Mapping) else one for one in answer)
 
 
-def _asked(scenes: Sequence[Scene], made: random.Random, *, named: float) -> PictureTexts:
-    """A shape of each scene with a question; for a share of ``named`` it is ``WHAT``."""
-    shown = [made.choice(shapes_of(one)) for one in scenes]
+def _shown(made: random.Random, count: int, held_out: frozenset[Shape]) -> list[Shape]:
+    """So many shapes, each one of a scene's, and none of them among those."""
+    found: list[Shape] = []
+    while len(found) < count:
+        shape = made.choice(shapes_of(scene(made)))
+        if shape not in held_out:
+            found.append(shape)
+    return found
+
+
+def _asked(shown: Sequence[Shape], made: random.Random, *, named: float) -> PictureTexts:
+    """The shapes, each with a question; for a share of ``named`` it is ``WHAT``."""
     pairs = [WHAT if made.random() < named else made.choice(QUESTIONS) for _ in shown]
     return Split(
         inputs=PicturePrompts(

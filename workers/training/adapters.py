@@ -120,6 +120,19 @@ def save(model: nn.Module, folder: Path) -> None:
         raise TypeError(f"cannot save a {type(model).__name__}: neither transformers nor peft made it")
 
 
+def check_saved(folder: Path) -> None:
+    """See that ``save`` wrote weights there.
+
+    Raises:
+        JobError: there are none.
+    """
+    if not any((folder / name).is_file() for name in ("adapter_model.safetensors", "model.safetensors")):
+        raise JobError(
+            f"there are no fine-tuned weights in {folder}. Run the job that trains them again, under another "
+            "submission id, or put the folder back; all nodes must see the same ledger."
+        )
+
+
 def load_saved(model: PreTrainedModel, folder: Path, *, device: torch.device) -> nn.Module:
     """``model``, a base as the one that was adapted, with the weights that ``save`` wrote; that one may be changed.
 
@@ -128,12 +141,8 @@ def load_saved(model: PreTrainedModel, folder: Path, *, device: torch.device) ->
     Raises:
         JobError: there are none, or they are of another model.
     """
+    check_saved(folder)
     is_lora = (folder / "adapter_model.safetensors").is_file()
-    if not is_lora and not (folder / "model.safetensors").is_file():
-        raise JobError(
-            f"there are no fine-tuned weights in {folder}. Run the job that trains them again, under another "
-            "submission id, or put the folder back; all nodes must see the same ledger."
-        )
     try:
         return _with_lora(model, folder, device) if is_lora else _whole(model, folder).to(device)
     except (RuntimeError, ValueError, TypeError, LookupError, UserWarning, SafetensorError) as error:

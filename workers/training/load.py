@@ -113,6 +113,8 @@ def _check_keys(info: ModelInfo) -> None:
     unknown = [key for key in info.config if not hasattr(default, key)]
     for section, keys in info.config.items():
         part = getattr(default, section, None)
+        if isinstance(keys, Mapping) and "model_type" in keys:
+            part = AutoConfig.for_model(str(keys["model_type"]))
         if isinstance(part, PreTrainedConfig) and isinstance(keys, Mapping):
             unknown += [f"{section}.{key}" for key in keys if not hasattr(part, key)]
     if unknown:

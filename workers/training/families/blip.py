@@ -37,6 +37,9 @@ def base(info: ModelInfo, data: TaskData, *, seed: int, loading: Mapping[str, ob
             f"of models that answer questions alone, BLIP's is known, and {info.hub} is a {model.config.model_type}; "
             "choose one that writes text of pictures."
         )
+    for name, module in model.named_modules():
+        if name.endswith(".crossattention.self"):
+            module.register_forward_pre_hook(_with_mask, with_kwargs=True)
     return Base(model=model, examples=lambda split: AnswerExamples(split, processor, model, data))
 
 
@@ -182,6 +185,18 @@ class AnswerExamples(_BlipExamples):
 
     def _asked(self, chosen: torch.Tensor, device: torch.device) -> dict[str, torch.Tensor]:
         return self._rows([self._questions[place] for place in chosen.tolist()], device)
+
+
+def _with_mask(
+    module: nn.Module, positional: tuple[Any, ...], named: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The mask of the question under the name its attention reads it by.
+
+    Transformers 5.23 hands it over as the mask of the answer, which is not read there, and an answer would depend on
+    the padding of its question.
+    """
+    del module
+    return positional, {**named, "encoder_attention_mask": named.get("attention_mask")}
 
 
 class _Writer(nn.Module):
