@@ -62,7 +62,8 @@ def test_a_local_run_meters_scores_and_reports_every_job(tmp_path: Path) -> None
         assert row["cegi_g"] > 0
         assert row["cegi_reason"] is None
         assert set(row["energy_by_phase_kwh"]) == {"load", "baseline", "train", "evaluate"}
-        assert sum(row["energy_by_phase_kwh"].values()) == pytest.approx(row["energy_kwh"], rel=1e-12)
+        of_phases = sum(row["energy_by_phase_kwh"].values())
+        assert 0.9 * row["energy_kwh"] < of_phases < row["energy_kwh"], "counting operations is of no phase"
         assert row["energy_wasted_kwh"] == 0
         assert abs(row["energy_disagreement_percent"]) < 2
     assert rows[0]["score"] == rows[1]["score"], "the same seed learns the same on every accelerator"
