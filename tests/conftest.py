@@ -7,6 +7,7 @@ temporary folder of their own, since an agent's socket and its notes of limits a
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,3 +24,15 @@ def pytest_configure(config: pytest.Config) -> None:
         folder = Path(tempfile.mkdtemp(prefix=f"wl-{worker}-"))
         os.environ["TMPDIR"], tempfile.tempdir = str(folder), None
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Torch on one thread of the CPU, and its generator seeded; threads are as before afterwards."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(before)

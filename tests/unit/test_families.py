@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.unit.few import few_of
 from workers.contract import Adapter, Training, Trust
 from workers.errors import JobError
 from workers.quality.registry import evaluate, want_likelihoods
@@ -34,26 +34,12 @@ PAIRS = {"tiny/qwen2": "text-to-sql", "tiny/llama": "text-to-sql", "tiny/t5": "t
 ALL = {**PAIRS, "tiny/bert": "text-classification"}
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
 def data() -> dict[str, TaskData]:
-    """A few examples of each task, to look at and not to learn from."""
-    found = {}
-    for name in set(ALL.values()):
-        task = load_task(name, None, seed=0)
-        assert task.source is not None
-        found[name] = dataclasses.replace(
-            task, source=task.source.first(40), train=task.train.first(40), test=task.test.first(9), longest_answer=12
-        )
-    return found
+    return few_of(set(ALL.values()))
 
 
 def built(data: dict[str, TaskData], name: str) -> Base:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,10 +15,11 @@ from hypothesis import strategies as st
 from torch import nn
 from transformers import ByT5Tokenizer, PreTrainedTokenizerBase
 
+from tests.unit.few import few_of
 from workers.contract import Adapter
 from workers.errors import JobError
 from workers.quality.registry import evaluate
-from workers.tasks import load_task, task_info
+from workers.tasks import task_info
 from workers.tasks.data import MASK, Question, Questions, Split, TaskData
 from workers.training.adapters import adapt
 from workers.training.examples import IGNORED
@@ -47,26 +47,12 @@ TEXTS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
 def data() -> dict[str, TaskData]:
-    """A few examples of each task, to look at and not to learn from."""
-    found = {}
-    for name in {task for task, _ in CASES}:
-        task = load_task(name, None, seed=0)
-        assert task.source is not None
-        found[name] = dataclasses.replace(
-            task, source=task.source.first(40), train=task.train.first(40), test=task.test.first(9), longest_answer=12
-        )
-    return found
+    return few_of({task for task, _ in CASES})
 
 
 @pytest.fixture(scope="module")

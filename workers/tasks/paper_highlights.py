@@ -15,7 +15,7 @@ import random
 from collections.abc import Mapping, Sequence
 
 from workers.tasks.data import Split, TaskData, TextPairs
-from workers.tasks.hub import HubData, rows_of
+from workers.tasks.hub import HubData, hub_data
 
 COLUMNS = ("Abstract", "Highlights")
 HUB = {
@@ -49,8 +49,7 @@ def load(dataset: str, seed: int) -> TaskData:
     del seed
     if dataset != "highlights-tiny":
         named = HUB.get(dataset) or folder_data(dataset)
-        rows, held_out = (_pairs(rows_of(named, name)) for name in ("train", "test"))
-        return TaskData(source=None, train=rows, test=held_out, longest_input=512, longest_answer=160)
+        return hub_data(named, _pairs, longest_input=512, longest_answer=160)
     made = random.Random(DATA_SEED)  # noqa: S311 - data, not a secret
     test = _unlike(made, TEST_SAMPLES, frozenset())
     seen = frozenset(row["Abstract"] for row in test)

@@ -10,7 +10,6 @@ import sys
 import textwrap
 from typing import TYPE_CHECKING, Any, cast
 
-import torch
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
@@ -26,7 +25,7 @@ from transformers.utils.import_utils import is_torchvision_available
 
 from workers.contract import Trust
 from workers.errors import JobError
-from workers.training.load import AUTO
+from workers.training.load import AUTO, drawn_from
 from workers.training.memory import named_memory
 from workers.training.models import NO_TRUST
 
@@ -153,8 +152,7 @@ def weights_with_head(
     if places is not None:
         return weights_of(family, name, **settings), places
     names = {"id2label": dict(enumerate(labels)), "label2id": {label: place for place, label in enumerate(labels)}}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with drawn_from(seed):
         model, loading = _loaded(family, name, {**names, "ignore_mismatched_sizes": True, **settings})
     drawn = sorted({*loading["missing_keys"], *(key for key, *_ in loading["mismatched_keys"])})
     body = [key for key in drawn if key.startswith(f"{model.base_model_prefix}.")]

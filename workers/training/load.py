@@ -5,9 +5,10 @@ With ``loop.py`` and ``adapters.py`` this is the door of torch, transformers and
 
 from __future__ import annotations
 
+import contextlib
 import os
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 import torch
@@ -75,6 +76,14 @@ def prepare(threads: int, seed: int, *, holds_gpu: bool = False) -> torch.device
     return device
 
 
+@contextlib.contextmanager
+def drawn_from(seed: int) -> Iterator[None]:
+    """Weights made on the CPU inside follow from ``seed`` alone; torch's own generator goes on as if they were not."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
 def build_base(
     info: ModelInfo, *, seed: int, classes: int = 0, more: Mapping[str, object] | None = None
 ) -> PreTrainedModel:
@@ -91,8 +100,7 @@ def build_base(
         JobError: transformers knows no such architecture or key, or the values do not fit together.
     """
     labels = {"num_labels": classes} if classes else {}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with drawn_from(seed):
         try:
             _check_keys(info)
             config = AutoConfig.for_model(str(info.architecture), **labels, **{**info.config, **(more or {})})

@@ -18,6 +18,7 @@ from workers.training.examples import Answers, Batch
 from workers.training.families.base import Base
 from workers.training.families.tokenizing import tokenizer_for
 from workers.training.hub import UNREADABLE, not_had
+from workers.training.load import drawn_from
 from workers.training.models import ModelInfo
 
 KEPT = 4
@@ -117,8 +118,7 @@ def _small(diffusers: Any, info: ModelInfo, data: TaskData, seed: int) -> Any:  
     tokenizer.model_max_length = parts["text_encoder"]["max_position_embeddings"]
     ids = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
     text = CLIPTextConfig(vocab_size=len(tokenizer), bos_token_id=None, **ids, **parts["text_encoder"])
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with drawn_from(seed):
         return diffusers.StableDiffusionPipeline(
             vae=diffusers.AutoencoderKL(**parts["vae"]),
             text_encoder=CLIPTextModel(text),

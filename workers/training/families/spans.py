@@ -27,7 +27,7 @@ from workers.training.families.tokenizing import (
     with_places,
 )
 from workers.training.hub import weights_of
-from workers.training.load import build_base
+from workers.training.load import build_base, drawn_from
 from workers.training.models import ModelInfo
 
 KINDS = "token_type_ids"
@@ -44,8 +44,7 @@ def base(info: ModelInfo, data: TaskData, *, seed: int, loading: Mapping[str, ob
     if info.hub is None:
         model = build_base(info, seed=seed, more=sizes_of(tokenizer))
     else:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)  # of a head that the model does not bring
+        with drawn_from(seed):  # a head that the model does not bring
             model = weights_of("question-answering", info.hub, **loading)
     return Base(
         model=model,

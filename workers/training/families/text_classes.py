@@ -13,7 +13,7 @@ from workers.training.examples import Answers, Batch
 from workers.training.families.base import Base
 from workers.training.families.tokenizing import longest_for, sizes_of, text_inputs, tokenizer_for
 from workers.training.hub import weights_of
-from workers.training.load import build_base
+from workers.training.load import build_base, drawn_from
 from workers.training.models import ModelInfo
 
 
@@ -27,8 +27,7 @@ def base(info: ModelInfo, data: TaskData, *, seed: int, loading: Mapping[str, ob
     if info.hub is None:
         model = build_base(info, seed=seed, classes=data.classes, more=sizes_of(tokenizer))
     else:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)  # of a head that the model does not bring
+        with drawn_from(seed):  # a head that the model does not bring
             model = weights_of("text-classification", info.hub, num_labels=data.classes, **loading)
         model.config.pad_token_id = tokenizer.pad_token_id
     return Base(model=model, examples=lambda split: TextClassExamples(split, tokenizer, longest=data.longest_input))

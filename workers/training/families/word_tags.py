@@ -21,7 +21,7 @@ from workers.training.families.tokenizing import (
     with_places,
 )
 from workers.training.hub import config_of, trust_in, weights_of
-from workers.training.load import build_base
+from workers.training.load import build_base, drawn_from
 from workers.training.models import ModelInfo
 
 OUTSIDE = "O"
@@ -55,8 +55,7 @@ def _pretrained(
 ) -> PreTrainedModel:
     known = config_of(name, trust_in(loading)).label2id or {}
     anew = {} if set(tags) <= set(known) else {**labels, "ignore_mismatched_sizes": True}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)  # of a head that the model does not bring
+    with drawn_from(seed):  # a head that the model does not bring
         return weights_of("token-classification", name, **anew, **loading)
 
 
