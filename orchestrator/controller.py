@@ -27,7 +27,8 @@ RECONSIDER_NS = 5 * NS_PER_S
 LOOK_NS = NS_PER_S // 4
 """Between two looks at a cluster where nothing is known to have changed: what joins it waits for so long at most."""
 RELEASE_NS = NS_PER_S
-"""After an end the cluster is looked at in every step for so long: a place shows as free a moment after it is left."""
+"""After an end, or a change by others, the cluster is looked at in every step for so long: a place shows as free a
+moment after it is left, and whoever has just submitted a job waits for it."""
 
 
 class Controller:
@@ -64,7 +65,7 @@ class Controller:
         self._decided: tuple[ClusterView, Sequence[Quota]] | None = None
         self._decided_ns = 0
         self._viewed_ns: int | None = None  # not since something changed
-        self._ended_ns: int | None = None
+        self._changed_ns: int | None = None
         self.view: ClusterView | None = None
         self.trouble: str | None = None
         self.is_holding = False
@@ -90,9 +91,10 @@ class Controller:
         for ended in self._cluster.ended(timeout_s=self._wait_s(wait_s)):
             self._ends[ended.job_id, ended.attempt] = ended
             self._held.discard(ended.job_id)
-            self._ended_ns = self._clock_ns()
+            self._changed_ns = self._clock_ns()
         try:
-            self._refresh()
+            if self._refresh():
+                self._changed_ns = self._clock_ns()
             self._ask_to_leave()
             self._note_ends()
             self._settle_needs()
@@ -109,10 +111,12 @@ class Controller:
         next_ns = self._mirror.next_ns(now_ns)
         return longest_s if next_ns is None else min(longest_s, (next_ns - now_ns) / NS_PER_S)
 
-    def _refresh(self) -> None:
-        """Take over what changed in the ledger; that is a reason to decide anew."""
-        if self._mirror.refresh():
+    def _refresh(self) -> bool:
+        """Take over what changed in the ledger, and give whether anything did; that is a reason to decide anew."""
+        has_changed = bool(self._mirror.refresh())
+        if has_changed:
             self._decided = self._viewed_ns = None
+        return has_changed
 
     def _ask_to_leave(self) -> None:
         """Pass on to attempts what their jobs were asked; to those whose job was ended by others, too."""
@@ -212,7 +216,7 @@ class Controller:
         return self.view
 
     def _may_look(self, now_ns: int) -> bool:
-        is_releasing = self._ended_ns is not None and now_ns - self._ended_ns < RELEASE_NS
+        is_releasing = self._changed_ns is not None and now_ns - self._changed_ns < RELEASE_NS
         is_fresh = self._viewed_ns is not None and 0 <= now_ns - self._viewed_ns < LOOK_NS
         return is_releasing or not is_fresh
 

@@ -87,8 +87,6 @@ def run_attempt(spec: JobSpec, options: Options, agent: Path, leaving: Leaving) 
     home, ranks = Home(options.home), options.ranks
     folder = home.attempt_folder(spec.job_id, options.attempt)
     folder.mkdir(parents=True, exist_ok=True)
-    found = environment.capture(spec, rank=ranks.rank, ranks=ranks.world_size)
-    environment.keep(folder, ranks.rank, found)
     with (
         AgentConnection(agent) as connection,
         HeldLease(
@@ -102,12 +100,12 @@ def run_attempt(spec: JobSpec, options: Options, agent: Path, leaving: Leaving) 
             rank=ranks.rank,
         ) as lease,
     ):
-        found |= {
+        print(f"{spec.job_id}: attempt {options.attempt} on {', '.join(lease.devices) or 'no device'}", flush=True)
+        found = environment.capture(spec, rank=ranks.rank, ranks=ranks.world_size) | {
             environment.UNMETERED: lease.unmetered,
             "devices": {uuid: lease.models.get(uuid) for uuid in lease.devices},
         }
         environment.keep(folder, ranks.rank, found)
-        print(f"{spec.job_id}: attempt {options.attempt} on {', '.join(lease.devices) or 'no device'}", flush=True)
         with MetricLog(home.metrics(spec.job_id, options.attempt), rank=ranks.rank) as log:
             if lease.cap_watts is not None:
                 log.log(metric_log.POWER_CAP_WATTS, lease.cap_watts, phase=None)
