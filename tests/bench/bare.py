@@ -11,6 +11,7 @@ import sys
 import time
 
 import ray
+from ray._private.state import available_resources_per_node
 
 NODE_ID_LABEL = "ray.io/node-id"
 RESOURCES = {"num_cpus": 1, "num_gpus": 1}
@@ -59,6 +60,13 @@ def join(address: str) -> None:
 def leave() -> None:
     """Leave it."""
     ray.shutdown()
+
+
+def is_free(node_id: str) -> bool:
+    """Whether nobody holds what the node has of what a task asks for."""
+    total = next(node["Resources"] for node in ray.nodes() if node["NodeID"] == node_id)
+    free = available_resources_per_node()[node_id]
+    return all(free.get(kind) == total[kind] for kind in ("CPU", "GPU"))
 
 
 def run_task(node_id: str) -> int:

@@ -197,11 +197,14 @@ def peers(address: str) -> Iterator[None]:
         bare.leave()
 
 
-def in_turn(rounds: int, asked: Mapping[str, Callable[[], float]]) -> Samples:
+def in_turn(
+    rounds: int, asked: Mapping[str, Callable[[], float]], *, before_each: Callable[[], object] = lambda: None
+) -> Samples:
     """Each once, over and over; a first round, in which everything is met for the first time, does not count."""
     samples: dict[str, list[float]] = {who: [] for who in asked}
     for number in range(rounds + 1):
         for who, ask in asked.items():
+            before_each()
             value = ask()
             if number:
                 samples[who].append(value)
@@ -222,7 +225,10 @@ def rate(run: Callable[[int], None], count: int) -> float:
 
 
 def measure_latency(rig: Rig, what: str, rounds: int) -> Measured:
-    """One job from a process that is up, against tasks and an actor of a driver that has joined."""
+    """One job from a process that is up, against tasks and an actor of a driver that has joined.
+
+    Each begins on a node that the one before has left by Ray's own books, or its wait would be measured as this one's.
+    """
     from tests.bench import bare
 
     manifest, node_id = rig.manifest("one"), rig.node_id
@@ -236,6 +242,7 @@ def measure_latency(rig: Rig, what: str, rounds: int) -> Measured:
                 TOLD_NOTHING: lambda: seconds(bare.run_told_nothing, node_id),
                 PROCESS: lambda: seconds(bare.run_process, node_id),
             },
+            before_each=lambda: wait_until(lambda: bare.is_free(node_id)),
         )
         # Last: any other task would be run by the worker that this one leaves.
         kept = in_turn(rounds, {KEPT: lambda: seconds(bare.run_kept, node_id)})
