@@ -597,6 +597,14 @@ class TestLooks:
         ended_ns, started_ns = queue.job("a").attempts[0].ended_ns, queue.job("b").attempts[0].started_ns
         assert started_ns - ended_ns <= 0.54 * NS_PER_S
 
+    def test_room_that_others_leave_a_moment_after_a_submission_is_given_in_the_next_step(self, make: Make) -> None:
+        queue = make(Vacated((node("a"),)))
+        queue.store.submit(run_record("more"), [spec()])
+        queue.step(wait_s=0.02)
+        assert queue.job().state is JobState.QUEUED
+        queue.step(wait_s=0.02)
+        assert queue.job().state is JobState.RUNNING
+
     def test_a_pause_that_ends_is_seen_at_once(self, make: Make) -> None:
         cluster = Watched((node("a"),), outcome=fails(1))
         queue = make(cluster, spec(retry={"failures": 1, "backoff_s": 10.0}))
