@@ -1,16 +1,16 @@
 """What do training and answering a 0.5 B language model cost on a real GPU, and does the ledger agree with the board?
 
     python -m tests.bench.bench_gpu [--home FOLDER] [--small] [--save]
-    python -m tests.bench.bench_gpu --report FOLDER [--save]
+    python -m tests.bench.bench_gpu --report FOLDER... [--save]
 
 The model has the shape of Qwen2.5-0.5B, and random weights: what it costs is real, what it scores means nothing. It is
-fine-tuned under LoRA in bfloat16 and over 4-bit weights, each is asked 1,000 times, and two jobs share the board at
-last, all by ``python -m workers.attempt`` under one agent that meters from before the first until after the last.
-Meanwhile the board's counter is read by a few lines of NVML that know nothing of ours: over each step, what the ledger
-booked to jobs and to idle should be what the board counted.
+fine-tuned under LoRA in bfloat16 (in batches of 64 and of 512) and over 4-bit weights, each is asked 1,000 times, and
+two jobs share the board at last, all by ``python -m workers.attempt`` under one agent that meters from before the first
+until after the last. Meanwhile the board's counter is read by a few lines of NVML that know nothing of ours: over each
+step, what the ledger booked to jobs and to idle should be what the board counted.
 
 The first form needs an NVIDIA GPU, ``torch``, ``transformers``, ``peft`` and ``bitsandbytes``, and leaves a ledger; the
-second makes the results of one, on any machine. ``--meter simulated:H100`` tries the program without a GPU.
+second makes the results of some, on any machine. ``--meter simulated:H100`` tries the program without a GPU.
 """
 
 from __future__ import annotations
@@ -107,8 +107,10 @@ def steps_of(model: Path, size: Size) -> Mapping[str, Sequence[JobSpec]]:
     answering = {**common, "kind": "inference", "inference": asked}
     half = {**answering, "resources": {"gpus": 0.5}, "inference": {**asked, "requests": size.requests // 2}}
     quarter = {**half, "inference": {**asked, "requests": size.requests // 4}}
+    wide = {**training, "max_steps": size.steps // 2, "batch_size": 8 * size.batch}
     jobs: Mapping[str, Sequence[Mapping[str, object]]] = {
         "lora-bf16": [{**tuned, "job_id": "lora-bf16"}],
+        "lora-bf16-wide": [{**tuned, "job_id": "lora-bf16-wide", "training": wide}],
         "lora-4bit": [{**tuned, "job_id": "lora-4bit", "quantization": "4bit"}],
         "ask-bf16": [{**answering, "job_id": "ask-bf16"}],
         "ask-4bit": [{**answering, "job_id": "ask-4bit", "quantization": "4bit"}],
@@ -126,7 +128,7 @@ def measure(home: Home, size: Size, meter: str, model: Path, only: Sequence[str]
     about = {
         **heading(None),
         "versions": {name: _version(name) for name in PACKAGES},
-        "board": None if board is None else board.facts(),
+        "board": None if board is None else {**board.facts(), "counter_look_cpu_ms": board.look_cpu_ms()},
         "model": {"config": dict(size.config), "weights": "random, seed 0, bfloat16"},
         "truth": "a simulated board" if board is None else "the board's own counter, read by NVML",
     }
@@ -215,19 +217,19 @@ def _version(package: str) -> str | None:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--home", type=Path, help="folder to leave the ledger in (default: none is left)")
-    parser.add_argument("--report", type=Path, help="measure nothing: a ledger that --home left")
+    parser.add_argument("--report", type=Path, nargs="+", help="measure nothing: ledgers that --home left")
     parser.add_argument("--small", action="store_true", help="a model and jobs of seconds, to try the program")
     parser.add_argument("--meter", default="nvml", help="nvml, or simulated:TYPE to try the program (default nvml)")
     parser.add_argument("--only", default="", help="names of steps, by comma (default all)")
     parser.add_argument("--save", type=Path, nargs="?", const=RESULTS, help="folder to write gpu.json, gpu.txt to")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as name:
-        folder: Path = options.report or options.home or Path(name) / "home"
+        folders: list[Path] = options.report or [options.home or Path(name) / "home"]
         if options.report is None:
             size, model = TRIAL if options.small else Size(), Path(name) / "model"
             make_model(model, size.config)
-            measure(Home(folder), size, options.meter, model, [one for one in options.only.split(",") if one])
-        found = results(Home(folder), json.loads((folder / MEASURED).read_text()))
+            measure(Home(folders[0]), size, options.meter, model, [one for one in options.only.split(",") if one])
+        found = [results(Home(folder), json.loads((folder / MEASURED).read_text())) for folder in folders]
         print(to_text(found))
         if options.save is not None:
             save(found, options.save)

@@ -26,7 +26,7 @@ KEPT = ("metering", "phases", "generation", "load")
 
 
 def results(home: Home, measured: Mapping[str, Any]) -> dict[str, Any]:
-    """All that is saved, as JSON has it."""
+    """All that is saved of one ledger, as JSON has it."""
     with contextlib.closing(Store(home.state_db)) as store:
         jobs = store.jobs()
     entries = read_energy(home)
@@ -77,10 +77,30 @@ def beside_counter(entries: Iterable[EnergyEntry], before: tuple[int, int], afte
     }
 
 
-def to_text(found: Mapping[str, Any]) -> str:
-    """Tables to read."""
-    parts = [_phases(found["jobs"]), _totals(found["jobs"]), _checks(found["steps"]), json.dumps(found["about"])]
-    return "\n\n".join(part for part in parts if part)
+def to_text(runs: Sequence[Mapping[str, Any]]) -> str:
+    """Tables to read, of each run."""
+    return "\n\n\n".join("\n\n".join(_parts(run)) for run in runs)
+
+
+def _parts(run: Mapping[str, Any]) -> tuple[str, ...]:
+    about, jobs = run["about"], run["jobs"]
+    return _heading(run), _phases(jobs), _totals(jobs), _checks(run["steps"]), json.dumps(about)
+
+
+def _heading(run: Mapping[str, Any]) -> str:
+    """What it was measured on, and what is missing from the figures."""
+    board, (first, *_) = run["about"]["board"], run["jobs"].values()
+    limit = "" if board is None else f", power limit {board['power_limit_w']:g} W (its default)"
+    if board is not None and board["power_limit_w"] != board["power_limit_default_w"]:
+        limit = f", power limit {board['power_limit_w']:g} W (default {board['power_limit_default_w']:g} W)"
+    lines = [f"{board['name']}, driver {board['driver']}{limit}" if board else NO_BOARD]
+    lines.append("weights are random: what a job cost is real, what it scored means nothing")
+    lines += [
+        f"{kind} energy is not in the figures: {first['reasons'][key]}"
+        for kind, key in (("CPU", "energy_cpu_kwh"), ("DRAM", "energy_dram_kwh"))
+        if first["row"][key] is None
+    ]
+    return "\n".join(lines)
 
 
 def _phases(jobs: Mapping[str, Any]) -> str:
@@ -146,8 +166,8 @@ def _number(value: float | None, places: int, times: float = 1) -> str:
     return "-" if value is None else f"{value * times:,.{places}f}"
 
 
-def save(found: Mapping[str, Any], folder: Path) -> None:
+def save(runs: Sequence[Mapping[str, Any]], folder: Path) -> None:
     """``gpu.json`` and ``gpu.txt``."""
     folder.mkdir(exist_ok=True)
-    (folder / "gpu.json").write_text(json.dumps(found, indent=1) + "\n")
-    (folder / "gpu.txt").write_text(to_text(found) + "\n")
+    (folder / "gpu.json").write_text(json.dumps(runs, indent=1) + "\n")
+    (folder / "gpu.txt").write_text(to_text(runs) + "\n")
