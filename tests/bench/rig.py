@@ -86,9 +86,11 @@ class OurAgent:
 
 
 @contextlib.contextmanager
-def our_agent(environment: Mapping[str, str], folder: Path, *, interval_ms: int = 100) -> Iterator[OurAgent]:
-    """``python -m workers.agent --meter nvml``, let go at the end, so that the ledger is complete after the block."""
-    options = ["--home", str(folder), "--node", "bench", "--meter", "nvml", "--interval-ms", str(interval_ms)]
+def our_agent(
+    environment: Mapping[str, str], folder: Path, *, interval_ms: int = 100, meter: str = "nvml"
+) -> Iterator[OurAgent]:
+    """``python -m workers.agent``, let go at the end, so that the ledger is complete after the block."""
+    options = ["--home", str(folder), "--node", "bench", "--meter", meter, "--interval-ms", str(interval_ms)]
     child = lifeline.spawn("workers.agent", options, environment=environment, stdout=subprocess.PIPE)
     assert child.process.stdout is not None
     with child.process.stdout as said:

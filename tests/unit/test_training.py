@@ -20,6 +20,7 @@ from workers.quality.classification import score
 from workers.tasks import load_task
 from workers.tasks.data import Images, Split
 from workers.training.adapters import ParameterCount, adapt, count_parameters, load_saved, save
+from workers.training.examples import Answers
 from workers.training.families import base_of
 from workers.training.families.images import ImageExamples
 from workers.training.load import build_base, fit_source, prepare
@@ -655,6 +656,21 @@ def test_every_batch_is_told_with_its_samples_and_no_loss() -> None:
     seen: list[StepResult] = []
     predict(Linear(), ImageExamples(noise(10)), batch_size=4, device=CPU, on_step=seen.append)
     assert seen == [StepResult(step=i, steps=3, samples=n, loss=None) for i, n in ((1, 4), (2, 4), (3, 2))]
+
+
+class Silent(ImageExamples):
+    """Lets the model answer and reads nothing, so that it may be on a device that holds no values."""
+
+    def answers(self, model: nn.Module, chosen: torch.Tensor, device: torch.device) -> Answers:
+        model(pixel_values=torch.zeros(len(chosen), 1, 8, 8, device=device))
+        return Answers(values=[None] * len(chosen))
+
+
+def test_a_model_that_was_moved_to_another_device_to_answer_can_be_trained_there() -> None:
+    model, elsewhere = Linear(), torch.device("meta")
+    predict(model, Silent(noise(4)), batch_size=4, device=elsewhere, on_step=ignore)
+    model(pixel_values=torch.zeros(4, 1, 8, 8, device=elsewhere, requires_grad=True)).logits.sum().backward()
+    assert all(weight.grad is not None for weight in model.parameters())
 
 
 # Saving

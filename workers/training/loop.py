@@ -304,22 +304,24 @@ def predict(
     order = torch.arange(wanted) % max(1, len(examples))
     steps = math.ceil(wanted / batch_size)
     values: list[Any] = []
-    with mode(model, training=False), named_memory(batch_size), torch.inference_mode():
+    with mode(model, training=False), named_memory(batch_size):
+        # Before inference mode: weights that are moved inside it could never be trained.
         _put(model, device)
-        for step, chosen in enumerate(torch.split(order, batch_size) if wanted else (), start=1):
-            answers = examples.answers(model, chosen, device)
-            values += answers.values
-            on_step(
-                StepResult(
-                    step=step,
-                    steps=steps,
-                    samples=len(chosen),
-                    loss=None,
-                    tokens=answers.tokens,
-                    generation=answers.generation,
-                    denoising_steps=answers.denoising_steps,
+        with torch.inference_mode():
+            for step, chosen in enumerate(torch.split(order, batch_size) if wanted else (), start=1):
+                answers = examples.answers(model, chosen, device)
+                values += answers.values
+                on_step(
+                    StepResult(
+                        step=step,
+                        steps=steps,
+                        samples=len(chosen),
+                        loss=None,
+                        tokens=answers.tokens,
+                        generation=answers.generation,
+                        denoising_steps=answers.denoising_steps,
+                    )
                 )
-            )
     return values
 
 
