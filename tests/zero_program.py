@@ -26,9 +26,10 @@ from workers.training.families.images import ImageExamples
 from workers.training.group import Group, joined
 from workers.training.keeping import Keeping
 from workers.training.load import build_base, prepare
-from workers.training.loop import StepResult, fit, predict
+from workers.training.loop import fit, predict
 from workers.training.models import MODELS
 from workers.training.ranks import Ranks
+from workers.training.steps import StepResult
 
 CPU = torch.device("cpu")
 VIT = MODELS["tiny/vit"]

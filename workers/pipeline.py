@@ -16,7 +16,7 @@ from workers.phases.load import base_model, work_of
 from workers.phases.work import Place, Work
 from workers.session import Session
 from workers.training.load import source_steps
-from workers.training.loop import steps_of
+from workers.training.steps import steps_of
 
 __all__ = ["Place", "phases_of", "run"]
 

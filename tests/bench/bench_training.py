@@ -52,8 +52,8 @@ from workers.training import adapters, loop
 from workers.training.examples import IGNORED, Examples
 from workers.training.families import causal
 from workers.training.families.tokenizing import tokenizer_for
-from workers.training.loop import OnStep, StepResult
 from workers.training.models import ModelInfo
+from workers.training.steps import OnStep, StepResult
 
 BARE, OFF, ON = "transformers alone", "ours, metering off", "ours, metering on"
 AIM = 1.02

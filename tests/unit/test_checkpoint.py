@@ -23,9 +23,11 @@ from workers.training.families.images import ImageExamples
 from workers.training.group import Group
 from workers.training.keeping import EVERY_S, Keeping
 from workers.training.load import build_base, fit_source
-from workers.training.loop import Run, StepResult, fit
+from workers.training.loop import fit
 from workers.training.models import MODELS
 from workers.training.ranks import Ranks
+from workers.training.run import Run
+from workers.training.steps import StepResult
 
 CPU = torch.device("cpu")
 VIT = MODELS["tiny/vit"]

@@ -17,8 +17,9 @@ from workers.tasks import load_task, task_info, unscored
 from workers.tasks.data import Split
 from workers.training.families import base_of
 from workers.training.families.base import Base
-from workers.training.loop import StepResult, predict
+from workers.training.loop import predict
 from workers.training.models import MODELS, model_info
+from workers.training.steps import StepResult
 
 CPU = torch.device("cpu")
 TASK = "image-generation"

@@ -26,8 +26,9 @@ from workers.training.families.base import Base
 from workers.training.hub import trusted
 from workers.training.likelihood import log_probabilities
 from workers.training.load import fit_source
-from workers.training.loop import StepResult, fit, predict
+from workers.training.loop import fit, predict
 from workers.training.models import MODELS, model_info
+from workers.training.steps import StepResult
 
 CPU = torch.device("cpu")
 PAIRS = {"tiny/qwen2": "text-to-sql", "tiny/llama": "text-to-sql", "tiny/t5": "text-to-sql", "tiny/bart": "text-to-sql"}

@@ -16,9 +16,9 @@ from workers.training import adapters, flops
 from workers.training.examples import Answers, Batch, Examples
 from workers.training.families import base_of
 from workers.training.flops import Flops, Tally
-from workers.training.loop import StepResult
 from workers.training.models import model_info
 from workers.training.ranks import Ranks
+from workers.training.steps import StepResult
 
 CPU = torch.device("cpu")
 N, WIDTH, HIDDEN, CLASSES, RANK = 5, 7, 11, 3, 2

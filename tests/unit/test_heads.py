@@ -29,8 +29,9 @@ from workers.training.families.masked_words import OWN_MASK, MaskedExamples, who
 from workers.training.families.spans import SpanExamples, questions_and_texts
 from workers.training.families.tokenizing import tokenizer_for, with_places
 from workers.training.families.word_tags import OUTSIDE, WordTagExamples, first_tokens, sentences
-from workers.training.loop import StepResult, predict
+from workers.training.loop import predict
 from workers.training.models import MODELS, model_info
+from workers.training.steps import StepResult
 
 CPU = torch.device("cpu")
 BERT = MODELS["tiny/bert"]

@@ -23,10 +23,11 @@ from workers.training.families.base import Base
 from workers.training.group import Group
 from workers.training.keeping import Keeping
 from workers.training.load import prepare
-from workers.training.loop import StepResult, fit, predict
+from workers.training.loop import fit, predict
 from workers.training.models import MODELS
 from workers.training.quantizing import check, keep, loading_of, quantized
 from workers.training.ranks import Ranks
+from workers.training.steps import StepResult
 
 CPU = torch.device("cpu")
 QWEN = MODELS["tiny/qwen2"]

@@ -24,9 +24,10 @@ from workers.training.examples import Answers
 from workers.training.families import base_of
 from workers.training.families.images import ImageExamples
 from workers.training.load import build_base, fit_source, prepare
-from workers.training.loop import StepResult, fit, predict, steps_of
+from workers.training.loop import fit, predict
 from workers.training.models import MODELS, ModelInfo
 from workers.training.precision import check_bf16
+from workers.training.steps import StepResult, steps_of
 
 CPU = torch.device("cpu")
 VIT = MODELS["tiny/vit"]

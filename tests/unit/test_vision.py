@@ -35,8 +35,9 @@ from workers.training.families import base_of
 from workers.training.families.base import Base
 from workers.training.hub import places_of
 from workers.training.load import build_base, fit_source
-from workers.training.loop import StepResult, fit, predict
+from workers.training.loop import fit, predict
 from workers.training.models import MODELS, model_info
+from workers.training.steps import StepResult
 
 CPU = torch.device("cpu")
 CLASSIFIERS = [name for name, info in MODELS.items() if info.family == "image-classification"]

@@ -25,8 +25,9 @@ from workers.training.families import base_of, family_of
 from workers.training.families.base import Base
 from workers.training.families.processing import processor_for, rgb_of
 from workers.training.load import build_base, fit_source
-from workers.training.loop import StepResult, fit, predict
+from workers.training.loop import fit, predict
 from workers.training.models import MODELS, model_info
+from workers.training.steps import StepResult
 
 CPU = torch.device("cpu")
 VQA = "visual-question-answering"

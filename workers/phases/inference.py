@@ -11,7 +11,7 @@ from workers import predictions as kept
 from workers.contract import Inference, Phase
 from workers.phases.work import Work
 from workers.training import flops, loop
-from workers.training.loop import StepResult
+from workers.training.steps import OnStep, StepResult
 
 
 def infer(work: Work, model: nn.Module, wanted: Inference) -> None:
@@ -41,7 +41,7 @@ def infer(work: Work, model: nn.Module, wanted: Inference) -> None:
         work.group.first_does("keep-pictures", lambda: kept.write_pictures(work.place.artifacts, answers))
 
 
-def _answer(work: Work, model: nn.Module, wanted: Inference, count: int, on_step: loop.OnStep) -> list[Any]:
+def _answer(work: Work, model: nn.Module, wanted: Inference, count: int, on_step: OnStep) -> list[Any]:
     return loop.predict(
         model, work.test, batch_size=wanted.batch_size, device=work.device, on_step=on_step, count=count
     )

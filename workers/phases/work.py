@@ -20,9 +20,9 @@ from workers.training.checkpoint import Checkpoint, Checkpoints
 from workers.training.examples import Examples, Generation
 from workers.training.families.base import Base
 from workers.training.group import Group
-from workers.training.loop import StepResult
 from workers.training.models import ModelInfo
 from workers.training.ranks import Ranks
+from workers.training.steps import StepResult
 
 
 @dataclass(frozen=True, kw_only=True)

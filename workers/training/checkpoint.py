@@ -25,8 +25,8 @@ from safetensors.torch import load_file, save_file
 from workers.contract import JobSpec
 from workers.errors import JobError
 from workers.training.engine import tensors_of
-from workers.training.loop import Run
 from workers.training.models import model_info
+from workers.training.run import Run
 from workers.training.stopping import Best
 
 FORMAT = 1

@@ -23,9 +23,10 @@ from torch.utils.module_tracker import ModuleTracker
 
 from workers.contract import Training
 from workers.training.examples import Examples
-from workers.training.loop import OnStep, StepResult, checkpointed, mode
+from workers.training.modes import checkpointed, mode
 from workers.training.precision import autocast
 from workers.training.ranks import Ranks
+from workers.training.steps import OnStep, StepResult
 
 ON_CPU = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: sdpa_flop,

@@ -27,7 +27,7 @@ from workers.contract import Trust
 from workers.errors import JobError
 from workers.training.load import AUTO, drawn_from
 from workers.training.memory import named_memory
-from workers.training.models import NO_TRUST
+from workers.training.models.info import NO_TRUST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

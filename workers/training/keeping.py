@@ -11,7 +11,7 @@ import torch
 from workers.leaving import Leaving, Left
 from workers.training.checkpoint import Checkpoint, CheckpointError, Checkpoints, Snapshot
 from workers.training.group import Group
-from workers.training.loop import Run
+from workers.training.run import Run
 
 EVERY_S = 300.0
 """Between two checkpoints where ``training.checkpoint_steps`` is null: what a lost node costs at most."""

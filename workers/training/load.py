@@ -34,9 +34,10 @@ from transformers.utils.logging import disable_progress_bar
 from workers.contract import Training
 from workers.errors import JobError
 from workers.training.examples import Examples
-from workers.training.loop import OnStep, fit, steps_of
+from workers.training.loop import fit
 from workers.training.memory import named_memory
 from workers.training.models import ModelInfo
+from workers.training.steps import OnStep, steps_of
 
 AUTO: Mapping[str, Any] = {
     "image-classification": AutoModelForImageClassification,

@@ -9,124 +9,31 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from workers.contract import Training
 from workers.errors import JobError
-from workers.training.engine import Engine, engine_for, tensors_of
-from workers.training.examples import Batch, Examples, Generation
+from workers.training.engine import engine_for, tensors_of
+from workers.training.examples import Batch, Examples
 from workers.training.group import Group
 from workers.training.memory import named_memory
+from workers.training.modes import checkpointed, mode, put
 from workers.training.precision import autocast, check_bf16
 from workers.training.ranks import Ranks
-from workers.training.stopping import Best, held_out, is_look, is_over, split
+from workers.training.run import Keeper, NoKeeper, Run
+from workers.training.steps import OnStep, StepResult, steps_an_epoch, steps_of
+from workers.training.stopping import Best, is_look, is_over, split
 
 WARMUP_SHARE = 0.1
 """Share of the steps over which the learning rate rises to its value, before a cosine takes it to zero.
 
 A transformer from random weights trains unevenly over seeds without it.
 """
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepResult:
-    """What one step was.
-
-    Attributes:
-        step: from 1.
-        steps: how many there will be.
-        samples: samples in this step.
-        loss: mean loss of the step before its update; ``None`` where there is none (prediction).
-        tokens: read, and written, in this step, padding left out; ``None`` where there are none.
-        generation: how the answers were written, where they were generated.
-        denoising_steps: of each picture, where pictures are made of noise.
-        eval_loss: mean loss of what is held out, after its update; ``None`` where it was not looked at.
-    """
-
-    step: int
-    steps: int
-    samples: int
-    loss: float | None
-    tokens: int | None = None
-    generation: Generation | None = None
-    denoising_steps: int | None = None
-    eval_loss: float | None = None
-
-    def among(self, before: int, repeats: int) -> StepResult:
-        """The same step where the whole is done ``repeats`` times, of which ``before`` are done."""
-        return replace(self, step=before * self.steps + self.step, steps=repeats * self.steps)
-
-
-OnStep = Callable[[StepResult], None]
-
-
-def steps_of(training: Training, samples: int) -> int:
-    """Optimiser steps of a fine-tune on a split of ``samples``, early stopping aside; a last short batch counts as one.
-
-    Raises:
-        JobError: there are too few samples to hold any out.
-    """
-    steps = training.epochs * _steps_an_epoch(training, samples - held_out(training, samples))
-    return steps if training.max_steps is None else min(steps, training.max_steps)
-
-
-def _steps_an_epoch(training: Training, samples: int) -> int:
-    return math.ceil(samples / training.batch_size)
-
-
-@dataclass(kw_only=True)
-class Run:
-    """A training as far as it is: what a checkpoint holds.
-
-    Attributes:
-        model: as it is saved, whatever wraps it while it trains.
-        engine: what trains it, and has it whole.
-        step: steps done, of ``steps``.
-        best: the best look at what is held out.
-    """
-
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
-    schedule: torch.optim.lr_scheduler.LRScheduler
-    engine: Engine
-    device: torch.device
-    steps: int
-    step: int = 0
-    best: Best = field(default_factory=Best)
-
-    def kept_names(self) -> tuple[list[str], list[str]]:
-        """Names of what training changes (trained weights, and buffers), and of the weights that are frozen."""
-        frozen = [name for name, parameter in self.model.named_parameters() if not parameter.requires_grad]
-        return [name for name in tensors_of(self.model) if name not in set(frozen)], frozen
-
-
-class Keeper(Protocol):
-    """Looks after a training: where it begins, and what happens between two steps."""
-
-    def begin(self, run: Run) -> None:
-        """Before the first step; may put the run where an earlier one was."""
-        ...
-
-    def after_step(self, run: Run) -> None:
-        """Between two steps, and after the last."""
-        ...
-
-
-class NoKeeper:
-    """Begins at the beginning, and does nothing between steps."""
-
-    def begin(self, run: Run) -> None:
-        """Leave it as it is."""
-
-    def after_step(self, run: Run) -> None:
-        """Go on."""
 
 
 def fit(
@@ -167,7 +74,7 @@ def fit(
             if is_over(training, run.best):
                 break
             loss, samples, tokens = fitting.step(chosen)
-            looks = is_look(training, run.step, steps=run.steps, steps_an_epoch=_steps_an_epoch(training, len(used)))
+            looks = is_look(training, run.step, steps=run.steps, steps_an_epoch=steps_an_epoch(training, len(used)))
             eval_loss = fitting.look(out) if looks else None
             on_step(
                 StepResult(
@@ -231,7 +138,7 @@ class _Fitting:
 
 
 def _begin(model: nn.Module, training: Training, samples: int, device: torch.device, group: Group) -> Run:
-    _put(model, device)
+    put(model, device)
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     steps = steps_of(training, samples)
     if not trainable:
@@ -250,30 +157,6 @@ def _put_back(model: nn.Module, best: Best) -> None:
     with torch.no_grad():
         for name, value in best.weights.items():
             tensors[name].copy_(value)
-
-
-@contextmanager
-def checkpointed(model: nn.Module, training: Training) -> Iterator[None]:
-    """Activations are computed again in the backward pass inside, where that is asked for.
-
-    Raises:
-        JobError: the model cannot.
-    """
-    if not training.gradient_checkpointing:
-        yield
-        return
-    if not getattr(model, "supports_gradient_checkpointing", False):
-        kind = str(getattr(getattr(model, "config", None), "model_type", type(model).__name__))
-        raise JobError(
-            f"a {kind} model cannot do gradient checkpointing; set training.gradient_checkpointing: false. "
-            "More training.gradient_accumulation_steps save memory as well."
-        )
-    # Reentrant checkpointing would lose the gradients of a LoRA, whose inputs need none.
-    model.activation_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
-    try:
-        yield
-    finally:
-        model.activation_checkpointing_disable()  # type: ignore[operator]
 
 
 def _check_loss(value: float, run: Run, training: Training) -> None:
@@ -306,7 +189,7 @@ def predict(
     values: list[Any] = []
     with mode(model, training=False), named_memory(batch_size):
         # Before inference mode: weights that are moved inside it could never be trained.
-        _put(model, device)
+        put(model, device)
         with torch.inference_mode():
             for step, chosen in enumerate(torch.split(order, batch_size) if wanted else (), start=1):
                 answers = examples.answers(model, chosen, device)
@@ -325,12 +208,6 @@ def predict(
     return values
 
 
-def _put(model: nn.Module, device: torch.device) -> None:
-    """Move the model, unless it is there: quantised weights refuse to be moved, even to where they are."""
-    if any(parameter.device != device for parameter in model.parameters()):
-        model.to(device)
-
-
 def _learning_rate_share(done: int, steps: int) -> float:
     """The learning rate after ``done`` of ``steps`` steps, as a share of its peak."""
     warmup = max(1, round(WARMUP_SHARE * steps))
@@ -345,21 +222,3 @@ def _batches(places: torch.Tensor, batch_size: int, seed: int) -> Iterator[torch
     while True:
         order = places[torch.randperm(len(places), generator=generator)]
         yield from torch.split(order, batch_size)
-
-
-@contextmanager
-def mode(model: nn.Module, *, training: bool) -> Iterator[None]:
-    """Train or eval mode inside, the mode before afterwards.
-
-    Batch norms that are frozen stay in eval mode: in train mode they would go on averaging what they see, and an
-    adapter would fit a base that its saved file does not hold.
-    """
-    before = model.training
-    model.train(training)
-    for module in model.modules():
-        if isinstance(module, _BatchNorm) and not any(weight.requires_grad for weight in module.parameters()):
-            module.eval()
-    try:
-        yield
-    finally:
-        model.train(before)
