@@ -17,8 +17,8 @@ from pathlib import Path
 from pydantic import Field
 
 from orchestrator.manifest.document import read_document
-from workers.contract import Section, section_problems
 from workers.errors import InputError, ManifestError
+from workers.section import Section, section_problems
 from workers.telemetry.access import is_loopback
 
 

@@ -14,8 +14,8 @@ from typing import Protocol
 
 import yaml
 
-from workers.contract import Path as KeyPath
 from workers.errors import ManifestError
+from workers.section import KeyPath
 
 MAX_BYTES = 1 << 20
 """A manifest of a thousand jobs is a few kB; a mebibyte of YAML already takes a pure-Python reader seconds."""

@@ -18,9 +18,9 @@ from orchestrator.manifest.model import (
     Manifest,
     section_at,
 )
-from workers.contract import DEADLINE_PATTERN, INTENSITY_PATTERN, Section, section_problems
-from workers.contract import Path as KeyPath
+from workers.contract import DEADLINE_PATTERN, INTENSITY_PATTERN
 from workers.errors import UnknownNameError, unknown_name
+from workers.section import KeyPath, Section, section_problems
 from workers.tasks import TASKS
 from workers.training.models import MODELS, is_pretrained
 

@@ -21,12 +21,10 @@ from workers.contract import (
     Resources,
     Retry,
     Schedule,
-    Section,
     Training,
     Trust,
-    section_of,
 )
-from workers.contract import Path as KeyPath
+from workers.section import KeyPath, Section, section_of
 
 VERSION = 1
 MAX_JOBS = 100_000

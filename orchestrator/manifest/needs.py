@@ -13,7 +13,7 @@ from functools import cached_property
 
 from orchestrator.manifest.model import SWEEPABLE, Manifest, places
 from workers.contract import JobSpec
-from workers.contract import Path as KeyPath
+from workers.section import KeyPath
 
 TRAINED_BY = "adapter.trained_by"
 _VARIED: tuple[str, ...] = (*(path for path in SWEEPABLE if path != TRAINED_BY), "seed")

@@ -24,9 +24,8 @@ from orchestrator.manifest.model import (
     section_at,
 )
 from orchestrator.manifest.needs import need_places
-from workers.contract import Path as KeyPath
-from workers.contract import Section
 from workers.errors import unknown_name
+from workers.section import KeyPath, Section
 
 Body = Mapping[str, object]
 """A manifest, or a part of it, of whatever form."""

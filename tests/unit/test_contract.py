@@ -7,8 +7,9 @@ from typing import Any
 import pydantic
 import pytest
 
-from workers.contract import Adapter, Inference, JobSpec, Method, Phase, Resources, Training, section_problems
+from workers.contract import Adapter, Inference, JobSpec, Method, Phase, Resources, Training
 from workers.errors import InputError
+from workers.section import section_problems
 
 
 def job(**changes: object) -> str:

@@ -16,9 +16,10 @@ from typing import Annotated
 
 from pydantic import Field, Strict
 
-from workers.contract import Lease, Names, Phase, Power, Section, section_problems
+from workers.contract import Lease, Names, Phase, Power
 from workers.errors import InputError, MeterError, UnknownNameError, UnreachableError, WattledgerError
 from workers.names import JOB_ID_PATTERN
+from workers.section import Section, section_problems
 from workers.telemetry.leases import LeaseRequest
 from workers.telemetry.node import NodeMeter
 from workers.telemetry.patience import BoundedLock
