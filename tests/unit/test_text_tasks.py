@@ -7,6 +7,7 @@ import json
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
+from operator import itemgetter
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from workers.errors import JobError, UnknownNameError
 from workers.quality.registry import SCORES, evaluate, score_info
 from workers.tasks import TASKS, load_task
-from workers.tasks.data import TaskData
+from workers.tasks.data import TaskData, unlike
 from workers.tasks.hub import HubData, rows_of
 from workers.tasks.text_generation import NEXT_WORDS, PROMPT_WORDS, passages
 from workers.tasks.text_to_sql import database_of, schema_of
@@ -69,6 +70,17 @@ def test_no_example_is_both_learned_from_and_scored(data: dict[str, TaskData], n
     assert held_out.isdisjoint(data[name].train.inputs)
     assert data[name].source is not None
     assert held_out.isdisjoint(data[name].source.inputs)
+
+
+def test_a_row_with_the_key_of_one_held_out_is_drawn_again() -> None:
+    drawn = iter([("a", 1), ("b", 2), ("a", 3), ("c", 4), ("d", 5)])
+    assert unlike([("a", 0)], lambda: next(drawn), 2, key=itemgetter(0)) == [("b", 2), ("c", 4)]
+    assert next(drawn) == ("d", 5)
+
+
+def test_rows_without_a_key_are_held_out_whole() -> None:
+    drawn = iter([("a", 1), ("a", 0), ("b", 0)])
+    assert unlike([("a", 0)], lambda: next(drawn), 2) == [("a", 1), ("b", 0)]
 
 
 def test_the_right_query_of_every_tiny_question_answers_on_its_own_real_database(

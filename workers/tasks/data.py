@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar, overload
@@ -31,6 +31,7 @@ class Boxes:
 
 I = TypeVar("I")  # noqa: E741 - what a model is given
 L = TypeVar("L")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,3 +187,16 @@ class TaskData:
     longest_answer: int = 128
     context: Callable[[Path, int], Mapping[str, object]] = field(default=nothing_besides)
     as_text: AsText | None = None
+
+
+def unlike(
+    held_out: Iterable[R], draw: Callable[[], R], count: int, *, key: Callable[[R], object] = lambda row: row
+) -> list[R]:
+    """``count`` rows as ``draw`` makes them, none of which is, by its ``key``, among those held out."""
+    seen = frozenset(map(key, held_out))
+    found: list[R] = []
+    while len(found) < count:
+        row = draw()
+        if key(row) not in seen:
+            found.append(row)
+    return found

@@ -10,9 +10,10 @@ arranged, for which it has to put the turns of both together.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from functools import partial
+from operator import itemgetter
 
-from workers.tasks.data import Split, TaskData, TextPairs
+from workers.tasks.data import Split, TaskData, TextPairs, unlike
 from workers.tasks.hub import HubData, hub_data
 
 HUB = {
@@ -46,9 +47,9 @@ def load(dataset: str, seed: int) -> TaskData:
     if dataset in HUB:
         return hub_data(HUB[dataset], _pairs, longest_input=1024, longest_answer=128)
     made = random.Random(DATA_SEED)  # noqa: S311 - data, not a secret
-    test = _unlike(made, TEST_SAMPLES, frozenset())
-    seen = frozenset(row["dialogue"] for row in test)
-    source, train = (_unlike(made, count, seen) for count in (SOURCE_SAMPLES, TRAIN_SAMPLES))
+    draw = partial(_dialogue, made)
+    test = [draw() for _ in range(TEST_SAMPLES)]
+    source, train = (unlike(test, draw, count, key=itemgetter("dialogue")) for count in (SOURCE_SAMPLES, TRAIN_SAMPLES))
     partly = [{**row, "summary": row["part"]} for row in source]
     return TaskData(source=_pairs(partly), train=_pairs(train), test=_pairs(test), longest_input=160, longest_answer=24)
 
@@ -60,18 +61,11 @@ def _pairs(rows: list[dict[str, str]]) -> TextPairs:
     )
 
 
-def _unlike(made: random.Random, count: int, seen: frozenset[str]) -> list[dict[str, str]]:
-    """So many dialogues, none of them among ``seen``."""
-    rows = (row for row in _dialogues(made) if row["dialogue"] not in seen)
-    return [dict(next(rows)) for _ in range(count)]
-
-
-def _dialogues(made: random.Random) -> Iterator[Mapping[str, str]]:
-    while True:
-        one, other = made.sample(NAMES, 2)
-        deed, place, when = made.choice(DEEDS), made.choice(PLACES), made.choice(TIMES)
-        yield {
-            "dialogue": f"{one}: Let us {deed}!\n{other}: Sure, {when}?\n{one}: Yes, {place}.",
-            "summary": f"{one} and {other} will {deed} {place} {when}.",
-            "part": made.choice((f"{one} asks {other} to {deed}.", f"{other} says {when}.", f"{one} says {place}.")),
-        }
+def _dialogue(made: random.Random) -> dict[str, str]:
+    one, other = made.sample(NAMES, 2)
+    deed, place, when = made.choice(DEEDS), made.choice(PLACES), made.choice(TIMES)
+    return {
+        "dialogue": f"{one}: Let us {deed}!\n{other}: Sure, {when}?\n{one}: Yes, {place}.",
+        "summary": f"{one} and {other} will {deed} {place} {when}.",
+        "part": made.choice((f"{one} asks {other} to {deed}.", f"{other} says {when}.", f"{one} says {place}.")),
+    }

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from functools import partial
 
-from workers.tasks.data import PicturePrompts, PictureTexts, Split, TaskData
+from workers.tasks.data import PicturePrompts, PictureTexts, Split, TaskData, unlike
 from workers.tasks.hub import HubData
-from workers.tasks.pictures import pictures_of
-from workers.tasks.scenes import SIDE, Scene, scene, shapes_of, unlike
+from workers.tasks.pictures import Pictures, picture_data
+from workers.tasks.scenes import SIDE, Scene, scene, shapes_of
 from workers.tasks.shapes import draw
 
 HUB = {
@@ -44,11 +45,11 @@ def load(dataset: str, seed: int) -> TaskData:
     """
     del seed
     if dataset in HUB:
-        train_rows, held_out = (_captioned(HUB[dataset], name) for name in ("train", "test"))
-        return TaskData(source=None, train=train_rows, test=held_out, longest_answer=128)
+        return picture_data(HUB[dataset], _captioned, longest_answer=128)
     made = random.Random(DATA_SEED)  # noqa: S311 - data, not a secret
-    test = [scene(made) for _ in range(TEST_SAMPLES)]
-    source, train = (unlike(test, made, count) for count in (SOURCE_SAMPLES, TRAIN_SAMPLES))
+    draw_one = partial(scene, made)
+    test = [draw_one() for _ in range(TEST_SAMPLES)]
+    source, train = (unlike(test, draw_one, count) for count in (SOURCE_SAMPLES, TRAIN_SAMPLES))
     return TaskData(
         source=_split(source, [" and ".join(found.names) for found in source]),
         train=_split(train, [found.caption for found in train]),
@@ -58,11 +59,8 @@ def load(dataset: str, seed: int) -> TaskData:
     )
 
 
-def _captioned(data: HubData, split: str) -> PictureTexts:
-    image, caption = data.columns
-    pictures, others = pictures_of(data, split, image)
-    captions = tuple(others[caption])
-    return Split(inputs=PicturePrompts(pictures=pictures, prompts=("",) * len(captions)), labels=captions)
+def _captioned(pictures: Pictures, captions: Sequence[str]) -> PictureTexts:
+    return Split(inputs=PicturePrompts(pictures=pictures, prompts=("",) * len(captions)), labels=tuple(captions))
 
 
 def _split(scenes: Sequence[Scene], captions: Sequence[str]) -> PictureTexts:

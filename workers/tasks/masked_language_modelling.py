@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
+from operator import itemgetter
 
-from workers.tasks.data import MASK, Split, TaskData, TextPairs
+from workers.tasks.data import MASK, Split, TaskData, TextPairs, unlike
 from workers.tasks.hub import HubData, Rows, hub_data
 
 HUB = {
@@ -72,11 +74,11 @@ def load(dataset: str, seed: int) -> TaskData:
     if dataset in HUB:
         return hub_data(HUB[dataset], hidden, longest_input=256)
     made = random.Random(DATA_SEED)  # noqa: S311 - data, not a secret
-    test = _unlike(_texts(made, (SOUND, HOME, YOUNG)), TEST_SAMPLES, frozenset())
-    seen = frozenset(text for text, _ in test)
+    early, late = (partial(_text, made, facts) for facts in ((SOUND,), (SOUND, HOME, YOUNG)))
+    test = [late() for _ in range(TEST_SAMPLES)]
     return TaskData(
-        source=_split(_unlike(_texts(made, (SOUND,)), SOURCE_SAMPLES, seen)),
-        train=_split(_unlike(_texts(made, (SOUND, HOME, YOUNG)), TRAIN_SAMPLES, seen)),
+        source=_split(unlike(test, early, SOURCE_SAMPLES, key=itemgetter(0))),
+        train=_split(unlike(test, late, TRAIN_SAMPLES, key=itemgetter(0))),
         test=_split(test),
         longest_input=64,
     )
@@ -97,20 +99,13 @@ def _split(rows: Sequence[tuple[str, str]]) -> TextPairs:
     return Split(inputs=tuple(text for text, _ in rows), labels=tuple(word for _, word in rows))
 
 
-def _unlike(rows: Iterator[tuple[str, str]], count: int, seen: frozenset[str]) -> list[tuple[str, str]]:
-    """So many texts, none of them among ``seen``."""
-    unseen = (row for row in rows if row[0] not in seen)
-    return [next(unseen) for _ in range(count)]
-
-
-def _texts(made: random.Random, facts: Sequence[str]) -> Iterator[tuple[str, str]]:
-    while True:
-        animal, place = made.choice(tuple(ANIMALS)), made.randrange(len(facts))
-        text = made.choice(SENTENCES).format(
-            animal=animal,
-            fact=facts[place].format(MASK),
-            owner=made.choice(OWNERS),
-            adjective=made.choice(ADJECTIVES),
-            when=made.choice(TIMES),
-        )
-        yield text, ANIMALS[animal][place]
+def _text(made: random.Random, facts: Sequence[str]) -> tuple[str, str]:
+    animal, place = made.choice(tuple(ANIMALS)), made.randrange(len(facts))
+    text = made.choice(SENTENCES).format(
+        animal=animal,
+        fact=facts[place].format(MASK),
+        owner=made.choice(OWNERS),
+        adjective=made.choice(ADJECTIVES),
+        when=made.choice(TIMES),
+    )
+    return text, ANIMALS[animal][place]

@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from functools import partial
+from operator import itemgetter
 
-from workers.tasks.data import Split, TaskData, TextPairs
+from workers.tasks.data import Split, TaskData, TextPairs, unlike
 from workers.tasks.hub import HubData, hub_data
 
 COLUMNS = ("Abstract", "Highlights")
@@ -51,9 +53,9 @@ def load(dataset: str, seed: int) -> TaskData:
         named = HUB.get(dataset) or folder_data(dataset)
         return hub_data(named, _pairs, longest_input=512, longest_answer=160)
     made = random.Random(DATA_SEED)  # noqa: S311 - data, not a secret
-    test = _unlike(made, TEST_SAMPLES, frozenset())
-    seen = frozenset(row["Abstract"] for row in test)
-    source, train = (_unlike(made, count, seen) for count in (SOURCE_SAMPLES, TRAIN_SAMPLES))
+    draw = partial(_paper, made)
+    test = [draw() for _ in range(TEST_SAMPLES)]
+    source, train = (unlike(test, draw, count, key=itemgetter("Abstract")) for count in (SOURCE_SAMPLES, TRAIN_SAMPLES))
     partly = [{**row, "Highlights": row["part"]} for row in source]
     return TaskData(source=_pairs(partly), train=_pairs(train), test=_pairs(test), longest_input=160, longest_answer=32)
 
@@ -68,16 +70,6 @@ def _pairs(rows: Sequence[Mapping[str, str]]) -> TextPairs:
         inputs=tuple(f"Abstract: {row['Abstract'].strip()}\nHighlights:" for row in rows),
         labels=tuple(row["Highlights"].strip() for row in rows),
     )
-
-
-def _unlike(made: random.Random, count: int, seen: frozenset[str]) -> list[dict[str, str]]:
-    """So many papers, none of them among ``seen``."""
-    rows: list[dict[str, str]] = []
-    while len(rows) < count:
-        row = _paper(made)
-        if row["Abstract"] not in seen:
-            rows.append(row)
-    return rows
 
 
 def _paper(made: random.Random) -> dict[str, str]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, overload
 
 from workers.errors import JobError
+from workers.tasks.data import AnySplit, TaskData
 from workers.tasks.hub import HubData, table_of
 
 UNREADABLE = (OSError, ValueError, SyntaxError)
@@ -58,12 +59,19 @@ class Pictures(Sequence[Any]):
         )
 
 
-def pictures_of(data: HubData, split: str, column: str) -> tuple[Pictures, dict[str, list[Any]]]:
-    """The pictures of ``column``, lazily, and the other columns of ``data``, each a value for each picture.
+def picture_data(data: HubData, split_of: Callable[..., AnySplit], *, longest_answer: int) -> TaskData:
+    """A task's data where all of it comes from the hub, as ``hub.hub_data``; the first column is the pictures.
+
+    ``split_of`` makes a split of the pictures, read when asked for, and of the values of each further column.
 
     Raises:
-        JobError: as ``hub.rows_of``; a column that is no picture is found when the first is asked for.
+        JobError: as ``hub.table_of``; a column that is no picture is found when the first is asked for.
     """
-    table = table_of(data, split)
-    others = {name: list(table[name]) for name in data.columns if name != column}
-    return Pictures(table.select_columns([column]), column, data.path, range(len(table))), others
+    image, *others = data.columns
+    splits = []
+    for name in ("train", "test"):
+        table = table_of(data, name)
+        pictures = Pictures(table.select_columns([image]), image, data.path, range(len(table)))
+        splits.append(split_of(pictures, *(list(table[column]) for column in others)))
+    train, test = splits
+    return TaskData(source=None, train=train, test=test, longest_answer=longest_answer)

@@ -11,11 +11,13 @@ A base model built from a configuration learns to tell where somebody lives, wha
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from operator import attrgetter
 from typing import Any
 
-from workers.tasks.data import AsText, Question, Questions, Split, TaskData, TextPairs
+from workers.tasks.data import AsText, Question, Questions, Split, TaskData, TextPairs, unlike
 from workers.tasks.hub import HubData, Rows, hub_data
 
 # The answers of SQuAD's own test splits are not public.
@@ -77,11 +79,11 @@ def load(dataset: str, seed: int) -> TaskData:
             as_text=AsText(pairs=asked, read=answer_of, longest_input=1024),
         )
     made = random.Random(DATA_SEED)  # noqa: S311 - data, not a secret
-    test = _unlike(_questions(made, QUESTIONS), TEST_SAMPLES, frozenset())
-    seen = frozenset(row.asked for row in test)
+    early, late = (partial(_question, made, questions) for questions in (SOURCE_QUESTIONS, QUESTIONS))
+    test = [late() for _ in range(TEST_SAMPLES)]
     return TaskData(
-        source=_split(_unlike(_questions(made, SOURCE_QUESTIONS), SOURCE_SAMPLES, seen)),
-        train=_split(_unlike(_questions(made, QUESTIONS), TRAIN_SAMPLES, seen)),
+        source=_split(unlike(test, early, SOURCE_SAMPLES, key=attrgetter("asked"))),
+        train=_split(unlike(test, late, TRAIN_SAMPLES, key=attrgetter("asked"))),
         test=_split(test),
         longest_input=96,
         longest_answer=LONGEST_ANSWER,
@@ -143,21 +145,14 @@ def _supported(rows: Rows) -> Questions:
     return _split(found)
 
 
-def _unlike(rows: Iterator[_Row], count: int, seen: frozenset[Question]) -> list[_Row]:
-    """So many questions, none of them among ``seen``."""
-    unseen = (row for row in rows if row.asked not in seen)
-    return [next(unseen) for _ in range(count)]
-
-
-def _questions(made: random.Random, questions: Mapping[str, str]) -> Iterator[_Row]:
+def _question(made: random.Random, questions: Mapping[str, str]) -> _Row:
     """A text of three facts about somebody, and a question for one of them."""
-    while True:
-        name, wanted = made.choice(NAMES), made.choice(tuple(FACTS))
-        said = {fact: made.choice(values) for fact, values in FACTS.items()}
-        facts = [f"{fact} {said[fact]}" for fact in made.sample(tuple(FACTS), len(FACTS))]
-        context = TEXT.format(*facts, name=name)
-        yield _Row(
-            asked=Question(question=questions[wanted].format(name=name), context=context),
-            answers=(said[wanted],),
-            start=context.index(said[wanted]),
-        )
+    name, wanted = made.choice(NAMES), made.choice(tuple(FACTS))
+    said = {fact: made.choice(values) for fact, values in FACTS.items()}
+    facts = [f"{fact} {said[fact]}" for fact in made.sample(tuple(FACTS), len(FACTS))]
+    context = TEXT.format(*facts, name=name)
+    return _Row(
+        asked=Question(question=questions[wanted].format(name=name), context=context),
+        answers=(said[wanted],),
+        start=context.index(said[wanted]),
+    )

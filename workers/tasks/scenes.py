@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from workers.tasks.shapes import Shape
@@ -63,17 +62,6 @@ def scene(made: random.Random) -> Scene:
         version=made.randrange(2),
         shifts=(a, b, c, d),
     )
-
-
-def unlike(held_out: Sequence[Scene], made: random.Random, count: int) -> list[Scene]:
-    """So many, none of them among those."""
-    seen = frozenset(held_out)
-    found: list[Scene] = []
-    while len(found) < count:
-        one = scene(made)
-        if one not in seen:
-            found.append(one)
-    return found
 
 
 def shapes_of(found: Scene) -> tuple[Shape, Shape]:

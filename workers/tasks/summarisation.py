@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from functools import partial
+from operator import itemgetter
 
-from workers.tasks.data import Split, TaskData, TextPairs
+from workers.tasks.data import Split, TaskData, TextPairs, unlike
 from workers.tasks.hub import HubData, hub_data
 
 SPLITS = {"train": "train", "test": "test"}
@@ -62,9 +64,9 @@ def load(dataset: str, seed: int) -> TaskData:
         data = HUB[dataset]
         return hub_data(data, lambda rows: _pairs(rows, data.columns), longest_input=1024, longest_answer=128)
     made = random.Random(DATA_SEED)  # noqa: S311 - data, not a secret
-    test = _unlike(made, TEST_SAMPLES, frozenset())
-    seen = frozenset(row["text"] for row in test)
-    source, train = (_unlike(made, count, seen) for count in (SOURCE_SAMPLES, TRAIN_SAMPLES))
+    draw = partial(_report, made)
+    test = [draw() for _ in range(TEST_SAMPLES)]
+    source, train = (unlike(test, draw, count, key=itemgetter("text")) for count in (SOURCE_SAMPLES, TRAIN_SAMPLES))
     return TaskData(
         source=_pairs(source, ("text", "part")),
         train=_pairs(train, ("text", "summary")),
@@ -80,16 +82,6 @@ def _pairs(rows: Sequence[Mapping[str, str]], columns: tuple[str, ...]) -> TextP
         inputs=tuple(f"Summarise.\n{row[text]}\nSummary:" for row in rows),
         labels=tuple(row[summary] for row in rows),
     )
-
-
-def _unlike(made: random.Random, count: int, seen: frozenset[str]) -> list[dict[str, str]]:
-    """So many reports, none of them among ``seen``."""
-    rows: list[dict[str, str]] = []
-    while len(rows) < count:
-        row = _report(made)
-        if row["text"] not in seen:
-            rows.append(row)
-    return rows
 
 
 def _report(made: random.Random) -> dict[str, str]:

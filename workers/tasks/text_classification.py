@@ -11,10 +11,12 @@ they are negated; it is fine-tuned on reviews of which half are. A model that wr
 from __future__ import annotations
 
 import random
+from functools import partial
+from operator import itemgetter
 
 import numpy as np
 
-from workers.tasks.data import AsText, LabelledTexts, Split, TaskData, TextPairs
+from workers.tasks.data import AsText, LabelledTexts, Split, TaskData, TextPairs, unlike
 from workers.tasks.hub import HubData, hub_data
 
 HUB = {
@@ -75,11 +77,11 @@ def load(dataset: str, seed: int) -> TaskData:
             as_text=AsText(pairs=asked, read=class_of, longest_input=640),
         )
     made = random.Random(DATA_SEED)  # noqa: S311 - data, not a secret
-    test = _reviews(made, TEST_SAMPLES, 0.5, frozenset())
-    seen = frozenset(text for text, _ in test)
+    early, late = (partial(_review, made, negated) for negated in (0.0, 0.5))
+    test = [late() for _ in range(TEST_SAMPLES)]
     return TaskData(
-        source=_split(_reviews(made, SOURCE_SAMPLES, 0.0, seen)),
-        train=_split(_reviews(made, TRAIN_SAMPLES, 0.5, seen)),
+        source=_split(unlike(test, early, SOURCE_SAMPLES, key=itemgetter(0))),
+        train=_split(unlike(test, late, TRAIN_SAMPLES, key=itemgetter(0))),
         test=_split(test),
         classes=len(CLASSES),
         longest_input=64,
@@ -108,15 +110,10 @@ def _split(rows: list[tuple[str, int]]) -> LabelledTexts:
     )
 
 
-def _reviews(made: random.Random, count: int, negated: float, seen: frozenset[str]) -> list[tuple[str, int]]:
-    """So many reviews, none of them among ``seen``; a share of ``negated`` says the contrary of its word."""
-    rows: list[tuple[str, int]] = []
-    while len(rows) < count:
-        label, turned = made.randrange(2), made.random() < negated
-        one, other = made.sample(THINGS, 2)
-        word = made.choice(WORDS[1 - label if turned else label])
-        said = f"was{' not' if turned else ''} {made.choice(FILLERS)} {word}"
-        text = f"The {one} and the {other} of this film: it {said}."
-        if text not in seen:
-            rows.append((text, label))
-    return rows
+def _review(made: random.Random, negated: float) -> tuple[str, int]:
+    """A review and its class; a share of ``negated`` says the contrary of its word."""
+    label, turned = made.randrange(2), made.random() < negated
+    one, other = made.sample(THINGS, 2)
+    word = made.choice(WORDS[1 - label if turned else label])
+    said = f"was{' not' if turned else ''} {made.choice(FILLERS)} {word}"
+    return f"The {one} and the {other} of this film: it {said}.", label

@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from operator import itemgetter
 
-from workers.tasks.data import Split, TaskData, TextPairs
+from workers.tasks.data import Split, TaskData, TextPairs, unlike
 from workers.tasks.hub import HubData, hub_data
 
 PARQUET = "refs/convert/parquet"
@@ -74,9 +76,9 @@ def load(dataset: str, seed: int) -> TaskData:
             longest_answer=64,
         )
     made = random.Random(DATA_SEED)  # noqa: S311 - data, not a secret
-    test = [_story(made) for _ in range(TEST_SAMPLES)]
-    seen = frozenset(beginning for beginning, _, _ in test)
-    source, train = (_unlike(made, count, seen) for count in (SOURCE_SAMPLES, TRAIN_SAMPLES))
+    draw = partial(_story, made)
+    test = [draw() for _ in range(TEST_SAMPLES)]
+    source, train = (unlike(test, draw, count, key=itemgetter(0)) for count in (SOURCE_SAMPLES, TRAIN_SAMPLES))
     return TaskData(
         source=_split([(beginning, plain) for beginning, plain, _ in source]),
         train=_split([(beginning, ending) for beginning, _, ending in train]),
@@ -102,16 +104,6 @@ def passages(texts: Iterable[str]) -> Iterator[tuple[str, str]]:
 def _split(pairs: Iterable[Sequence[str]]) -> TextPairs:
     rows = list(pairs)
     return Split(inputs=tuple(row[0] for row in rows), labels=tuple(row[1] for row in rows))
-
-
-def _unlike(made: random.Random, count: int, seen: frozenset[str]) -> list[tuple[str, str, str]]:
-    """So many stories, none of which begins as one of ``seen``."""
-    rows: list[tuple[str, str, str]] = []
-    while len(rows) < count:
-        row = _story(made)
-        if row[0] not in seen:
-            rows.append(row)
-    return rows
 
 
 def _story(made: random.Random) -> tuple[str, str, str]:

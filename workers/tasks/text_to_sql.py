@@ -15,9 +15,11 @@ import random
 import re
 import sqlite3
 from collections.abc import Mapping, Sequence
+from functools import partial
+from operator import itemgetter
 from pathlib import Path
 
-from workers.tasks.data import Split, TaskData, TextPairs
+from workers.tasks.data import Split, TaskData, TextPairs, unlike
 from workers.tasks.hub import HubData, hub_data
 
 HUB = {
@@ -65,10 +67,10 @@ def load(dataset: str, seed: int) -> TaskData:
     if dataset in HUB:
         return hub_data(HUB[dataset], _pairs, longest_input=1024, longest_answer=256, context_of=_databases)
     made = random.Random(DATA_SEED)  # noqa: S311 - data, not a secret
-    test = [_question(made, tuple(KINDS)) for _ in range(TEST_SAMPLES)]
-    seen = frozenset(row["key"] for row in test)
-    source = _unlike(made, SOURCE_SAMPLES, SOURCE_KINDS, seen)
-    train = _unlike(made, TRAIN_SAMPLES, tuple(KINDS), seen)
+    early, late = (partial(_question, made, kinds) for kinds in (SOURCE_KINDS, tuple(KINDS)))
+    test = [late() for _ in range(TEST_SAMPLES)]
+    source = unlike(test, early, SOURCE_SAMPLES, key=itemgetter("key"))
+    train = unlike(test, late, TRAIN_SAMPLES, key=itemgetter("key"))
     return TaskData(
         source=_pairs(source),
         train=_pairs(train),
@@ -117,16 +119,6 @@ def _pairs(rows: Sequence[Mapping[str, str]]) -> TextPairs:
         inputs=tuple(f"{schema_of(row['sql_context'])}\n{row['sql_prompt']}\nSQL:" for row in rows),
         labels=tuple(row["sql"] for row in rows),
     )
-
-
-def _unlike(made: random.Random, count: int, kinds: Sequence[str], seen: frozenset[str]) -> list[dict[str, str]]:
-    """So many questions, none of them asked among ``seen`` of the same kind of table."""
-    rows: list[dict[str, str]] = []
-    while len(rows) < count:
-        row = _question(made, kinds)
-        if row["key"] not in seen:
-            rows.append(row)
-    return rows
 
 
 def _question(made: random.Random, kinds: Sequence[str]) -> dict[str, str]:

@@ -11,9 +11,11 @@ sentences in which half of them are places, as the words around them say.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
+from operator import itemgetter
 
-from workers.tasks.data import Split, TaggedWords, TaskData
+from workers.tasks.data import Split, TaggedWords, TaskData, unlike
 from workers.tasks.hub import HubData, Rows, hub_data
 
 HUB = {
@@ -64,11 +66,11 @@ def load(dataset: str, seed: int) -> TaskData:
     if dataset in HUB:
         return hub_data(HUB[dataset], _tagged, longest_input=512)
     made = random.Random(DATA_SEED)  # noqa: S311 - data, not a secret
-    test = _unlike(_sentences(made, PLACES + EITHER), TEST_SAMPLES, frozenset())
-    seen = frozenset(words for words, _ in test)
+    early, late = (partial(_sentence, made, places) for places in (PLACES, PLACES + EITHER))
+    test = [late() for _ in range(TEST_SAMPLES)]
     return TaskData(
-        source=_split(_unlike(_sentences(made, PLACES), SOURCE_SAMPLES, seen)),
-        train=_split(_unlike(_sentences(made, PLACES + EITHER), TRAIN_SAMPLES, seen)),
+        source=_split(unlike(test, early, SOURCE_SAMPLES, key=itemgetter(0))),
+        train=_split(unlike(test, late, TRAIN_SAMPLES, key=itemgetter(0))),
         test=_split(test),
         longest_input=64,
     )
@@ -89,27 +91,20 @@ def _split(rows: Sequence[_Sentence]) -> TaggedWords:
     return Split(inputs=tuple(words for words, _ in rows), labels=tuple(tags for _, tags in rows))
 
 
-def _unlike(rows: Iterator[_Sentence], count: int, seen: frozenset[tuple[str, ...]]) -> list[_Sentence]:
-    """So many sentences, none of them among ``seen``."""
-    unseen = (row for row in rows if row[0] not in seen)
-    return [next(unseen) for _ in range(count)]
-
-
-def _sentences(made: random.Random, places: Sequence[str]) -> Iterator[_Sentence]:
-    while True:
-        who, other = made.sample(PEOPLE + EITHER, 2)
-        where, there = made.sample([place for place in places if place not in (who, other)], 2)
-        named = {
-            "{who}": (who, "PER"),
-            "{other}": (other, "PER"),
-            "{where}": (where, "LOC"),
-            "{there}": (there, "LOC"),
-            "{when}": (made.choice(TIMES), ""),
-        }
-        parts = [named.get(part, (part, "")) for part in made.choice(SENTENCES).split()]
-        words = tuple(word for text, _ in parts for word in text.split())
-        tags = tuple(tag for text, kind in parts for tag in _tags(len(text.split()), kind))
-        yield words, tags
+def _sentence(made: random.Random, places: Sequence[str]) -> _Sentence:
+    who, other = made.sample(PEOPLE + EITHER, 2)
+    where, there = made.sample([place for place in places if place not in (who, other)], 2)
+    named = {
+        "{who}": (who, "PER"),
+        "{other}": (other, "PER"),
+        "{where}": (where, "LOC"),
+        "{there}": (there, "LOC"),
+        "{when}": (made.choice(TIMES), ""),
+    }
+    parts = [named.get(part, (part, "")) for part in made.choice(SENTENCES).split()]
+    words = tuple(word for text, _ in parts for word in text.split())
+    tags = tuple(tag for text, kind in parts for tag in _tags(len(text.split()), kind))
+    return words, tags
 
 
 def _tags(count: int, kind: str) -> list[str]:

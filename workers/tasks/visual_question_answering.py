@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from workers.tasks.data import PicturePrompts, PictureTexts, Split, TaskData
+from workers.tasks.data import PicturePrompts, PictureTexts, Split, TaskData, unlike
 from workers.tasks.hub import HubData
-from workers.tasks.pictures import pictures_of
+from workers.tasks.pictures import Pictures, picture_data
 from workers.tasks.scenes import SIDE, scene, shapes_of
 from workers.tasks.shapes import Shape, draw
 
@@ -52,11 +53,11 @@ def load(dataset: str, seed: int) -> TaskData:
     """
     del seed
     if dataset in HUB:
-        train, held_out = (_answered(HUB[dataset], name) for name in ("train", "test"))
-        return TaskData(source=None, train=train, test=held_out, longest_answer=32)
+        return picture_data(HUB[dataset], _answered, longest_answer=32)
     made = random.Random(DATA_SEED)  # noqa: S311 - data, not a secret
-    test = _shown(made, TEST_SAMPLES, frozenset())
-    early, late = (_shown(made, count, frozenset(test)) for count in (SOURCE_SAMPLES, TRAIN_SAMPLES))
+    draw_one = partial(_shape, made)
+    test = [draw_one() for _ in range(TEST_SAMPLES)]
+    early, late = (unlike(test, draw_one, count) for count in (SOURCE_SAMPLES, TRAIN_SAMPLES))
     return TaskData(
         source=_asked(early, made, named=0.0),
         train=_asked(late, made, named=0.5),
@@ -65,11 +66,9 @@ def load(dataset: str, seed: int) -> TaskData:
     )
 
 
-def _answered(data: HubData, split: str) -> PictureTexts:
-    image, question, answer = data.columns
-    pictures, others = pictures_of(data, split, image)
-    inputs = PicturePrompts(pictures=pictures, prompts=tuple(others[question]))
-    return Split(inputs=inputs, labels=tuple(map(_said, others[answer])))
+def _answered(pictures: Pictures, questions: Sequence[str], answers: Sequence[Any]) -> PictureTexts:
+    inputs = PicturePrompts(pictures=pictures, prompts=tuple(questions))
+    return Split(inputs=inputs, labels=tuple(map(_said, answers)))
 
 
 def _said(answer: Any) -> str | tuple[str, ...]:  # noqa: ANN401 - as a data set has it
@@ -79,14 +78,9 @@ def _said(answer: Any) -> str | tuple[str, ...]:  # noqa: ANN401 - as a data set
     return tuple(one["answer"] if isinstance(one, Mapping) else one for one in answer)
 
 
-def _shown(made: random.Random, count: int, held_out: frozenset[Shape]) -> list[Shape]:
-    """So many shapes, each one of a scene's, and none of them among those."""
-    found: list[Shape] = []
-    while len(found) < count:
-        shape = made.choice(shapes_of(scene(made)))
-        if shape not in held_out:
-            found.append(shape)
-    return found
+def _shape(made: random.Random) -> Shape:
+    """One of a scene's."""
+    return made.choice(shapes_of(scene(made)))
 
 
 def _asked(shown: Sequence[Shape], made: random.Random, *, named: float) -> PictureTexts:
