@@ -32,7 +32,7 @@ class MeterContract:
     """Inherit, and give ``metered``."""
 
     def test_a_device_that_is_not_there_is_an_error_that_names_those_that_are(self, metered: Metered) -> None:
-        for ask in (metered.meter.read, metered.meter.process_use, metered.meter.limit_range):
+        for ask in (metered.meter.read, metered.meter.sense, metered.meter.process_use, metered.meter.limit_range):
             with pytest.raises(MeterError, match=NOBODY) as error:
                 ask(NOBODY)
             assert metered.meter.devices()[0].uuid in str(error.value)
@@ -73,6 +73,19 @@ class MeterContract:
                 metered.live()
             assert seen == sorted(seen)
             assert seen[0] < seen[-1]
+
+    def test_where_a_look_at_the_counter_is_dear_power_is_told_without(self, metered: Metered) -> None:
+        for device in metered.meter.devices():
+            before = metered.meter.read(device.uuid)
+            metered.live()
+            sensed = metered.meter.sense(device.uuid)
+            assert sensed.device == device.uuid
+            assert sensed.time_ns > before.time_ns
+            if device.count_every_ms:
+                assert sensed.energy_mj is None
+                assert sensed.power_mw is not None
+            else:
+                assert (sensed.energy_mj is None) == (before.energy_mj is None)
 
     def test_figures_are_possible_or_unknown(self, metered: Metered) -> None:
         metered.live()

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from workers.contract import Device, EnergyEntry, Lease, Method, Phase, Quality, Reading
 from workers.errors import CapError, MeterError
@@ -67,6 +68,24 @@ class MoodyMeter(SimulatedMeter):
 
     def close(self) -> None:
         self.closed = True
+
+
+class DearMeter(MoodyMeter):
+    """The same, but that a look at a counter is dear, as on real boards; ``counted`` tells how often that was done."""
+
+    def __init__(self, clock: Clock, *models: str, processes: Processes | None = None) -> None:
+        super().__init__(clock, *models, processes=processes)
+        self.counted: Counter[str] = Counter()
+
+    def devices(self) -> tuple[Device, ...]:
+        return tuple(replace(device, count_every_ms=1000) for device in super().devices())
+
+    def read(self, device: str) -> Reading:
+        self.counted[device] += 1
+        return super().read(device)
+
+    def sense(self, device: str) -> Reading:
+        return replace(super().read(device), energy_mj=None)
 
 
 def simulated(clock: Clock, *models: str, processes: Processes | None = None) -> SimulatedMeter:

@@ -183,7 +183,7 @@ class Agent:
                 self._node.learn()
             while not self._is_stopped():
                 with contextlib.suppress(MeterError):
-                    self._node.tick()
+                    self._node.sample()
                     watchdog.alive()
                 if time.monotonic() >= next_flush_s:
                     next_flush_s = time.monotonic() + self._options.flush_s

@@ -382,6 +382,8 @@ class Device:
         power_window_ms: what its power readings are averaged over; 0: its sensor's latest sample; ``None``: not known.
         gap_ms: readings further apart leave unknown what was drawn in between. It is longer for a counter that cannot
             have wrapped unseen than for a board whose power may have to be followed.
+        count_every_ms: how far apart looks at its counter may be, edges apart, because they are dear; power is followed
+            in between. 0: a look costs nothing.
         quality: what is to be known of every figure of it: ``shared`` where slices of it are used apart (MIG).
     """
 
@@ -393,6 +395,7 @@ class Device:
     scope: Literal["board", "module"] = "board"
     power_window_ms: int | None = None
     gap_ms: int = 2000
+    count_every_ms: int = 0
     quality: frozenset[Quality] = frozenset()
 
 

@@ -37,6 +37,9 @@ class RemoteMeter:
     def read(self, device: str) -> Reading:
         return Reading(**self._call("read", device))
 
+    def sense(self, device: str) -> Reading:
+        return Reading(**self._call("sense", device))
+
     def process_use(self, device: str) -> Mapping[int, int] | None:
         told = self._call("process_use", device)
         return None if told is None else {int(pid): busy_ns for pid, busy_ns in told.items()}

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from tests.metering import START_NS, Clock, Processes, assert_covered_once, claim, device, energy_by_job, simulated
+from tests.metering import START_NS, Clock, DearMeter, Processes, assert_covered_once, claim, device, energy_by_job
 from workers.contract import EnergyEntry, Lease, Method, Phase, Power, Quality, Reading
 from workers.errors import CapError, InputError
 from workers.telemetry.booking import CLOSELY_NS, DeviceBook
@@ -34,6 +34,15 @@ class Look:
 
 
 @dataclass(frozen=True)
+class Sense:
+    """Time passes and power is asked for; the counter, which has ``grown_mj`` meanwhile, is not looked at."""
+
+    passed_ns: int
+    grown_mj: int
+    power_mw: int | None
+
+
+@dataclass(frozen=True)
 class Edge:
     """Time passes and the device changes hands."""
 
@@ -50,7 +59,7 @@ class Reset:
     power_mw: int | None
 
 
-Step = Look | Edge | Reset
+Step = Look | Sense | Edge | Reset
 GAP_NS = device().gap_ms * 1_000_000
 
 NANOSECONDS = st.integers(0, 300_000_000) | st.sampled_from([0, 1, GAP_NS, GAP_NS + 1, 3600 * NS_PER_S])
@@ -65,6 +74,7 @@ CLAIMS = st.lists(
 ).map(tuple)
 LOOKS = st.builds(Look, NANOSECONDS, GROWTHS, POWERS)
 EDGES = st.builds(Edge, NANOSECONDS, CLAIMS)
+SENSES = st.builds(Sense, NANOSECONDS, GROWTHS, POWERS)
 RESETS = st.builds(Reset, NANOSECONDS, st.integers(0, 1000), POWERS)
 STEPS = st.lists(LOOKS | EDGES, max_size=50)
 QUICK_STEPS = st.lists(
@@ -101,6 +111,10 @@ class Told:
         if isinstance(step, Edge):
             self.book.edge(self.now_ns, step.claims)
             self.turned_ns = self.now_ns if self.turned_ns is None else self.turned_ns
+            return
+        if isinstance(step, Sense):
+            self.counter_mj += step.grown_mj
+            self.book.sense(Reading(device="GPU-1", time_ns=self.now_ns, energy_mj=None, power_mw=step.power_mw))
             return
         self.counter_mj = self.counter_mj + step.grown_mj if isinstance(step, Look) else step.kept_mj
         self._read(step.power_mw, silent=isinstance(step, Look) and step.silent)
@@ -144,6 +158,18 @@ def test_entries_fill_the_time_between_the_first_and_the_last_movement_once(step
         assert last.time_ns - SLOWEST_NS // 2 <= told.book.settled_ns <= last.time_ns
         if last.time_ns > START_NS:
             assert_covered_once(told.entries, START_NS, told.book.settled_ns)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(LOOKS | SENSES | EDGES, max_size=50), st.booleans())
+def test_power_that_is_followed_between_looks_at_the_counter_books_nothing_and_loses_nothing(
+    steps: list[Step], is_watched: bool
+) -> None:
+    told = Told([*steps, Look(CLOSELY_NS, 0, 100), Look(CLOSELY_NS, 0, 100)], is_watched=is_watched)
+    assert told.energy_mj() == told.counter_mj - 5_000_000
+    assert all(entry.method is Method.COUNTER and Quality.FALLBACK not in entry.quality for entry in told.entries)
+    if told.entries:
+        assert_covered_once(told.entries, START_NS, told.book.settled_ns)
 
 
 @settings(max_examples=100, deadline=None)
@@ -261,7 +287,7 @@ class NodeLife(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.clock, self.processes = Clock(), Processes()
-        self.meter = simulated(self.clock, "H100", "V100", processes=self.processes)
+        self.meter = DearMeter(self.clock, "H100", "V100", processes=self.processes)
         self.node = NodeMeter(self.meter, node="n1", clock_ns=self.clock, started=self.started)
         self.open: dict[str, tuple[Lease, Power]] = {}
         self.phases: dict[str, list[tuple[int, Phase | None]]] = {}
@@ -279,7 +305,7 @@ class NodeLife(RuleBasedStateMachine):
 
     @rule()
     def the_sampler_looks(self) -> None:
-        self.node.tick()
+        self.node.sample()
 
     @rule(
         boards=st.sets(st.sampled_from("01"), min_size=1),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.metering import START_NS, Clock, MoodyMeter, Processes, at, brief, energy_by_job
+from tests.metering import START_NS, Clock, DearMeter, MoodyMeter, Processes, at, brief, energy_by_job
 from workers.contract import Device, Method, Phase, Power, Reading
 from workers.errors import CapError, InputError, UnknownNameError
 from workers.powercap.notes import LimitNotes
@@ -448,3 +448,64 @@ def test_the_first_energy_of_a_node_starts_with_its_first_look() -> None:
     bench.clock.pass_ms(100)
     bench.node.tick()
     assert {entry.start_ns for entry in bench.node.take_entries()} == {at(0)}
+
+
+class Sampled:
+    """A node with an H100 at whose counter a look is dear, sampled ten times a second."""
+
+    def __init__(self, *, spares: bool = True) -> None:
+        self.clock = Clock()
+        self.meter = DearMeter(self.clock, "H100")
+        self.node = NodeMeter(self.meter, node="n1", clock_ns=self.clock, on_edge=lambda: None)
+        self.look = self.node.sample if spares else self.node.tick
+        (self.h100,) = (device.uuid for device in self.meter.devices())
+        self.lease_id = self.node.open(request("a")).lease_id
+        self.sample(10)  # past the edge
+
+    def sample(self, times: int) -> int:
+        """How often the counter was looked at meanwhile."""
+        before = self.meter.counted[self.h100]
+        for _ in range(times):
+            self.clock.pass_ms(100)
+            self.look()
+        return self.meter.counted[self.h100] - before
+
+
+class TestDearCounters:
+    def test_a_board_that_does_not_answer_is_counted_and_looked_at_whole_until_it_does(self) -> None:
+        node = Sampled()
+        node.meter.broken = {node.h100}
+        assert node.sample(3) == 2, "the first asked for power alone"
+        node.meter.broken = set()
+        assert node.sample(10) == 1
+        (status,) = node.node.snapshot().devices
+        assert (status.up, status.read_errors) == (True, 3)
+
+    def test_while_nothing_happens_a_counter_is_looked_at_once_a_second(self) -> None:
+        node = Sampled()
+        assert node.sample(100) == 10
+
+    def test_after_an_edge_a_counter_is_looked_at_every_time_until_the_edge_is_booked(self) -> None:
+        node = Sampled()
+        before = node.meter.counted[node.h100]
+        node.node.set_phase(node.lease_id, Phase.TRAIN)
+        assert node.meter.counted[node.h100] == before + 1
+        assert node.sample(2) == 2
+        assert node.sample(50) < 10
+
+    def test_whoever_scrapes_is_shown_the_counter_as_it_is(self) -> None:
+        node = Sampled()
+        node.sample(3)
+        (status,) = node.node.snapshot().devices
+        assert status.energy_mj == node.meter.boards[node.h100].reading(node.h100).energy_mj
+
+    def test_the_same_joules_are_booked_to_the_same_jobs(self) -> None:
+        booked = []
+        for node in (Sampled(), Sampled(spares=False)):
+            node.sample(33)
+            node.node.close(node.lease_id)
+            node.sample(30)
+            node.node.tick()
+            booked.append(energy_by_job(node.node.take_entries()))
+        assert booked[0] == booked[1]
+        assert booked[0]["a"] > 0

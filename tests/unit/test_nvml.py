@@ -361,3 +361,37 @@ def test_a_clock_that_is_set_back_makes_no_limit_old_news() -> None:
     clock.pass_ms(-3_600_000)
     board.limit_mw = 300_000
     assert watched.read(FIRST).limit_mw == 300_000
+
+
+class TestSense:
+    """A look at the counter is dear, one at the power is not."""
+
+    def test_a_board_that_does_not_tell_its_power_just_now_is_an_error(self) -> None:
+        board = Board(instant_mw=300_000)
+        found = meter(board)
+        board.errors = dict.fromkeys(
+            ("nvmlDeviceGetFieldValues", "nvmlDeviceGetPowerUsage"), pynvml.NVML_ERROR_NOT_SUPPORTED
+        )
+        with pytest.raises(MeterError, match=rf"{FIRST} does not tell its power just now\. Check `nvidia-smi"):
+            found.sense(FIRST)
+
+    def test_a_board_that_is_lost_is_an_error(self) -> None:
+        board = Board()
+        found = meter(board)
+        board.lost = True
+        with pytest.raises(MeterError, match="GPU is lost"):
+            found.sense(FIRST)
+
+    @pytest.mark.parametrize("board", [Board(energy_mj=None), Board(instant_mw=None, average_mw=None)])
+    def test_where_power_or_counter_stands_alone_every_look_is_at_it(self, board: Board) -> None:
+        (device,) = meter(board).devices()
+        assert device.count_every_ms == 0
+
+    def test_power_is_told_while_the_counter_is_not_even_asked(self) -> None:
+        board = Board()
+        found = meter(board)
+        (device,) = found.devices()
+        board.errors = dict(FAILING)
+        told = found.sense(FIRST)
+        assert device.count_every_ms == 1000
+        assert (told.energy_mj, told.power_mw, told.limit_mw, told.utilization) == (None, 300_000, 650_000, 0.75)

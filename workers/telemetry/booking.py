@@ -76,7 +76,7 @@ class DeviceBook:
         self._last: Reading | None = None
         # Between these two was the refresh that is booked; the second is the last look that showed no later one.
         self._refreshed_ns = (0, 0)
-        self._same_ns = self._looked_ns = self._now_ns = 0
+        self._same_ns = self._counted_ns = self._looked_ns = self._now_ns = 0
         # What the counter showed last, and between which looks it moved to that.
         self._shown_mj: int | None = None
         self._moved_ns = (0, 0)
@@ -105,6 +105,10 @@ class DeviceBook:
         """Whether a look within milliseconds would tell what a later one cannot: when the counter is refreshed."""
         return now_ns < self._closely_until_ns
 
+    def wants_count(self, now_ns: int) -> bool:
+        """Whether the counter is to be looked at soon: an edge, or a reset, is not booked yet."""
+        return self.wants_look(now_ns) or len(self._stretches) > 1 or self._is_reset
+
     def learn(self, time_ns: int) -> None:
         """Ask for close looks from now on, to learn how often the counter refreshes."""
         self._now_ns = max(self._now_ns, time_ns)
@@ -112,17 +116,12 @@ class DeviceBook:
 
     def observe(self, reading: Reading) -> None:
         """Take a reading; when the counter moved, book what it grew by."""
-        if reading.time_ns < self._now_ns:
-            reading = replace(reading, time_ns=self._now_ns)
-        self._now_ns = reading.time_ns
+        reading = self._in_order(reading)
         if self._booked is None or self._last is None:
             self._begin(reading)
             return
-        if self._is_idle and reading.power_mw is not None:
-            self._idle.sensed(reading.time_ns, reading.power_mw)
-        looked_ns, self._looked_ns = self._looked_ns, reading.time_ns
-        if reading.time_ns - looked_ns > self._gap_ns:
-            self._flags.add(Quality.GAP)
+        self._look(reading)
+        counted_ns, self._counted_ns = self._counted_ns, reading.time_ns
         before, now = self._booked.energy_mj, reading.energy_mj
         if before is None or now is None:
             self._draw(reading)
@@ -130,29 +129,54 @@ class DeviceBook:
         elif now == before:
             self._period.look(reading.time_ns, moved=False)
             self._same_ns = reading.time_ns
-            # The sensor is refreshed with the counter, so it hardly tells of the time since an edge yet.
-            if self._turned_ns is None or reading.time_ns - self._last.time_ns > SLOWEST_NS:
-                self._draw(reading)
-            else:
-                self._early = reading
+            self._follow(reading)
         else:
-            self._observe_moved(looked_ns, reading, before, now)
+            self._observe_moved(counted_ns, reading, before, now)
+
+    def sense(self, reading: Reading) -> None:
+        """Take a reading of power alone, at which the counter was not looked at: nothing is booked."""
+        reading = self._in_order(reading)
+        if self._last is not None:
+            self._look(reading)
+            self._follow(reading)
+
+    def _in_order(self, reading: Reading) -> Reading:
+        """The reading, at a time that does not go back."""
+        self._now_ns = max(self._now_ns, reading.time_ns)
+        return reading if reading.time_ns == self._now_ns else replace(reading, time_ns=self._now_ns)
+
+    def _look(self, reading: Reading) -> None:
+        """What a reading tells whether its counter moved or not."""
+        if self._is_idle and reading.power_mw is not None:
+            self._idle.sensed(reading.time_ns, reading.power_mw)
+        if reading.time_ns - self._looked_ns > self._gap_ns:
+            self._flags.add(Quality.GAP)
+        self._looked_ns = reading.time_ns
+
+    def _follow(self, reading: Reading) -> None:
+        """Note the power of a reading at which nothing is booked."""
+        assert self._last is not None
+        # The sensor is refreshed with the counter, so it hardly tells of the time since an edge yet.
+        if self._turned_ns is None or reading.time_ns - self._last.time_ns > SLOWEST_NS:
+            self._draw(reading)
+        else:
+            self._early = reading
 
     def _begin(self, reading: Reading) -> None:
         """The first reading of all: nothing is known of what was before it."""
         self._booked = self._last = reading
         self._refreshed_ns = reading.time_ns - self._refresh_ns, reading.time_ns
-        self._same_ns = self._looked_ns = reading.time_ns
+        self._same_ns = self._counted_ns = self._looked_ns = reading.time_ns
         self._idle.begin(reading.time_ns)
         self._look_closely()
 
-    def _observe_moved(self, looked_ns: int, reading: Reading, before_mj: int, now_mj: int) -> None:
-        """The counter moved since it was booked; ``looked_ns``: the look before."""
+    def _observe_moved(self, counted_ns: int, reading: Reading, before_mj: int, now_mj: int) -> None:
+        """The counter moved since it was booked; ``counted_ns``: when it was looked at before."""
         assert self._last is not None
         moved, self._shown_mj = now_mj != self._shown_mj, now_mj
         self._period.look(reading.time_ns, moved=moved)
         if moved:
-            self._moved_ns = max(looked_ns, reading.time_ns - self._refresh_ns), reading.time_ns
+            self._moved_ns = max(counted_ns, reading.time_ns - self._refresh_ns), reading.time_ns
         bounds = self._moved_ns
         is_close = bounds[1] - bounds[0] <= CLOSE_NS
         if now_mj < before_mj and not self._is_reset:

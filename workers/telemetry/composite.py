@@ -36,6 +36,10 @@ class CompositeMeter:
         """As its meter does."""
         return self._owner(device).read(device)
 
+    def sense(self, device: str) -> Reading:
+        """As its meter does."""
+        return self._owner(device).sense(device)
+
     def process_use(self, device: str) -> Mapping[int, int] | None:
         """As its meter does."""
         return self._owner(device).process_use(device)

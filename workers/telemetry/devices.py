@@ -17,7 +17,7 @@ from workers.telemetry.snapshot import DeviceStatus
 from workers.telemetry.stretches import Claim
 from workers.telemetry.takeover import Step, play, play_host
 from workers.telemetry.usage import HostUsage
-from workers.units import NS_PER_S
+from workers.units import NS_PER_MS, NS_PER_S
 
 HOST_EVERY_NS = NS_PER_S
 """Time between looks at the host's own devices, edges apart: whose processor time it was takes many small files."""
@@ -27,6 +27,7 @@ HOST_EVERY_NS = NS_PER_S
 class _Booked:
     """What the node knows of a device; ``last`` is ``None`` when the last read failed.
 
+    ``counted_ns`` is when its counter told something last.
     ``sharers`` are the leases on it when they are several: its joules are split by what each used.
     """
 
@@ -34,6 +35,7 @@ class _Booked:
     book: DeviceBook
     sharers: tuple[Lease, ...] = ()
     last: Reading | None = None
+    counted_ns: int | None = None
     errors: int = 0
 
 
@@ -75,6 +77,15 @@ class DeviceBooks:
         for device in self._booked:
             if device not in self.host:
                 self._read(device)
+        if self._is_host_due():
+            self._read_host()
+
+    def sample_all(self) -> None:
+        """As ``read_all``, but that a counter at which a look is dear is looked at where it is time alone."""
+        now_ns = self._clock_ns()
+        for device, booked in self._booked.items():
+            if device not in self.host:
+                (self._read if self._is_count_due(booked, now_ns) else self._sense)(device)
         if self._is_host_due():
             self._read_host()
 
@@ -168,21 +179,41 @@ class DeviceBooks:
                 play(booked.book, edges, [reading for reading in readings if reading.device == device])
             self._note_sharers(booked, steps[-1][1])
 
+    def _is_count_due(self, booked: _Booked, now_ns: int) -> bool:
+        """Whether a device's counter is to be looked at: always where that is cheap, or tells what no later look can.
+
+        A clock that was set back makes it so, and so does a counter that told nothing.
+        """
+        every_ns, before_ns = booked.device.count_every_ms * NS_PER_MS, booked.counted_ns
+        if self._held_back is not None or before_ns is None or booked.book.wants_count(now_ns):
+            return True
+        return not 0 <= now_ns - before_ns < every_ns
+
+    def _sense(self, device: str) -> None:
+        booked = self._booked[device]
+        if (reading := self._ask(booked, self._meter.sense)) is not None:
+            booked.book.sense(reading)
+
     def _read(self, device: str) -> None:
         booked = self._booked[device]
-        try:
-            reading = self._meter.read(device)
-        except MeterError:
-            booked.errors += 1
-            booked.last = None
+        if (reading := self._ask(booked, self._meter.read)) is None:
             return
-        booked.last = reading
+        booked.counted_ns = None if reading.energy_mj is None else reading.time_ns
         if self._held_back is None:
             if booked.sharers:
                 booked.book.weigh(use_by_lease(self._process_use(device), booked.sharers, self._lineage))
             booked.book.observe(reading)
         elif device not in self.host:
             self._held_back.append(reading)
+
+    def _ask(self, booked: _Booked, look: Callable[[str], Reading]) -> Reading | None:
+        """What a look tells; ``None``, and an error more, when it fails."""
+        try:
+            booked.last = look(booked.device.uuid)
+        except MeterError:
+            booked.errors += 1
+            booked.last = booked.counted_ns = None
+        return booked.last
 
     def _process_use(self, device: str) -> Mapping[int, int]:
         """Busy ns by pid since the last time; empty where that is not known, so that sharers have equal parts."""

@@ -47,6 +47,14 @@ class PowerMeter(Protocol):
         """
         ...
 
+    def sense(self, device: str) -> Reading:
+        """The same without a look at the counter, where a look is dear (``count_every_ms``): no ``energy_mj``.
+
+        Raises:
+            MeterError: it cannot be read.
+        """
+        ...
+
     def process_use(self, device: str) -> Mapping[int, int] | None:
         """How long each process kept ``device`` busy since the last call for it, by pid; the first call only begins.
 
@@ -129,6 +137,14 @@ class UncappedMeter(ABC):
     @abstractmethod
     def devices(self) -> tuple[Device, ...]:
         """As the port says."""
+
+    @abstractmethod
+    def read(self, device: str) -> Reading:
+        """As the port says."""
+
+    def sense(self, device: str) -> Reading:
+        """A whole look: it costs nothing here."""
+        return self.read(device)
 
     def process_use(self, device: str) -> Mapping[int, int] | None:
         """Not known: a host's devices are shared out by processor time (``HostUsage``), a recording by nobody's."""
