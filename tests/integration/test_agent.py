@@ -172,7 +172,7 @@ def test_the_files_on_disk_sum_to_the_counter(shared: RunningAgent) -> None:
         on_disk = sum(entry.energy_mj for entry in shared.entries())
         after = shared.counter_mj()
         assert on_disk <= after
-        # Only where no counter refreshed meanwhile, and nothing of an edge waits for a closer look, is there one figure.
+        # One figure only where no counter refreshed meanwhile, and nothing of an edge waits for a closer look.
         return before == on_disk == after
 
     wait_until(equal, what="two equal looks at the counters")
