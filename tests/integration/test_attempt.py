@@ -308,7 +308,7 @@ def test_a_fine_tune_that_is_to_measure_inference_does_so_with_the_adapted_model
     assert len(finetuned.values("trainable_parameters")) == 1, "what was trained is counted once, while it can train"
 
 
-@pytest.mark.parametrize(("method", "gpus"), [("lora", 1), ("full", 0)])
+@pytest.mark.parametrize(("method", "gpus"), [("lora", 1), pytest.param("full", 0, marks=pytest.mark.heavy)])
 def test_a_job_takes_the_weights_that_another_trained_and_scores_as_that_one_did(
     tmp_path: Path, method: str, gpus: int
 ) -> None:
@@ -342,6 +342,7 @@ def test_weights_that_another_job_did_not_leave_end_the_job_with_the_remedy(tmp_
     assert ran.values("loss") == [], "no base is made for weights that are not there"
 
 
+@pytest.mark.heavy
 def test_the_weights_of_a_job_are_looked_for_in_no_other_folder(tmp_path: Path) -> None:
     ran = run(write_job(tmp_path, kind="evaluate", adapter_job="../../elsewhere"))
     assert (ran.code, ran.err.partition(":")[0]) == (2, "'../../elsewhere' cannot be a job id")

@@ -234,6 +234,7 @@ def test_a_node_that_joins_gets_an_agent_and_when_it_loses_power_its_job_goes_on
     plane.aftermath.check()
 
 
+@pytest.mark.heavy
 def test_two_clients_that_submit_at_once_have_all_of_their_jobs_run(plane: Plane, tmp_path: Path) -> None:
     manifests = [evaluation(tmp_path, name) for name in ("one", "two")]
     clients = [start("submit", str(manifest), "--json", "--home", str(plane.home)) for manifest in manifests]
@@ -256,6 +257,7 @@ def test_to_cancel_stops_the_attempt_and_what_needs_it_never_starts(plane: Plane
     plane.aftermath.check()
 
 
+@pytest.mark.heavy
 def test_ray_job_submit_of_a_submission_leaves_the_jobs_to_the_controller(plane: Plane, tmp_path: Path) -> None:
     evaluation(tmp_path, "by-ray")
     entry = (sys.executable, "-m", "orchestrator", "submit", str(tmp_path / "by-ray.yaml"), "--home", str(plane.home))

@@ -59,7 +59,7 @@ def test_the_same_submission_again_runs_nothing_and_gives_the_first_ones_report(
     ray_cluster: LocalCluster, tmp_path: Path
 ) -> None:
     arguments = (
-        *("run", str(quick_manifest(tmp_path, steps=300)), "--address", ray_cluster.address),
+        *("run", str(quick_manifest(tmp_path, steps=150)), "--address", ray_cluster.address),
         *("--home", str(tmp_path), "--submission-id", "nightly"),
     )
     first = start(*arguments)

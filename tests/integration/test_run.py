@@ -48,7 +48,8 @@ def test_ctrl_c_cancels_the_run_reports_and_leaves_no_process(tmp_path: Path) ->
 def test_a_local_run_meters_scores_and_reports_every_job(tmp_path: Path) -> None:
     manifest = quick_manifest(tmp_path, steps=40, accelerators="each")
     told = wattledger(
-        "run", str(manifest), "--local", "--home", str(tmp_path / "ledger"), "--out", str(tmp_path / "out")
+        *("run", str(manifest), "--local", "--simulate", "H100", "--simulate", "A100-80GB"),
+        *("--home", str(tmp_path / "ledger"), "--out", str(tmp_path / "out")),
     )
     assert told.returncode == 0, told.stderr
     rows = json.loads((tmp_path / "out" / "report.json").read_text())

@@ -102,6 +102,7 @@ def agent_logs(home: Path) -> str:
     return "".join(path.read_text() for path in home.glob("run/agent-*.log"))
 
 
+@pytest.mark.heavy
 def test_a_job_that_waits_starts_on_a_node_that_joins(
     cluster: LocalCluster, raise_on: Callable[..., str], tmp_path: Path
 ) -> None:
