@@ -24,7 +24,7 @@ HUB = {
     "artbench": HubData(
         path="alfredplpl/artbench-pd-256x256",
         splits={"train": "train[:2000]", "test": "train[2000:2200]"},
-        columns=("image", "prompt"),
+        columns=("image", "caption"),
         licence="MIT",
     ),
 }

@@ -19,9 +19,9 @@ from workers.tasks.data import Split, TaggedWords, TaskData, unlike
 from workers.tasks.hub import HubData, Rows, hub_data
 
 HUB = {
-    # The data set's own page has a loading script, which is not run; this one has the same as Parquet, tags as texts.
+    # The data set's own page has a loading script, which is not run; this one has the same as Parquet.
     "conll2003": HubData(
-        path="lukasgarbas/conll-03",
+        path="lhoestq/conll2003",
         splits={"train": "train", "test": "test"},
         columns=("tokens", "ner_tags"),
         licence="not stated; Reuters' text is for research",
@@ -34,8 +34,8 @@ HUB = {
         licence="unknown",
     ),
 }
-TAGS = ("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC")
-"""WikiANN's, by number."""
+TAGS = ("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC", "B-MISC", "I-MISC")
+"""CoNLL's by number, and WikiANN's, which has the first seven."""
 DATA_SEED = 0
 """The same sentences in every job, so that scores of jobs with different seeds can be compared."""
 SOURCE_SAMPLES, TRAIN_SAMPLES, TEST_SAMPLES = 1200, 1500, 150
