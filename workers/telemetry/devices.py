@@ -72,20 +72,16 @@ class DeviceBooks:
     def __contains__(self, device: str) -> bool:
         return device in self._booked
 
-    def read_all(self) -> None:
-        """Every device once, the host's own where it is time."""
-        for device in self._booked:
-            if device not in self.host:
-                self._read(device)
-        if self._is_host_due():
-            self._read_host()
-
-    def sample_all(self) -> None:
-        """As ``read_all``, but that a counter at which a look is dear is looked at where it is time alone."""
+    def read_all(self, *, sparing: bool) -> None:
+        """Every device once, the host's own where it is time; ``sparing``: so a counter too, where a look is dear."""
         now_ns = self._clock_ns()
         for device, booked in self._booked.items():
-            if device not in self.host:
-                (self._read if self._is_count_due(booked, now_ns) else self._sense)(device)
+            if device in self.host:
+                continue
+            if sparing and not self._is_count_due(booked, now_ns):
+                self._sense(device)
+            else:
+                self._read(device)
         if self._is_host_due():
             self._read_host()
 

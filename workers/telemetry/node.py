@@ -93,16 +93,16 @@ class NodeMeter:
 
     def tick(self) -> None:
         """Read every device once, book what its counter shows, and put back limits nobody holds any more."""
-        self._look(self._devices.read_all)
+        self._look(sparing=False)
 
     def sample(self) -> None:
         """What ``tick`` does, but that counters at which a look is dear are looked at once in a while alone."""
-        self._look(self._devices.sample_all)
+        self._look(sparing=True)
 
-    def _look(self, look: Callable[[], None]) -> None:
+    def _look(self, *, sparing: bool) -> None:
         with self._lock:
             started = time.perf_counter()
-            look()
+            self._devices.read_all(sparing=sparing)
             self._read_seconds = time.perf_counter() - started
             self._devices.count_errors(self._caps.restore())
             if self._takeover is not None and self._takeover.is_over(self._clock_ns()):
